@@ -405,7 +405,7 @@ fn call_outcome_in_the_kernel_equals_the_verdict() {
 
 #[test]
 fn every_filter_directive_has_a_case() {
-    for directive in Directive::ALL {
+    for directive in Directive::ALL.iter().filter(|directive| directive.filters_calls()) {
         let line = format!("{}=", directive.key());
         assert!(CASES.iter().any(|case| case.lines.contains(&line)), "{line}");
     }

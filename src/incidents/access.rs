@@ -3,8 +3,8 @@
 
 use crate::policy::Capability;
 use crate::syscalls::Call;
+use core::net::SocketAddr;
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
 /// A call that the kernel executed, and that failed because of the unit's sandbox.

@@ -117,8 +117,14 @@ impl FromStr for Capability {
 pub(crate) struct CapabilitySet(u64);
 
 impl CapabilitySet {
-    const ALL: Self = Self(u64::MAX >> 1);
-    const NONE: Self = Self(0);
+    pub(super) const ALL: Self = Self(u64::MAX >> 1);
+    pub(super) const NONE: Self = Self(0);
+
+    /// Whether the set holds a capability by its number.
+    #[must_use]
+    pub(super) fn holds(self, Capability(number): Capability) -> bool {
+        self.0.checked_shr(u32::from(number)).is_some_and(|bits| bits & 1 == 1)
+    }
 
     /// The set in a D-Bus property.
     pub(crate) fn from_bits(bits: u64) -> Self {
@@ -144,7 +150,7 @@ impl CapabilitySet {
 
     /// Merges a line as `config_parse_capability_set()` does: a line without capabilities replaces the set, and so does
     /// a line that meets the initial set.
-    fn merge(&mut self, initial: Self, value: &str) {
+    pub(super) fn merge(&mut self, initial: Self, value: &str) {
         let (value, inverted) = value.strip_prefix('~').map_or((value, false), |rest| (rest, true));
         let sum = value.split_whitespace().filter_map(parse_capability).fold(0, |sum, bit| sum | bit);
         *self = match (sum == 0 || *self == initial, inverted) {

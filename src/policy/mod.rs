@@ -1,5 +1,5 @@
-//! What a unit forbids: its settings that bear on seccomp, with file and line, merged in systemd's order, and the
-//! directive that decides each call.
+//! What a unit forbids: its sandboxing settings, with file and line, merged in systemd's order, and the directive that
+//! decides each call, or withholds what the call asks for.
 //!
 //! Functions here return values and [`FileNote`]s and never fail: systemd itself ignores lines that it cannot parse.
 
@@ -22,6 +22,7 @@ pub(crate) mod manager_variable;
 mod possible_directives;
 pub(crate) mod program_path;
 pub(crate) mod program_settings;
+pub(crate) mod sandbox;
 pub(crate) mod settings;
 pub(crate) mod source_line;
 pub(crate) mod syscall_filter;
@@ -42,6 +43,9 @@ pub use lists::Namespaces;
 pub use manager_context::ManagerContext;
 pub(crate) use possible_directives::find_possible_directives;
 pub use program_settings::ProgramSettings;
+pub use sandbox::Need;
+pub use sandbox::device_rules::DeviceUse;
+pub use sandbox::withheld::Withheld;
 pub use settings::Settings;
 pub use source_line::SourceLine;
 pub use syscall_filter::{Reason, Ruling, SyscallFilter};

@@ -34,6 +34,7 @@ pub struct Switch {
 /// A unit's settings. The struct keeps the files, so that it can add or remove a drop-in and merge the files again.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    name: UnitName,
     section: &'static str,
     fragment: Option<UnitFile>,
     dropins: Vec<UnitFile>,
@@ -52,10 +53,11 @@ impl Settings {
     /// processes (a timer, a target) has no settings.
     #[must_use]
     pub fn new(name: &UnitName, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
-        Self::from_section(exec_section(name), fragment, dropins)
+        Self::from_files(name.clone(), fragment, dropins)
     }
 
-    fn from_section(section: &'static str, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
+    fn from_files(name: UnitName, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
+        let section = exec_section(&name);
         let relevant = |mut file: UnitFile| {
             file.assignments.retain(|line| {
                 &*line.section == section
@@ -74,6 +76,7 @@ impl Settings {
             file
         };
         let mut settings = Self {
+            name,
             section,
             fragment: fragment.map(relevant),
             dropins: dropins.into_iter().map(relevant).map(until_refused).collect(),
@@ -100,7 +103,7 @@ impl Settings {
             Some(other) if other.path.file_name() == path.file_name() => *other = file,
             _ => dropins.insert(at, file),
         }
-        Self::from_section(self.section, self.fragment.clone(), dropins)
+        Self::from_files(self.name.clone(), self.fragment.clone(), dropins)
     }
 
     /// The settings with more lines at the end of the unit file.
@@ -111,14 +114,14 @@ impl Settings {
             let more = UnitFile::parse(&fragment.path, content);
             fragment.assignments.extend(more.assignments);
         }
-        Self::from_section(self.section, fragment, self.dropins.clone())
+        Self::from_files(self.name.clone(), fragment, self.dropins.clone())
     }
 
     /// The settings without some of their drop-ins.
     #[must_use]
     pub fn without_dropins(&self, is_removed: impl Fn(&Path) -> bool) -> Self {
         let dropins = self.dropins.iter().filter(|file| !is_removed(&file.path)).cloned().collect();
-        Self::from_section(self.section, self.fragment.clone(), dropins)
+        Self::from_files(self.name.clone(), self.fragment.clone(), dropins)
     }
 
     /// The drop-ins that systemd reads after a drop-in of this name. Their lines override that drop-in's lines.
@@ -169,6 +172,8 @@ impl Settings {
                     }
                     None => ignored("is neither yes nor no"),
                 },
+                // `SandboxSettings` merges the lines of directives that filter no calls.
+                _ => {}
             }
         }
         self.user = user.map(Into::into);
@@ -180,6 +185,12 @@ impl Settings {
             notes.push(FileNote::without_line(text));
         }
         self.notes = notes;
+    }
+
+    /// The unit's name.
+    #[must_use]
+    pub fn name(&self) -> &UnitName {
+        &self.name
     }
 
     /// The section with the settings: `Service`, `Socket`, `Mount` or `Swap`; empty for other units.

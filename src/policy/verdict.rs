@@ -3,6 +3,7 @@
 use super::call_list::Word;
 use super::directive::Directive;
 use super::effect::Effect;
+use super::sandbox::withheld::Withheld;
 use super::unit_file::Origin;
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +52,9 @@ impl DirectiveCause {
     /// Returns the word of the line that decides; `None` if the line as a whole decides.
     #[must_use]
     pub fn deciding_word(&self) -> Option<&str> {
+        if let CauseReason::Withheld(withheld) = &self.why {
+            return Some(&*withheld.word).filter(|word| !word.is_empty());
+        }
         let (CauseReason::TakenOff { word, .. }
         | CauseReason::Listed(word)
         | CauseReason::UnknownToLibseccomp(word)
@@ -99,6 +103,8 @@ pub enum CauseReason {
         /// Why systemd denies them.
         reason: &'static str,
     },
+    /// The directive withholds what the call asks for.
+    Withheld(Withheld),
 }
 
 impl fmt::Display for CauseReason {
@@ -123,6 +129,7 @@ impl fmt::Display for CauseReason {
             Self::Abi => f.write_str("its architecture is not listed"),
             Self::ManagersAbi => f.write_str("its architecture is not listed, for all units of the manager"),
             Self::Always(reason) => f.write_str(reason),
+            Self::Withheld(withheld) => withheld.fmt(f),
             Self::Argument { which, .. } => write!(f, "depends on the arguments: {which}"),
         }
     }

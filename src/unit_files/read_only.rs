@@ -58,8 +58,7 @@ pub(crate) fn nixos_options(unit: &UnitName, is_user: bool, lines: &[String]) ->
     let option = |key: &str| {
         let values: Vec<String> =
             assignments.iter().filter(|(other, _)| *other == key).map(|(_, value)| quote(value)).collect();
-        let is_list = Directive::from_key(key).is_some_and(|directive| !directive.is_switch())
-            && key != Directive::SystemCallErrorNumber.key();
+        let is_list = Directive::from_key(key).is_some_and(|directive| directive.spec().value.is_list());
         match values.as_slice() {
             [.., last] if !is_list => format!("{prefix}.{key} = lib.mkForce {last};"),
             values => format!("{prefix}.{key} = lib.mkAfter [ {} ];", values.join(" ")),

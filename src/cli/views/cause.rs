@@ -189,6 +189,7 @@ fn pointer_words(cause: &policy::DirectiveCause, abi: &str) -> (String, String) 
         CauseReason::Abi => ("denies ".to_owned(), format!(": {abi} is not listed")),
         CauseReason::ManagersAbi => ("denies ".to_owned(), format!(": {abi} is not listed, for all units")),
         CauseReason::Always(reason) => ("denies ".to_owned(), format!(": {reason}")),
+        CauseReason::Withheld(withheld) => (withheld.before.to_owned(), withheld.after.clone()),
         CauseReason::Argument { which, .. } => {
             ("denies ".to_owned(), format!(", depending on its arguments: {}", escape(which.as_bytes())))
         }

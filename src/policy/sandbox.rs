@@ -1,0 +1,145 @@
+//! What a unit's settings withhold from calls that the kernel executes: paths, capabilities, devices, memory, addresses.
+//! Each answer names the words that withhold it, the deciding one first.
+
+mod address_rules;
+pub(crate) mod capability_lines;
+pub(crate) mod device_rules;
+mod implied_mounts;
+mod mount_entry;
+mod mount_list;
+pub(crate) mod sandbox_settings;
+mod specifiers;
+pub(crate) mod withheld;
+
+use super::capabilities::Capability;
+use super::directive::Directive;
+use super::effect::Effect;
+use super::families::family_name;
+use super::unit_policy::Policy;
+use super::verdict::{CauseReason, DirectiveCause};
+use core::net::{IpAddr, SocketAddr};
+use device_rules::DeviceUse;
+use implied_mounts::is_on;
+use mount_entry::MountCause;
+use mount_list::MountList;
+use sandbox_settings::{SandboxSettings, SandboxWord};
+use withheld::{Withheld, withheld};
+
+/// What a call asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need<'a> {
+    /// To change a path.
+    Write(&'a [u8]),
+    /// To see a path as the host has it.
+    See(&'a [u8]),
+    /// To execute a program.
+    Execute(&'a [u8]),
+    /// To use a device whose node the unit sees.
+    Device(DeviceUse<'a>),
+    /// To hold a capability in the bounding set.
+    Bounding(Capability),
+    /// To start with a capability.
+    Effective(Capability),
+    /// To gain the rights of a set-user-ID or set-group-ID program.
+    SetId,
+    /// To hold a capability in the host's user namespace.
+    HostUsers,
+    /// To make memory executable.
+    ExecutableMemory,
+    /// To bind a socket.
+    Bind(SocketAddr),
+    /// To reach an address.
+    Reach(IpAddr),
+    /// To open a socket of a family, by number.
+    Family(u16),
+}
+
+impl Policy {
+    /// Returns the directives that withhold what a call asks for, the deciding one first; none if the unit's settings do
+    /// not withhold it. `errno` is the error that the call gets.
+    #[must_use]
+    pub fn withholding(&self, need: Need<'_>, errno: i32) -> Vec<DirectiveCause> {
+        let words = self.withholding_words(need);
+        let cause = |(word, withheld): (SandboxWord, Withheld)| DirectiveCause {
+            directive: word.directive,
+            origin: Some(word.origin),
+            effect: Some(Effect::Errno(errno)),
+            why: CauseReason::Withheld(Withheld { word: word.text, ..withheld }),
+        };
+        words.into_iter().map(cause).collect()
+    }
+
+    fn withholding_words(&self, need: Need<'_>) -> Vec<(SandboxWord, Withheld)> {
+        let (settings, sandbox) = (&self.settings, SandboxSettings::new(&self.settings));
+        let mounts = || MountList::new(settings, &sandbox, self.systemd);
+        let words = |causes: Vec<MountCause>, before, after: &str| -> Vec<(SandboxWord, Withheld)> {
+            causes.into_iter().map(|cause| word_of_mount(cause, before, after)).collect()
+        };
+        match need {
+            Need::Write(path) => words(mounts().causes(path).read_only, "makes ", " read-only"),
+            Need::See(path) => words(mounts().causes(path).hidden, "hides ", ""),
+            Need::Execute(path) => words(mounts().causes(path).no_exec, "forbids to execute ", ""),
+            Need::Device(device) => device_rules::device_causes(settings, &sandbox, device),
+            Need::Bounding(capability) => capability_lines::bounding_causes(settings, capability),
+            Need::Effective(capability) => capability_lines::effective_causes(settings, &sandbox, capability),
+            Need::SetId => self.no_new_privileges(&sandbox),
+            Need::HostUsers => {
+                let own = sandbox.word(Directive::PrivateUsers).filter(|(value, _)| *value != "no");
+                own.into_iter().map(|(_, word)| (word.clone(), withheld("gives no rights in ", ""))).collect()
+            }
+            Need::ExecutableMemory => {
+                let own = is_on(settings, Directive::MemoryDenyWriteExecute);
+                own.into_iter().map(|word| (word, withheld("denies ", ": no code is made at run time"))).collect()
+            }
+            Need::Bind(address) => address_rules::bind_causes(&sandbox, address),
+            Need::Reach(address) => address_rules::traffic_causes(&sandbox, address),
+            Need::Family(number) => self.family_words(number),
+        }
+    }
+
+    /// Returns the words by which set-user-ID programs give no rights. A filter for another user than root needs the
+    /// same (`context_has_no_new_privileges` in `exec-invoke.c`).
+    fn no_new_privileges(&self, sandbox: &SandboxSettings) -> Vec<(SandboxWord, Withheld)> {
+        let own = sandbox.word(Directive::NoNewPrivileges).filter(|(value, _)| *value != "no");
+        let own = own.map(|(_, word)| (word.clone(), withheld("takes the rights of set-ID files from ", "")));
+        let dynamic = is_on(&self.settings, Directive::DynamicUser);
+        let dynamic = dynamic
+            .map(|word| (word, withheld("takes the rights of set-ID files from ", ": it implies NoNewPrivileges=yes")));
+        let user = self.settings.user().filter(|user| !matches!(*user, "root" | "0"));
+        let filter = user.and_then(|_| self.filtering_directives().into_iter().next());
+        let filter = filter.and_then(|directive| {
+            let line = self.settings.lines(directive).last()?;
+            let word = SandboxWord { directive, text: "".into(), origin: line.origin.clone() };
+            Some((
+                word,
+                withheld("takes the rights of set-ID files from ", ": a filter for another user than root does"),
+            ))
+        });
+        own.into_iter().chain(dynamic).chain(filter).collect()
+    }
+
+    fn family_words(&self, number: u16) -> Vec<(SandboxWord, Withheld)> {
+        let directive = Directive::RestrictAddressFamilies;
+        let (Some(families), Some(name)) = (self.families(), family_name(number)) else { return Vec::new() };
+        let listed = families.listed.get(name);
+        match (families.allow_list, listed) {
+            (true, None) => {
+                let word = SandboxWord { directive, text: "".into(), origin: families.first_line.clone() };
+                vec![(word, withheld("this list lacks ", ""))]
+            }
+            (false, Some(origin)) => {
+                let word = SandboxWord { directive, text: name.into(), origin: origin.clone() };
+                vec![(word, withheld("denies ", ""))]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn word_of_mount(cause: MountCause, before: &'static str, after: &str) -> (SandboxWord, Withheld) {
+    let implied = cause.implied.map_or_else(String::new, |implied| format!(": {implied}"));
+    (cause.word, withheld(before, &format!("{after}{implied}")))
+}
+
+#[cfg(test)]
+mod tests;

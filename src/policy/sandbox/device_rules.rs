@@ -1,0 +1,129 @@
+//! Which devices a unit can use (`DevicePolicy=`, `DeviceAllow=`), as systemd's BPF program decides (`bpf-devices.c`).
+
+use super::implied_mounts::is_on;
+use super::sandbox_settings::{SandboxSettings, SandboxWord, simplify};
+use super::specifiers::expand;
+use super::withheld::{Withheld, withheld};
+use crate::policy::directive::Directive;
+use crate::policy::settings::Settings;
+
+/// A device, and what is done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceUse<'a> {
+    /// The path of its node.
+    pub path: &'a [u8],
+    /// Whether it is a block device.
+    pub is_block: bool,
+    /// The number of its driver.
+    pub major: u32,
+    /// The letters of `DeviceAllow=`: `r`, `w` and `m`.
+    pub wanted: &'a str,
+}
+
+/// Devices that every policy but `strict` allows.
+const STANDARD: [&str; 7] =
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"];
+
+/// Names of drivers with a number of their own (`Documentation/admin-guide/devices.txt`): block or not, number, name as
+/// in `/proc/devices`. Others get their numbers as they load.
+const DRIVERS: [(bool, u32, &str); 26] = [
+    (false, 1, "mem"),
+    (false, 4, "tty"),
+    (false, 5, "/dev/tty"),
+    (false, 6, "lp"),
+    (false, 7, "vcs"),
+    (false, 10, "misc"),
+    (false, 13, "input"),
+    (false, 21, "sg"),
+    (false, 29, "fb"),
+    (false, 89, "i2c"),
+    (false, 108, "ppp"),
+    (false, 116, "alsa"),
+    (false, 128, "ptm"),
+    (false, 136, "pts"),
+    (false, 153, "spi"),
+    (false, 166, "ttyACM"),
+    (false, 188, "ttyUSB"),
+    (false, 189, "usb_device"),
+    (false, 195, "nvidia"),
+    (false, 226, "drm"),
+    (true, 7, "loop"),
+    (true, 8, "sd"),
+    (true, 9, "md"),
+    (true, 11, "sr"),
+    (true, 43, "nbd"),
+    (true, 259, "blkext"),
+];
+
+/// Returns the words that refuse the use of a device.
+pub(super) fn device_causes(
+    settings: &Settings,
+    sandbox: &SandboxSettings,
+    device: DeviceUse<'_>,
+) -> Vec<(SandboxWord, Withheld)> {
+    let entries = sandbox.entries(Directive::DeviceAllow);
+    let own = sandbox.word(Directive::DevicePolicy).filter(|(policy, _)| *policy != "auto");
+    let closing = own.map(|(_, word)| word.clone());
+    let closing = closing.or_else(|| is_on(settings, Directive::PrivateDevices)).or_else(|| entries.first().cloned());
+    let Some(closing) = closing else { return Vec::new() };
+    let matching: Vec<(&SandboxWord, String)> =
+        entries.iter().filter_map(|entry| Some((entry, allowed_letters(entry, device, settings)?))).collect();
+    let is_standard =
+        STANDARD.iter().any(|path| path.as_bytes() == device.path) || (!device.is_block && device.major == 136);
+    let is_strict = own.is_some_and(|(policy, _)| policy == "strict");
+    let passes =
+        |letter: char| (is_standard && !is_strict) || matching.iter().any(|(_, letters)| letters.contains(letter));
+    if device.wanted.chars().filter(|letter| "rwm".contains(*letter)).all(passes)
+        && (!matching.is_empty() || (is_standard && !is_strict))
+    {
+        return Vec::new();
+    }
+    match matching.last() {
+        Some((word, letters)) => {
+            vec![((*word).clone(), withheld("", &format!(": the unit may only {}", describe(letters))))]
+        }
+        None => vec![(closing, withheld("the unit has no access to ", ""))],
+    }
+}
+
+fn describe(letters: &str) -> String {
+    let verbs = [('r', "read"), ('w', "write"), ('m', "make")];
+    let verbs: Vec<&str> =
+        verbs.into_iter().filter(|(letter, _)| letters.contains(*letter)).map(|(_, verb)| verb).collect();
+    verbs.join(" and ")
+}
+
+/// Returns the letters of an entry of `DeviceAllow=` if it is about a device.
+fn allowed_letters(entry: &SandboxWord, device: DeviceUse<'_>, settings: &Settings) -> Option<String> {
+    let mut words = entry.text.split_whitespace();
+    let spec = expand(words.next()?.trim_matches(['"', '\'']), settings.name())?;
+    let letters = words.next().unwrap_or("rwm").to_owned();
+    let kind = if device.is_block { "block-" } else { "char-" };
+    let is_match = match spec.strip_prefix(kind) {
+        Some(pattern) => matches_driver(pattern, device),
+        None => simplify(&spec).is_some_and(|path| path.as_bytes() == device.path),
+    };
+    is_match.then_some(letters)
+}
+
+/// Whether a driver's name, which can contain `*` and `?`, is that of a device.
+fn matches_driver(pattern: &str, device: DeviceUse<'_>) -> bool {
+    let number = if (136..=143).contains(&device.major) { 136 } else { device.major };
+    let known = DRIVERS.iter().find(|(is_block, major, _)| *is_block == device.is_block && *major == number);
+    pattern == "*" || pattern.parse() == Ok(device.major) || known.is_some_and(|(.., name)| matches_glob(pattern, name))
+}
+
+fn matches_glob(pattern: &str, name: &str) -> bool {
+    let Some(first) = pattern.chars().next() else { return name.is_empty() };
+    let rest = pattern.get(first.len_utf8()..).unwrap_or_default();
+    match first {
+        '*' => name
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([name.len()])
+            .any(|at| matches_glob(rest, name.get(at..).unwrap_or_default())),
+        _ => name.chars().next().is_some_and(|c| {
+            (first == '?' || first == c) && matches_glob(rest, name.get(c.len_utf8()..).unwrap_or_default())
+        }),
+    }
+}

@@ -1,0 +1,213 @@
+//! The lines of directives that withhold paths, capabilities, devices and addresses, merged as systemd merges them
+//! (`load-fragment.c`).
+
+use super::specifiers::expand;
+use crate::policy::directive::{Directive, ValueKind};
+use crate::policy::lists::parse_boolean;
+use crate::policy::settings::Settings;
+use crate::policy::unit_file::{Assignment, Origin};
+use crate::policy::words::{Split, split};
+use crate::units::UnitName;
+use std::collections::BTreeMap;
+
+/// The limit on words read from one value.
+const MOST_WORDS: usize = 1024;
+
+/// A word of a value, and its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SandboxWord {
+    /// The directive.
+    pub(crate) directive: Directive,
+    /// The word as the line has it; empty if the whole value counts.
+    pub(crate) text: Box<str>,
+    /// The line.
+    pub(crate) origin: Origin,
+}
+
+/// A path of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ListedPath {
+    /// The path, absolute and without needless slashes.
+    pub(crate) path: Box<str>,
+    /// The word that names it.
+    pub(crate) word: SandboxWord,
+}
+
+/// A path that is shown at another place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BoundPath {
+    /// The path on the host.
+    pub(crate) source: Box<str>,
+    /// The place.
+    pub(crate) target: ListedPath,
+    /// Whether it is read-only there.
+    pub(crate) read_only: bool,
+}
+
+/// The merged settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SandboxSettings {
+    words: BTreeMap<Directive, (Box<str>, SandboxWord)>,
+    lists: BTreeMap<Directive, Vec<ListedPath>>,
+    /// `BindPaths=` and `BindReadOnlyPaths=`, which are one list.
+    pub(crate) binds: Vec<BoundPath>,
+    /// The words of other lists, as written.
+    others: BTreeMap<Directive, Vec<SandboxWord>>,
+}
+
+impl SandboxSettings {
+    /// Merges the lines of a unit.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let mut merged = Self::default();
+        for line in settings.assignments() {
+            if let Some(directive) = Directive::from_key(&line.key).filter(|directive| !directive.filters_calls()) {
+                merged.apply(directive, line, settings.name());
+            }
+        }
+        merged
+    }
+
+    fn apply(&mut self, directive: Directive, line: &Assignment, unit: &UnitName) {
+        let value = &*line.value;
+        let word = |text: &str| SandboxWord { directive, text: text.into(), origin: line.origin.clone() };
+        let words = || split(value, Split::Unquoted, MOST_WORDS).words;
+        match directive.spec().value {
+            ValueKind::Word | ValueKind::Toggle => {
+                if let Some(value) = parse_word(directive, value) {
+                    self.words.insert(directive, (value, word("")));
+                }
+            }
+            // Both directives fill one list.
+            ValueKind::Binds if value.is_empty() => self.binds.clear(),
+            ValueKind::Binds => {
+                let read_only = directive == Directive::BindReadOnlyPaths;
+                self.binds.extend(words().iter().filter_map(|text| {
+                    let (source, target) = parse_bind(text, unit)?;
+                    Some(BoundPath { source, target: ListedPath { path: target, word: word(text) }, read_only })
+                }));
+            }
+            ValueKind::Paths | ValueKind::Mounts | ValueKind::Names => {
+                let list = self.lists.entry(directive).or_default();
+                if value.is_empty() {
+                    list.clear();
+                }
+                let parse = |text: &String| match directive.spec().value {
+                    ValueKind::Paths => parse_path(text, unit),
+                    ValueKind::Mounts => parse_path(text.split(':').next()?, unit),
+                    _ => parse_directory(directive, text, unit),
+                };
+                list.extend(
+                    words().iter().filter_map(|text| Some(ListedPath { path: parse(text)?, word: word(text) })),
+                );
+            }
+            ValueKind::SocketBinds if value.is_empty() => {
+                // Either directive resets itself alone.
+                self.others.remove(&directive);
+            }
+            ValueKind::Addresses | ValueKind::Devices if value.is_empty() => {
+                self.others.remove(&directive);
+            }
+            ValueKind::Devices | ValueKind::SocketBinds => {
+                self.others.entry(directive).or_default().push(word(value));
+            }
+            ValueKind::Addresses => {
+                let list = self.others.entry(directive).or_default();
+                list.extend(words().iter().map(|text| word(text)));
+            }
+            // `CapabilityLines` merges these.
+            _ => {}
+        }
+    }
+
+    /// The value of a directive that takes one word, and its line; `yes` and `no` for booleans.
+    pub(crate) fn word(&self, directive: Directive) -> Option<(&str, &SandboxWord)> {
+        self.words.get(&directive).map(|(value, word)| (&**value, word))
+    }
+
+    /// The paths of a list.
+    pub(crate) fn paths(&self, directive: Directive) -> &[ListedPath] {
+        self.lists.get(&directive).map_or(&[], Vec::as_slice)
+    }
+
+    /// The entries of `DeviceAllow=`, `SocketBindAllow=` and similar lists, as written.
+    pub(crate) fn entries(&self, directive: Directive) -> &[SandboxWord] {
+        self.others.get(&directive).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Parses the value of a directive that takes one word; `None` if systemd ignores the line.
+fn parse_word(directive: Directive, value: &str) -> Option<Box<str>> {
+    let more: &[&str] = match directive {
+        Directive::ProtectSystem => &["full", "strict"],
+        Directive::ProtectHome => &["read-only", "tmpfs"],
+        Directive::User => return Some(value.into()),
+        Directive::ProtectProc => return is_one_of(value, &["default", "noaccess", "invisible", "ptraceable"]),
+        Directive::ProcSubset => return is_one_of(value, &["all", "pid"]),
+        Directive::DevicePolicy => return is_one_of(value, &["auto", "closed", "strict"]),
+        // These words since systemd 257.
+        Directive::PrivateTmp => &["disconnected"],
+        Directive::PrivateUsers => &["self", "identity", "full"],
+        Directive::ProtectControlGroups => &["private", "strict"],
+        _ => &[],
+    };
+    match parse_boolean(value) {
+        Some(is_on) => Some(if is_on { "yes" } else { "no" }.into()),
+        None => is_one_of(value, more),
+    }
+}
+
+fn is_one_of(value: &str, words: &[&str]) -> Option<Box<str>> {
+    words.contains(&value).then(|| value.into())
+}
+
+/// Parses a path of a list, perhaps behind `-` and `+`.
+fn parse_path(word: &str, unit: &UnitName) -> Option<Box<str>> {
+    let word = word.strip_prefix('-').unwrap_or(word);
+    let word = word.strip_prefix('+').unwrap_or(word);
+    simplify(&expand(word, unit)?)
+}
+
+/// Parses `SOURCE:TARGET:OPTIONS`; a source is enough. A backslash keeps a colon.
+fn parse_bind(word: &str, unit: &UnitName) -> Option<(Box<str>, Box<str>)> {
+    let mut parts = vec![String::new()];
+    let mut chars = word.chars();
+    while let Some(c) = chars.next() {
+        match (c, parts.last_mut()) {
+            (':', _) => parts.push(String::new()),
+            ('\\', Some(part)) => part.extend(chars.next()),
+            (c, Some(part)) => part.push(c),
+            (_, None) => return None,
+        }
+    }
+    let source = parse_path(parts.first()?, unit)?;
+    let target = match parts.get(1) {
+        Some(target) if !target.is_empty() => simplify(&expand(target, unit)?)?,
+        _ => source.clone(),
+    };
+    Some((source, target))
+}
+
+/// Parses the name of a directory of the unit.
+fn parse_directory(directive: Directive, word: &str, unit: &UnitName) -> Option<Box<str>> {
+    let parent = match directive {
+        Directive::RuntimeDirectory => "/run",
+        Directive::StateDirectory => "/var/lib",
+        Directive::CacheDirectory => "/var/cache",
+        Directive::LogsDirectory => "/var/log",
+        _ => return None,
+    };
+    let name = expand(word.split(':').next()?, unit)?;
+    if name.is_empty() || name.starts_with('/') || name == "private" || name.starts_with("private/") {
+        return None;
+    }
+    simplify(&format!("{parent}/{name}"))
+}
+
+/// Returns an absolute path without needless slashes and dots; `None` for another path.
+pub(crate) fn simplify(path: &str) -> Option<Box<str>> {
+    if !path.starts_with('/') || path.contains('\0') || path.split('/').any(|part| part == "..") {
+        return None;
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    Some(format!("/{}", parts.join("/")).into())
+}

@@ -1,0 +1,240 @@
+//! Compares what the policy says about paths with what a real systemd mounts: it starts units with random lines, whose
+//! program looks at paths, and each path must be read-only, hidden or not executable exactly if the policy names a line.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+
+#[path = "support/manager.rs"]
+#[expect(dead_code, reason = "each test uses a part")]
+mod manager;
+
+use harden_why::policy::{Need, Policy, Settings, UnitFile};
+use harden_why::syscalls::Groups;
+use harden_why::systemd::syscall_groups;
+use manager::TestManager;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+/// How many units are started.
+const UNITS: usize = 300;
+
+/// The paths that each unit looks at.
+const PATHS: &[&str] = &[
+    "/srv/a",
+    "/srv/a/b",
+    "/srv/a/b/run",
+    "/srv/d",
+    "/srv/d/run",
+    "/home/u",
+    "/home/u/f",
+    "/opt/x",
+    "/opt/x/run",
+    "/tmp/seen",
+    "/var/tmp/seen",
+    "/etc",
+    "/usr",
+    "/usr/lib",
+    "/var/lib",
+    "/var/lib/made",
+    "/root",
+    "/proc/sys/kernel/hostname",
+    "/proc/cpuinfo",
+    "/proc/sys/kernel/ostype",
+    "/sys/kernel",
+    "/dev/null",
+    "/dev/full",
+    "/dev/kmsg",
+    "/dev/loop-control",
+    "/",
+];
+
+/// Makes file systems of the test's own in the manager's view of files.
+const PREPARE: &str = "
+for dir in /srv /home /opt /var/tmp /var/lib; do mount -t tmpfs -o mode=1777 tmpfs $dir; done
+mkdir -p /srv/a/b /srv/d /home/u /opt/x /var/lib/made
+for file in /srv/a/b/run /srv/d/run /opt/x/run /home/u/f /tmp/seen /var/tmp/seen; do cp /bin/true $file; done";
+
+/// Prints a line for each path: its inode, and whether it can be written and executed.
+const LOOK: &str = "for path; do \
+    i=$(stat -Lc %d:%i $path 2>/dev/null || echo none); \
+    if [ -w $path ]; then w=w; else w=-; fi; if [ -x $path ]; then x=x; else x=-; fi; \
+    echo $path $i $w $x; done";
+
+/// Lines from which units are made. `StateDirectory=` is below another directory for the user manager that runs here.
+const LINES: &[&str] = &[
+    "ProtectSystem=yes",
+    "ProtectSystem=full",
+    "ProtectSystem=strict",
+    "ProtectSystem=strict",
+    "ProtectSystem=no",
+    "ProtectHome=yes",
+    "ProtectHome=read-only",
+    "ProtectHome=tmpfs",
+    "PrivateTmp=yes",
+    "PrivateTmp=no",
+    "PrivateDevices=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProcSubset=pid",
+    "ProtectProc=invisible",
+    "ReadOnlyPaths=/srv",
+    "ReadOnlyPaths=/srv/a /home/u",
+    "ReadOnlyPaths=/srv/a/b",
+    "ReadOnlyPaths=/",
+    "ReadOnlyPaths=",
+    "ReadOnlyPaths=-/nowhere +/opt",
+    "ReadOnlyPaths=/opt/../srv",
+    "ReadWritePaths=/srv/a",
+    "ReadWritePaths=/srv/a/b /etc",
+    "ReadWritePaths=/var/lib",
+    "ReadWritePaths=",
+    "ReadWritePaths=/home/u/f",
+    "ReadWritePaths=\"/srv//d/\"",
+    "ReadWritePaths=/proc/sys/kernel/hostname",
+    "InaccessiblePaths=/srv/a",
+    "InaccessiblePaths=/opt/x",
+    "InaccessiblePaths=-/home/u",
+    "InaccessiblePaths=/usr/lib/locale",
+    "InaccessiblePaths=",
+    "NoExecPaths=/srv",
+    "NoExecPaths=/opt /home",
+    "NoExecPaths=/srv/a",
+    "ExecPaths=/srv/a/b",
+    "ExecPaths=/srv/d/run",
+    "ExecPaths=",
+    "TemporaryFileSystem=/srv",
+    "TemporaryFileSystem=/opt:ro",
+    "TemporaryFileSystem=/srv/a:mode=755 /opt/x",
+    "TemporaryFileSystem=",
+    "BindPaths=/srv/a",
+    "BindPaths=/srv/d:/srv/a",
+    "BindReadOnlyPaths=/home/u",
+    "BindPaths=/home/u",
+    "BindReadOnlyPaths=/srv/d:/opt/x",
+    "BindPaths=",
+    "BindPaths=/tmp/seen",
+];
+
+/// A small xorshift generator: the same units in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+}
+
+/// What a unit saw of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    inode: String,
+    is_writable: bool,
+    is_executable: bool,
+}
+
+fn read(output: &Path) -> BTreeMap<String, Seen> {
+    let text = fs::read_to_string(output).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let [path, inode, writable, executable] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+            let seen = Seen { inode: inode.into(), is_writable: writable == "w", is_executable: executable == "x" };
+            Some((path.to_owned(), seen))
+        })
+        .collect()
+}
+
+fn policy(lines: &str, groups: &Groups) -> Policy {
+    let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}").as_bytes());
+    Policy::new(Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new()), groups)
+}
+
+/// Describes how a unit's view of a path differs from the policy; empty if they agree.
+fn difference(policy: &Policy, path: &str, plain: &Seen, seen: &Seen) -> String {
+    let withheld = |need: Need<'_>| !policy.withholding(need, 1).is_empty();
+    let mut text = String::new();
+    let is_hidden = withheld(Need::See(path.as_bytes()));
+    // A mount of its own over a whole directory shows another directory, and systemd's own files in it.
+    let is_api = ["/dev", "/proc", "/sys"].iter().any(|dir| path.starts_with(dir));
+    let is_gone = if is_api && path != "/dev/kmsg" { seen.inode == "none" } else { seen.inode != plain.inode };
+    if is_hidden != is_gone && !is_mount_point(policy, path) {
+        let _ = write!(text, " hidden: {is_hidden};");
+    }
+    // A device can be written whatever the mount of its node.
+    if !is_gone && plain.is_writable && !path.starts_with("/dev") {
+        let is_read_only = withheld(Need::Write(path.as_bytes()));
+        if is_read_only == seen.is_writable {
+            let _ = write!(text, " read-only: {is_read_only};");
+        }
+    }
+    if seen.inode == plain.inode && plain.is_executable && path.ends_with("run") {
+        let is_no_exec = withheld(Need::Execute(path.as_bytes()));
+        if is_no_exec == seen.is_executable {
+            let _ = write!(text, " no exec: {is_no_exec};");
+        }
+    }
+    text
+}
+
+/// Whether a mount of the unit is exactly at a path, and shows another file there.
+fn is_mount_point(policy: &Policy, path: &str) -> bool {
+    let below = format!("{path}/below");
+    policy.withholding(Need::See(below.as_bytes()), 1).len() > policy.withholding(Need::See(path.as_bytes()), 1).len()
+}
+
+#[test]
+fn path_is_withheld_exactly_where_the_policy_names_a_line() {
+    let Some(manager) = TestManager::start() else { return };
+    let prepared = manager.command(&["sh", "-ec", PREPARE]).output().unwrap();
+    assert!(prepared.status.success(), "{prepared:?}");
+    let groups = syscall_groups::load().groups;
+    let mut random = Random(0x5eed_cafe);
+    let mut units: Vec<String> = vec![String::new()];
+    for _ in 1..UNITS {
+        let lines: Vec<&str> = (0..=random.below(4)).map(|_| LINES[random.below(LINES.len())]).collect();
+        units.push(lines.iter().fold(String::new(), |text, line| text + line + "\n"));
+    }
+    let name = |number: usize| format!("look{number}.service");
+    let output = |number: usize| manager.base().join(name(number)).with_extension("out");
+    for (number, lines) in units.iter().enumerate() {
+        let text = format!(
+            "[Service]\nType=oneshot\nExecStart=/bin/sh -c {:?} sh {}\nStandardOutput=truncate:{}\n{lines}",
+            LOOK.replace('%', "%%").replace('$', "$$"),
+            PATHS.join(" "),
+            output(number).display(),
+        );
+        fs::write(output(number), "").unwrap();
+        manager.write(&name(number), &text);
+    }
+    manager.reload();
+    let (mut wrong, mut held, mut failed) = (String::new(), 0, 0);
+    let mut plain = BTreeMap::new();
+    for (number, lines) in units.iter().enumerate() {
+        if !manager.start_unit(&name(number)) {
+            failed += 1;
+            continue;
+        }
+        let seen = read(&output(number));
+        if number == 0 {
+            plain = seen.clone();
+        }
+        let policy = policy(lines, &groups);
+        for (path, plain) in &plain {
+            let Some(seen) = seen.get(path) else { continue };
+            let text = difference(&policy, path, plain, seen);
+            held += 1;
+            if !text.is_empty() {
+                let _ = write!(wrong, "\n{:?}: {path}:{text} {seen:?}", lines.replace('\n', "; "));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(held > UNITS * PATHS.len() / 2, "{held} paths, {failed} units did not start");
+    println!("{held} paths of {} units agree, {failed} units do not start", units.len());
+}
