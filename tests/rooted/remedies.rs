@@ -708,7 +708,7 @@ proptest! {
                 if is && !was {
                     let told = calls.iter().any(|(denied, _)| *denied == &**call) || remedy.opens.iter().any(|opened| opened == call);
                     prop_assert!(told, "{} is opened unsaid by {:?}", call, remedy);
-                    let sensitive = privileged_calls::find_risk(call, &before.settings, &GROUPS).is_some();
+                    let sensitive = privileged_calls::find_risk(call, &after.settings, &GROUPS).is_some();
                     prop_assert_eq!(sensitive, remedy.sensitive.iter().any(|(_, said)| said == call), "{} by {:?}", call, remedy);
                 }
             }
