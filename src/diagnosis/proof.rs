@@ -110,7 +110,9 @@ impl<'a> Proof<'a> {
         let newly: BTreeSet<&str> =
             opens.iter().map(AsRef::as_ref).chain(passing.iter().map(|call| call.name)).collect();
         let unfiltered = newly.iter().copied().filter(|call| privileged_calls::is_unfiltered_io(call));
+        let solves: BTreeSet<&str> = self.targets.iter().map(|call| call.name).collect();
         Ok(Remedy {
+            solves: solves.into_iter().map(Into::into).collect(),
             failing: failing.iter().map(|call| call.name.into()).collect(),
             unfiltered_io: unfiltered.map(Into::into).collect(),
             sensitive: newly

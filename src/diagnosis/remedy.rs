@@ -25,6 +25,8 @@ pub struct Remedy {
     pub added: Vec<Box<str>>,
     /// Denied calls that pass only with some arguments: nothing proves that the remedy helps these calls.
     pub conditional: Vec<Box<str>>,
+    /// The denied calls that it is for.
+    pub solves: Vec<Box<str>>,
     /// Denied calls that fail with an error under it.
     pub failing: Vec<Box<str>>,
     /// Newly allowed calls of `io_uring`: no filter sees what a program does through these.

@@ -3,7 +3,7 @@
 use super::confirm::denied_calls;
 use super::drop_in;
 use crate::diagnosis::{Diagnosis, Remedy, Reservation, Situation, diagnose};
-use crate::incidents::Incident;
+use crate::incidents::{Incident, Moment};
 use crate::policy::Directive;
 use crate::syscalls::Groups;
 use crate::units::UnitName;
@@ -92,7 +92,8 @@ impl RemedyFile {
     pub(crate) fn compose(&self, chosen: &ChosenRemedy, title: &str, today: &str, undo: &str) -> String {
         let latest: BTreeSet<String> =
             denied_calls(&chosen.diagnosis).into_iter().map(|(_, call)| call.into()).collect();
-        let denied: BTreeSet<String> = self.denied.union(&latest).cloned().collect();
+        let solved = chosen.remedy.solves.iter().map(ToString::to_string);
+        let denied: BTreeSet<String> = self.denied.iter().cloned().chain(solved).collect();
         let words = chosen.remedy.lines.iter().filter_map(|line| line.strip_prefix("SystemCallFilter="));
         let has_more = words
             .filter(|value| !value.starts_with('~'))
@@ -139,6 +140,10 @@ pub(crate) fn choose(
     let lines = present.as_ref().map_or_else(Vec::new, |file| file.lines.clone());
     let earlier = present.filter(|_| number.is_some());
     let diagnosis = diagnose(incidents.clone(), Some(&situation), groups);
+    // The numbers are others now: a command that is repeated must not choose again.
+    if earlier.as_ref().is_some_and(|file| file.number == number) && !has_newer_denial(&diagnosis, &situation) {
+        return Ok(ApplyDecision::AlreadySo(diagnosis));
+    }
     if let Some(file) = earlier.filter(|_| diagnosis.is_settled()) {
         if file.number == number {
             return Ok(ApplyDecision::AlreadySo(diagnosis));
@@ -162,6 +167,15 @@ pub(crate) fn choose(
     let (number, remedy) = choose_remedy(&diagnosis, choice, name)?;
     let remedy = remedy.clone();
     Ok(ApplyDecision::Write(Box::new(ChosenRemedy { remedy, number, diagnosis, situation, before: lines })))
+}
+
+/// Whether the unit's settings denied a call after the drop-in was written, as far as known.
+fn has_newer_denial(diagnosis: &Diagnosis, situation: &Situation) -> bool {
+    let path = situation.remedy_path();
+    let changes = situation.history.as_ref().map_or(&[][..], |history| &history.changes);
+    let Some(written) = changes.iter().find(|change| change.path == path).map(|change| change.at) else { return true };
+    let is_newer = |incident: &Incident| !matches!(incident.last, Moment::At(last) if last <= written);
+    diagnosis.findings.iter().any(|finding| finding.cause.is_by_unit() && is_newer(&finding.incident))
 }
 
 /// Returns a remedy of the diagnosis, with its number.
