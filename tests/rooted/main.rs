@@ -18,6 +18,7 @@ mod pager;
 mod picture;
 mod programs;
 mod remedies;
+mod removal;
 mod replay;
 mod scenarios;
 mod screens;

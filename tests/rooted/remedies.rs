@@ -385,6 +385,26 @@ fn call_is_opened_where_the_program_imports_it_and_with_that_reason() {
 }
 
 #[test]
+fn default_after_a_rehearsal_opens_what_it_saw_and_relatives_alone() {
+    let files = || policy("SystemCallFilter=@basic-io @file-system", &[]);
+    let imports = ["accept", "getaddrinfo", "listen", "pthread_create", "uname"];
+    let diagnose_seen = |source| {
+        let mut seen = incident(Abi::X86_64, "accept4", Action::Log);
+        let is_rehearsal = source == incidents::SightingSource::Rehearsal;
+        let IncidentEvent::Denial(denial) = &mut seen.key.event else { unreachable!() };
+        denial.action = if is_rehearsal { Action::Log } else { Action::KillProcess };
+        seen.key.source = source;
+        let programs = vec![program("/usr/bin/x", &imports)];
+        diagnose(vec![seen], Some(&Situation { policy: files(), drop_in: drop_in(), history: None, programs }), &GROUPS)
+    };
+    let names =
+        |diagnosis: &Diagnosis| opened(diagnosis).iter().map(|(call, _)| (*call).to_owned()).collect::<Vec<_>>();
+    let denied = names(&diagnose_seen(incidents::SightingSource::Audit));
+    assert!(denied.len() > 3, "a denial alone: what the program imports is opened as well: {denied:?}");
+    assert_eq!(names(&diagnose_seen(incidents::SightingSource::Rehearsal)), ["accept"]);
+}
+
+#[test]
 fn identity_call_is_opened_if_imported_and_one_of_its_kind_was_denied() {
     let files = |more: &str| policy(&format!("SystemCallFilter=@basic-io @file-system\n{more}"), &[]);
     let imports = ["chown", "initgroups", "setgid", "setuid", "umask"];

@@ -331,3 +331,55 @@ fn question(plan: &RehearsalPlan) -> String {
     };
     format!("{}{}\n{what}", rehearsed::describe_plan(plan, Detail::Short), notes.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Action;
+    use crate::cli::views::answer::Answer;
+    use crate::diagnosis::{Situation, diagnose};
+    use crate::incidents::local_time::LocalTime;
+    use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+    use crate::policy::{Policy, Settings, UnitFile};
+    use crate::syscalls::{Abi, Arch, Call, Groups};
+    use jiff::tz::TimeZone;
+    use std::path::Path;
+
+    /// Rehearses a unit with these settings, whose program makes a call. Returns the note.
+    fn note(lines: &str, calls: &[&str]) -> Option<String> {
+        let unit = Unit { manager: Manager::System, name: "x.service".parse().unwrap() };
+        let groups = Groups::embedded().with_native(Abi::X86_64);
+        let file = UnitFile::parse(Path::new("/x.service"), format!("[Service]\n{lines}\n").as_bytes());
+        let policy = Policy::new(Settings::new(&unit.name, Some(file), Vec::new()), &groups);
+        let drop_in = "/etc/systemd/system/x.service.d/zz-harden-why.conf".into();
+        let situation = Situation { policy, drop_in, history: None, programs: Vec::new() };
+        let seen = |call: &&str| {
+            let event = IncidentEvent::Denial(Denial { call: Call::named(Arch::X86_64, call), action: Action::Log });
+            let source = SightingSource::Rehearsal;
+            let key = IncidentKey { unit: Some(unit.clone()), event, exe: b"/bin/x".to_vec(), source };
+            let (first, last) = (Moment::Unknown, Moment::Unknown);
+            Incident { key, rung: None, count: 1, first, last, sample: Sample::default() }
+        };
+        let calls: Vec<Incident> = calls.iter().map(seen).collect();
+        let diagnosis = diagnose(calls.clone(), Some(&situation), &groups);
+        let clock = LocalTime { now: None, zone: TimeZone::UTC };
+        let answer = Answer::new(Some(&unit), &diagnosis, Some(&situation), &groups, &clock, Vec::new());
+        let report = Report { schema: SCHEMA, demo: None, units: vec![answer], log: None, notes: Vec::new() };
+        no_remedy_note(&report, &calls, &unit).map(|note| note.text)
+    }
+
+    #[test]
+    fn rehearsal_without_a_default_remedy_says_why_and_what_to_do_next() {
+        assert_eq!(note("SystemCallFilter=~uname", &["uname"]), None);
+        let nothing = note("SystemCallFilter=~uname", &[]).unwrap();
+        assert!(nothing.contains("its settings deny none of it") && nothing.ends_with("harden-why rehearse x.service"));
+        let fallback = note("RestrictSUIDSGID=yes", &["openat2"]).unwrap();
+        assert!(
+            fallback.starts_with("no remedy is applied unless you choose it, since only for a caller"),
+            "{fallback}"
+        );
+        assert!(fallback.ends_with(": harden-why -v x.service"), "{fallback}");
+        let none = note("DynamicUser=yes", &["openat2"]).unwrap();
+        assert!(none.starts_with("no drop-in allows these calls"), "{none}");
+    }
+}

@@ -259,3 +259,24 @@ pub(crate) fn describe_state(outcome: &UnitOutcome) -> String {
         None => state,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_that_something_starts_again_is_not_called_stopped() {
+        let describe = |action, state: &str| {
+            let outcome = UnitOutcome { active_state: state.to_owned(), result: None };
+            Restoration { action, outcome: Some(outcome) }.describe("x.service")
+        };
+        for state in ["activating", "active", "reloading"] {
+            let expected = format!("Something started it again: it is {state}.");
+            assert!(describe(RestoreAction::Stopped, state).ends_with(&expected), "{state}");
+        }
+        let stopped = "x.service was stopped, since it did not run before, and is inactive.";
+        assert_eq!(describe(RestoreAction::Stopped, "inactive"), stopped);
+        let restarted = "x.service restarted under its own settings, and is activating.";
+        assert_eq!(describe(RestoreAction::Restarted, "activating"), restarted);
+    }
+}
