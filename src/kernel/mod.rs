@@ -3,6 +3,7 @@
 pub(crate) mod bpf;
 pub(crate) mod clock;
 pub mod exit_cgroups;
+pub(crate) mod mounts;
 pub(crate) mod pid_cache;
 pub mod proc_events;
 pub mod procfs;

@@ -17,11 +17,12 @@ pub(crate) mod refusal;
 pub(crate) mod tally;
 pub(crate) mod targets;
 
+pub(crate) use call_rules::path_argument;
 pub use error::TapError;
 pub use failed_call::{CallText, FailedCall, FailedEvent, TapCredentials};
 pub(crate) use refusal::TapLosses;
 pub use refusal::{CallResult, Refusal};
-pub(crate) use tally::{ProcessOwner, RefusalKind, RefusalTally, RefusalTotals};
+pub(crate) use tally::{ProcessOwner, ProcessReader, RefusalKind, RefusalTally, RefusalTotals};
 pub use targets::TapTarget;
 
 use super::bpf::{BpfError, BpfObject};

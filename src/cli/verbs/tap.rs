@@ -21,7 +21,7 @@ use crate::kernel::tap::{CallResult, TapError};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::tap::refusals::{TappedUnit, UnitRefusal};
-use crate::operations::tap::report::{loss_notes, report_to_daemon};
+use crate::operations::tap::report::{failure_notes, loss_notes, report_to_daemon};
 use crate::operations::tap::session::TapSession;
 use crate::operations::tap::targets::{TargetRequest, resolve_target};
 use crate::syscalls::Groups;
@@ -76,7 +76,9 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let mut notes = led;
     notes.extend(loss_notes(finished.losses, finished.uncounted));
     notes.extend(syscall_groups::groups_note(&loaded));
-    let incidents: Vec<Incident> = finished.refusals.iter().filter_map(UnitRefusal::to_incident).collect();
+    let refused = finished.refusals.iter().filter_map(UnitRefusal::to_incident);
+    let incidents: Vec<Incident> = refused.chain(finished.accesses.iter().cloned()).collect();
+    notes.extend(failure_notes(finished.unjudged, finished.sees_capabilities));
     notes.extend(report_to_daemon(&common.bus, &incidents).await);
     if finished.refusals.iter().any(|refusal| refusal.kind.result == CallResult::Answered) {
         notes.push(Note::new(

@@ -47,7 +47,7 @@ const PATHS: [(&str, u8, &[u8]); 56] = [
     ("openat", 1, &[0, 2]),
     ("openat2", 1, &[0]),
     ("pivot_root", 0, &[]),
-    ("quotactl", 1, &[0]),
+    ("quotactl", 1, &[]),
     ("readlink", 0, &[]),
     ("readlinkat", 1, &[0]),
     ("removexattr", 0, &[]),
@@ -151,6 +151,15 @@ pub(crate) fn deciding_argument(name: &str) -> Option<u8> {
     DECIDING.iter().chain([&UNSHARE]).find(|(known, _)| *known == name).map(|(_, index)| *index)
 }
 
+/// Returns the index of a call's path, and of the directory that a relative path starts from, if the call names one.
+pub(crate) fn path_argument(name: &str) -> Option<(u8, Option<u8>)> {
+    let with_path = PATHS.iter().map(|(name, index, distinct)| (*name, *index, *distinct));
+    let of_owners = IDENTITIES.iter().filter_map(|(name, index, distinct)| Some((*name, (*index)?, *distinct)));
+    let (_, index, distinct) = with_path.chain(of_owners).find(|(known, ..)| *known == name)?;
+    // The directory is the argument before the path, and it distinguishes failures.
+    Some((index, index.checked_sub(1).filter(|directory| distinct.contains(directory))))
+}
+
 fn rule(name: &str) -> CallRule {
     let bits = |arguments: &[u8]| arguments.iter().fold(0, |bits, argument| bits | 1 << argument);
     let deciding = deciding_argument(name).map_or(0, |index| index + 1);
@@ -194,6 +203,10 @@ mod tests {
         assert_eq!(rule("fchownat"), Some([2, IDENTITY, 0b1101, 0]));
         assert_eq!(rule("socket"), Some([0, 0, 0b111, 1]));
         assert_eq!(rule("getpid"), None);
+        assert_eq!(path_argument("open"), Some((0, None)));
+        assert_eq!([path_argument("linkat"), path_argument("fchownat")], [Some((3, Some(2))), Some((1, Some(0)))]);
+        assert_eq!([path_argument("mount"), path_argument("symlink")], [Some((1, None)); 2]);
+        assert_eq!(path_argument("fchown"), None);
         assert!(rules.iter().all(|(number, _)| *number < 1024), "the map has so many entries");
     }
 }

@@ -96,21 +96,38 @@ pub(crate) struct RefusedThread {
 #[derive(Debug, Default)]
 pub(crate) struct RefusalTally {
     kinds: BTreeMap<RefusalKind, RefusalTotals>,
-    /// Executables and owners of processes, for when they are gone.
-    processes: HashMap<u32, (Vec<u8>, ProcessOwner)>,
     uncounted: u64,
+}
+
+/// Executables and owners of processes, remembered for when they are gone.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessReader(HashMap<u32, (Vec<u8>, ProcessOwner)>);
+
+impl ProcessReader {
+    /// Returns a process's executable and owner: as they are, or as they were last seen once the process is gone.
+    pub(crate) fn read(&mut self, pid: u32, procfs: &Procfs) -> (Vec<u8>, ProcessOwner) {
+        if self.0.len() > MOST_PROCESSES {
+            self.0.clear();
+        }
+        // The cgroup first: systemd moves a process that ends before it is gone.
+        let owner = procfs.cgroup(pid).map_or(ProcessOwner::Unknown, |cgroup| ProcessOwner::from_cgroup(&cgroup));
+        match procfs.exe(pid) {
+            Some(exe) => {
+                let process = (exe.into_os_string().into_vec(), owner);
+                self.0.insert(pid, process.clone());
+                process
+            }
+            None => self.0.get(&pid).cloned().unwrap_or((Vec::new(), owner)),
+        }
+    }
 }
 
 impl RefusalTally {
     /// Counts what the tap returned.
-    pub(crate) fn add(&mut self, refusals: Vec<Refusal>, procfs: &Procfs) {
-        if self.processes.len() > MOST_PROCESSES {
-            self.processes.clear();
-        }
+    pub(crate) fn add(&mut self, refusals: Vec<Refusal>, processes: &mut ProcessReader, procfs: &Procfs) {
         let mut read: HashMap<u32, (Vec<u8>, ProcessOwner)> = HashMap::new();
         for refusal in refusals {
-            let (exe, owner) =
-                read.entry(refusal.pid).or_insert_with(|| self.read_process(refusal.pid, procfs)).clone();
+            let (exe, owner) = read.entry(refusal.pid).or_insert_with(|| processes.read(refusal.pid, procfs)).clone();
             let Refusal { target, arch, number, result, uncertain, .. } = refusal;
             let kind = RefusalKind { target, arch, number, result, uncertain, exe, owner };
             if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&kind) {
@@ -119,20 +136,6 @@ impl RefusalTally {
                 let totals = RefusalTotals::from(refusal);
                 self.kinds.entry(kind).and_modify(|known| known.merge(&totals)).or_insert(totals);
             }
-        }
-    }
-
-    /// Returns a process's executable and owner: as they are, or as they were last seen once the process is gone.
-    fn read_process(&mut self, pid: u32, procfs: &Procfs) -> (Vec<u8>, ProcessOwner) {
-        // The cgroup first: systemd moves a process that ends before it is gone.
-        let owner = procfs.cgroup(pid).map_or(ProcessOwner::Unknown, |cgroup| ProcessOwner::from_cgroup(&cgroup));
-        match procfs.exe(pid) {
-            Some(exe) => {
-                let process = (exe.into_os_string().into_vec(), owner);
-                self.processes.insert(pid, process.clone());
-                process
-            }
-            None => self.processes.get(&pid).cloned().unwrap_or((Vec::new(), owner)),
         }
     }
 
@@ -223,10 +226,10 @@ mod tests {
 
     #[test]
     fn same_refusal_in_two_threads_is_one_kind_with_a_count_for_each() {
-        let mut tally = RefusalTally::default();
-        tally.add(vec![refusal(1, 39, 3), refusal(2, 39, 4), refusal(1, 40, 1)], &no_processes());
-        tally.add(vec![refusal(1, 39, 2)], &no_processes());
-        tally.add(vec![Refusal { uncertain: true, ..refusal(2, 39, 1) }], &no_processes());
+        let (mut tally, mut processes) = (RefusalTally::default(), ProcessReader::default());
+        tally.add(vec![refusal(1, 39, 3), refusal(2, 39, 4), refusal(1, 40, 1)], &mut processes, &no_processes());
+        tally.add(vec![refusal(1, 39, 2)], &mut processes, &no_processes());
+        tally.add(vec![Refusal { uncertain: true, ..refusal(2, 39, 1) }], &mut processes, &no_processes());
         let counts = |causes: bool| -> Vec<_> {
             tally.refusals(|_| causes).into_iter().map(|(kind, totals)| (kind.number, totals.count)).collect()
         };
@@ -256,25 +259,25 @@ mod tests {
             ("/".to_owned(), ProcessOwner::Unknown),
         ] {
             std::fs::write(process.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
-            let mut tally = RefusalTally::default();
-            tally.add(vec![refusal(1, 39, 1)], &procfs);
-            tally.add(vec![refusal(1, 39, 1)], &no_processes());
+            let (mut tally, mut processes) = (RefusalTally::default(), ProcessReader::default());
+            tally.add(vec![refusal(1, 39, 1)], &mut processes, &procfs);
+            tally.add(vec![refusal(1, 39, 1)], &mut processes, &no_processes());
             assert_eq!(tally.owners().collect::<Vec<_>>(), [(0, &owner)], "{cgroup}");
-            let mut tally = RefusalTally::default();
-            tally.add(vec![refusal(1, 39, 1)], &no_processes());
+            let (mut tally, mut processes) = (RefusalTally::default(), ProcessReader::default());
+            tally.add(vec![refusal(1, 39, 1)], &mut processes, &no_processes());
             assert_eq!(tally.owners().collect::<Vec<_>>(), [(0, &ProcessOwner::Unknown)]);
         }
     }
 
     #[test]
     fn kinds_and_threads_beyond_the_limit_are_counted_but_not_listed() {
-        let mut tally = RefusalTally::default();
+        let (mut tally, mut processes) = (RefusalTally::default(), ProcessReader::default());
         for number in 0..u32::try_from(MOST_KINDS).unwrap() + 3 {
-            tally.add(vec![refusal(1, number, 2)], &no_processes());
+            tally.add(vec![refusal(1, number, 2)], &mut processes, &no_processes());
         }
         assert_eq!((tally.kinds.len(), tally.uncounted()), (MOST_KINDS, 6));
         for tid in 0..u32::try_from(MOST_THREADS).unwrap() + 5 {
-            tally.add(vec![refusal(tid, 0, 1)], &no_processes());
+            tally.add(vec![refusal(tid, 0, 1)], &mut processes, &no_processes());
         }
         let (_, totals) = &tally.refusals(|_| false)[0];
         assert_eq!((totals.threads.len(), totals.others), (MOST_THREADS, 5));

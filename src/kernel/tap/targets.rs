@@ -11,6 +11,9 @@ use std::{fs, io};
 /// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
+/// How many processes of a target are listed.
+const MOST_LISTED: usize = 256;
+
 /// What to watch. Children are watched, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TapTarget {
@@ -28,6 +31,17 @@ impl TapTarget {
     pub(crate) fn from_control_group(path: &str) -> Result<Self, TapError> {
         let mount = unified_mount(Path::new("/")).ok_or(TapError::NoHierarchy)?;
         Ok(Self::Cgroup(mount.join(path.trim_start_matches('/'))))
+    }
+
+    /// Returns some processes of the target: those of its own cgroup.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        match self {
+            Self::Process(pid) => vec![*pid],
+            Self::Cgroup(directory) => {
+                let pids = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+                pids.lines().take(MOST_LISTED).filter_map(|pid| pid.parse().ok()).collect()
+            }
+        }
     }
 
     /// Checks that the target has a process.

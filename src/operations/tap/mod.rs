@@ -1,5 +1,8 @@
 //! A tap: watches running units and processes for calls that seccomp refuses without a record.
 
+pub(crate) mod access_evidence;
+pub(crate) mod access_tally;
+pub(crate) mod access_verdict;
 pub(crate) mod refusals;
 pub(crate) mod report;
 pub(crate) mod session;

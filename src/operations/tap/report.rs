@@ -1,6 +1,7 @@
 //! Reports a tap's incidents to harden-whyd, and notes the refusals that the tap missed.
 
 use crate::audit::Note;
+use crate::audit::text::plural;
 use crate::incidents::{Incident, Stored};
 use crate::kernel::tap::TapLosses;
 use crate::outlet::client;
@@ -59,9 +60,37 @@ pub(crate) fn loss_notes(losses: TapLosses, uncounted: u64) -> Vec<Note> {
     notes
 }
 
+/// Returns notes about failed calls that could not be judged.
+pub(crate) fn failure_notes(unjudged: u64, sees_capabilities: bool) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if unjudged > 0 {
+        notes.push(Note::new(
+            "failures-not-judged",
+            format!(
+                "{} failed and may be denials: their processes ended before harden-why could read their mounts",
+                plural(unjudged, "call")
+            ),
+        ));
+    }
+    if !sees_capabilities {
+        notes.push(Note::new(
+            "capabilities-not-seen",
+            "this kernel does not show which capability a call missed, so missing capabilities are not reported",
+        ));
+    }
+    notes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failed_calls_that_could_not_be_judged_are_noted() {
+        let ids = |unjudged, sees| failure_notes(unjudged, sees).iter().map(|note| note.id).collect::<Vec<_>>();
+        assert!(ids(0, true).is_empty());
+        assert_eq!(ids(2, false), ["failures-not-judged", "capabilities-not-seen"]);
+    }
 
     #[test]
     fn lost_refusals_and_threads_are_noted() {

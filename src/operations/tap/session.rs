@@ -1,14 +1,17 @@
 //! A tap from its beginning to its end.
 
+use super::access_evidence::EvidenceCollector;
+use super::access_tally::AccessTally;
 use super::refusals::{TappedUnit, UnitRefusal, find_unit, group_by_unit};
 use super::targets::{ResolvedTarget, TapScope};
 use crate::host::program_files::read_programs;
+use crate::incidents::Incident;
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{RefusalTally, Tap, TapLosses, TapOptions, TapTarget};
+use crate::kernel::tap::{ProcessReader, RefusalTally, Tap, TapLosses, TapOptions, TapReport, TapTarget};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::ServiceManagers;
-use crate::policy::Policy;
+use crate::policy::{Capability, Policy};
 use crate::syscalls::Groups;
 use crate::units::Unit;
 use std::path::Path;
@@ -29,6 +32,12 @@ pub(crate) struct FinishedTap {
     /// The units of the targets and of the refusals.
     pub(crate) units: Vec<TappedUnit>,
     pub(crate) refusals: Vec<UnitRefusal>,
+    /// What entered calls could not reach because of the sandbox.
+    pub(crate) accesses: Vec<Incident>,
+    /// The number of failed calls whose processes were gone before their mounts could be read.
+    pub(crate) unjudged: u64,
+    /// Whether the kernel shows which capabilities a call missed.
+    pub(crate) sees_capabilities: bool,
     pub(crate) took: Duration,
     pub(crate) losses: TapLosses,
     /// The number of refusals for which the tally had no place.
@@ -73,9 +82,10 @@ impl TapSession {
     ) -> anyhow::Result<FinishedTap> {
         let Self { watched, mut units } = self;
         let targets: Vec<TapTarget> = watched.iter().map(|watched| watched.target.clone()).collect();
-        let mut tap = Tap::open(&targets, TapOptions { refusals: true, failures: false, absent: false })?;
+        let mut seen = TapSightings::new(&targets, &watched, &units);
+        let mut tap = Tap::open(&targets, seen.options)?;
         let scope = TapScope::from_targets(&targets);
-        let (begun, procfs, mut tally) = (Instant::now(), Procfs::live(), RefusalTally::default());
+        let begun = Instant::now();
         loop {
             let left = duration.saturating_sub(begun.elapsed());
             let waited = async {
@@ -83,21 +93,22 @@ impl TapSession {
                 Ok(())
             };
             let interrupted = interruption.or(waited).await.is_err();
-            tally.add(tap.collect().refusals, &procfs);
+            seen.add(tap.collect(), &watched);
             show(begun.elapsed(), &|| {
-                group_by_unit(&tally, &units, |target, owner| find_unit(&watched, scope, target, owner))
+                group_by_unit(&seen.refusals, &units, |target, owner| find_unit(&watched, scope, target, owner))
             });
             if interrupted || begun.elapsed() >= duration || tap.is_over() {
                 break;
             }
         }
-        tally.add(tap.stop().refusals, &procfs);
+        seen.add(tap.stop(), &watched);
         let took = begun.elapsed();
 
         // Read the settings of units that appeared during the tap only now, when no event waits.
-        let owners = tally.owners();
+        let owners = seen.refusals.owners();
         let mut further: Vec<Option<Unit>> =
             owners.map(|(target, owner)| find_unit(&watched, scope, target, owner).map(|(unit, _)| unit)).collect();
+        further.extend(seen.accesses.incidents().map(|incident| incident.key.unit.clone()));
         further.sort();
         further.dedup();
         further.retain(|unit| units.iter().all(|tapped| tapped.unit != *unit));
@@ -108,9 +119,66 @@ impl TapSession {
                 TappedUnit { unit, settings: None }
             });
         }
-        let refusals = group_by_unit(&tally, &units, |target, owner| find_unit(&watched, scope, target, owner));
-        Ok(FinishedTap { units, refusals, took, losses: tap.losses(), uncounted: tally.uncounted(), watched })
+        let refusals = group_by_unit(&seen.refusals, &units, |target, owner| find_unit(&watched, scope, target, owner));
+        Ok(FinishedTap {
+            units,
+            refusals,
+            accesses: seen.accesses.incidents().cloned().collect(),
+            unjudged: seen.accesses.unknown(),
+            sees_capabilities: tap.sees_capabilities(),
+            took,
+            losses: tap.losses(),
+            uncounted: seen.refusals.uncounted().saturating_add(seen.accesses.uncounted()),
+            watched,
+        })
     }
+}
+
+/// What a tap saw so far.
+struct TapSightings {
+    options: TapOptions,
+    refusals: RefusalTally,
+    accesses: AccessTally,
+    processes: ProcessReader,
+    procfs: Procfs,
+    targets: Vec<TapTarget>,
+    /// By target, the capabilities that the unit's settings withhold.
+    withheld: Vec<u64>,
+}
+
+impl TapSightings {
+    fn new(targets: &[TapTarget], watched: &[ResolvedTarget], units: &[TappedUnit]) -> Self {
+        let evidence = EvidenceCollector::from_this_process();
+        // Only mounts of its own can hide a path from a process.
+        let absent = targets.iter().flat_map(TapTarget::processes).any(|pid| evidence.has_own_mounts(pid));
+        let withheld = |target: &ResolvedTarget| {
+            let tapped = units.iter().find(|tapped| tapped.unit == target.unit)?;
+            Some(withheld_capabilities(&tapped.situation()?.policy))
+        };
+        Self {
+            options: TapOptions { refusals: true, failures: true, absent },
+            refusals: RefusalTally::default(),
+            accesses: AccessTally::new(evidence),
+            processes: ProcessReader::default(),
+            procfs: Procfs::live(),
+            targets: targets.to_vec(),
+            withheld: watched.iter().map(|target| withheld(target).unwrap_or_default()).collect(),
+        }
+    }
+
+    fn add(&mut self, report: TapReport, watched: &[ResolvedTarget]) {
+        self.refusals.add(report.refusals, &mut self.processes, &self.procfs);
+        self.accesses.remember_mounts(self.targets.iter().flat_map(TapTarget::processes));
+        let withheld = |target: usize| self.withheld.get(target).copied().unwrap_or_default();
+        self.accesses.add(report.failures, watched, &mut self.processes, withheld);
+    }
+}
+
+/// Returns a bit for each capability with which no process of the unit starts.
+fn withheld_capabilities(policy: &Policy) -> u64 {
+    let is_withheld =
+        |number: &u8| Capability::new(*number).name().is_some_and(|name| !policy.settings.starts_with_capability(name));
+    (0..64).filter(is_withheld).fold(0, |bits, number| bits | 1 << number)
 }
 
 impl FinishedTap {

@@ -1,0 +1,122 @@
+//! Denied accesses that a tap saw, counted by what they have in common.
+
+use super::access_evidence::{EvidenceCollector, call_name};
+use super::access_verdict::{AccessVerdict, weigh};
+use super::targets::{ResolvedTarget, TapScope};
+use crate::incidents::{AccessDenial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+use crate::kernel::procfs::Procfs;
+use crate::kernel::tap::{FailedCall, FailedEvent, ProcessReader};
+use crate::syscalls::{Abi, Arch, Call};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// How many different denials are counted: a process can make up any number of paths.
+const MOST_DENIALS: usize = 1024;
+
+/// The denied accesses, as incidents.
+#[derive(Debug)]
+pub(crate) struct AccessTally {
+    evidence: EvidenceCollector,
+    denials: BTreeMap<IncidentKey, Incident>,
+    uncounted: u64,
+    unknown: u64,
+}
+
+impl AccessTally {
+    pub(crate) fn new(evidence: EvidenceCollector) -> Self {
+        Self { evidence, denials: BTreeMap::new(), uncounted: 0, unknown: 0 }
+    }
+
+    /// Weighs the failed calls, and counts those that the sandbox made fail. `withheld` returns the capabilities that the
+    /// settings of target number N withhold.
+    pub(crate) fn add(
+        &mut self,
+        failures: Vec<FailedCall>,
+        watched: &[ResolvedTarget],
+        processes: &mut ProcessReader,
+        withheld: impl Fn(usize) -> u64,
+    ) {
+        let procfs = Procfs::live();
+        let scope = TapScope::from_targets(&watched.iter().map(|target| target.target.clone()).collect::<Vec<_>>());
+        for failure in failures.into_iter().filter(|failure| !is_before_exec(&failure.comm)) {
+            let evidence = self.evidence.gather(&failure, withheld(failure.target));
+            match weigh(&failure, &evidence) {
+                AccessVerdict::Harmless => {}
+                AccessVerdict::Unknown => self.unknown = self.unknown.saturating_add(failure.count),
+                AccessVerdict::Denied(access) => {
+                    let (exe, owner) = processes.read(failure.pid, &procfs);
+                    let found = watched.get(failure.target).and_then(|target| target.attribute(&owner, scope));
+                    let (unit, rung) = found.map(|(unit, rung)| (unit.clone(), rung)).unzip();
+                    let errno = if let FailedEvent::Call { errno, .. } = failure.event { errno } else { 0 };
+                    let event = IncidentEvent::Access(AccessDenial { call: call(&failure), errno, access });
+                    let key = IncidentKey { unit, event, exe, source: SightingSource::Tap { errno } };
+                    self.count(Incident {
+                        key,
+                        rung,
+                        count: failure.count,
+                        first: Moment::At(failure.first),
+                        last: Moment::At(failure.last),
+                        sample: Sample {
+                            pid: failure.pid,
+                            comm: failure.comm,
+                            uid: failure.credentials.uid.to_string().into(),
+                            ip: failure.ip,
+                            ..Sample::default()
+                        },
+                    });
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, incident: Incident) {
+        let has_room = self.denials.len() < MOST_DENIALS;
+        match self.denials.entry(incident.key.clone()) {
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.count = known.count.saturating_add(incident.count);
+                known.rung = known.rung.max(incident.rung);
+                (known.last, known.sample) = (incident.last, incident.sample);
+            }
+            Entry::Vacant(vacant) if has_room => drop(vacant.insert(incident)),
+            Entry::Vacant(_) => self.uncounted = self.uncounted.saturating_add(incident.count),
+        }
+    }
+
+    /// Remembers the mounts of processes for those that end before they are read.
+    pub(crate) fn remember_mounts(&mut self, processes: impl IntoIterator<Item = u32>) {
+        for pid in processes {
+            self.evidence.remember_mounts(pid);
+        }
+    }
+
+    /// Returns the denied accesses.
+    pub(crate) fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.denials.values()
+    }
+
+    /// Returns the number of denials of kinds beyond those that are counted.
+    pub(crate) fn uncounted(&self) -> u64 {
+        self.uncounted
+    }
+
+    /// Returns the number of failures whose evidence was gone.
+    pub(crate) fn unknown(&self) -> u64 {
+        self.unknown
+    }
+}
+
+/// Whether systemd has not executed the program of the unit yet. systemd then gives the process the name `(PROGRAM)`.
+fn is_before_exec(comm: &[u8]) -> bool {
+    comm.starts_with(b"(")
+}
+
+fn call(failure: &FailedCall) -> Call {
+    match failure.event {
+        FailedEvent::Call { number, .. } => Call::numbered(Arch::native(), number),
+        FailedEvent::Exec { .. } => {
+            let number = call_name(failure).and_then(|name| Abi::native().call_number(name));
+            Call::numbered(Arch::native(), number.unwrap_or_default())
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Weighs a failed call: whether the unit's sandbox made it fail, and what it withheld. This file does no IO: all that it knows
+//! was gathered before (`access_evidence.rs`).
+//!
+//! What the host would have refused as well is harmless here: file modes, an absent file, a read-only disk.
+
+use crate::incidents::{Access, AccessPath, CapabilityLack, DeviceAccess, DeviceNode};
+use crate::kernel::mounts::Mount;
+use crate::kernel::tap::{CallText, FailedCall, FailedEvent};
+use crate::policy::Capability;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// What is known of a failed call, apart from what the kernel reported at the time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AccessEvidence {
+    /// The call's name.
+    pub(crate) call: Option<&'static str>,
+    /// The absolute path without links; `None` for a call without a path, or if its directory is unknown.
+    pub(crate) path: Option<Vec<u8>>,
+    /// Whether the process has another mount namespace than the host.
+    pub(crate) has_own_mounts: bool,
+    /// Whether the process has another user namespace than the host.
+    pub(crate) has_own_users: bool,
+    /// The mount that holds the path for the process; `None` if its mounts are unknown.
+    pub(crate) mount: Option<Mount>,
+    /// The mount that holds the path for the host.
+    pub(crate) host_mount: Option<Mount>,
+    /// The file at the path on the host, if there is one.
+    pub(crate) host_file: Option<FileKind>,
+    /// Whether the file at the path on the host has capabilities of its own.
+    pub(crate) has_capabilities: bool,
+    /// The capabilities with which the unit's settings let no process start.
+    pub(crate) withheld: u64,
+}
+
+/// What kind of file a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// A device.
+    Device(DeviceNode),
+    /// Any other file.
+    Other,
+}
+
+/// A judgement on a failed call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AccessVerdict {
+    /// The sandbox withheld something.
+    Denied(Access),
+    /// The call would have failed without the sandbox as well, or the process itself gave up what it lacked.
+    Harmless,
+    /// The evidence is gone.
+    Unknown,
+}
+
+use AccessVerdict::{Denied, Harmless, Unknown};
+
+/// Capabilities (`linux/capability.h`).
+const DAC_OVERRIDE: u8 = 1;
+const DAC_READ_SEARCH: u8 = 2;
+const SYS_ADMIN: u8 = 21;
+/// Capabilities that overrule the modes of files. Another user than root lacks them everywhere.
+const FILE_MODES: [u8; 4] = [DAC_OVERRIDE, DAC_READ_SEARCH, 3, 4];
+/// Calls that allocate memory, so that the kernel looks whether they may use its reserve (`cap_vm_enough_memory`).
+const ALLOCATING: [&str; 12] = [
+    "brk",
+    "clone",
+    "clone3",
+    "execve",
+    "execveat",
+    "fork",
+    "memfd_create",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "shmat",
+    "vfork",
+];
+
+/// Weighs a failed call.
+pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVerdict {
+    let (errno, arguments) = match failure.event {
+        FailedEvent::Exec { mode, uid, gid } => return weigh_exec(failure, evidence, mode, (uid, gid)),
+        FailedEvent::Call { errno, arguments, .. } => (errno, arguments),
+    };
+    let call = evidence.call.unwrap_or_default();
+    match errno {
+        libc::EROFS => weigh_read_only(evidence),
+        libc::ENOENT => weigh_hidden(evidence),
+        libc::EINVAL if evidence.has_own_users => Denied(Access::UserNamespace),
+        libc::EPERM | libc::EACCES => {
+            let missed = relevant_capabilities(failure.missed, call);
+            if missed != 0 {
+                return weigh_capability(failure, evidence, missed, call);
+            }
+            if is_executable_memory(call, arguments) {
+                return if errno == libc::EACCES { Denied(Access::ExecutableMemory) } else { Harmless };
+            }
+            if let CallText::Address(address) = &failure.text {
+                return parse_address(address).map_or(Harmless, |address| Denied(Access::Address(address)));
+            }
+            if errno == libc::EACCES && matches!(call, "execve" | "execveat") {
+                return weigh_no_exec(evidence);
+            }
+            weigh_path(evidence, errno, call, arguments)
+        }
+        _ => Harmless,
+    }
+}
+
+/// EROFS: the path's mount is read-only, and its file system is not.
+fn weigh_read_only(evidence: &AccessEvidence) -> AccessVerdict {
+    let Some(path) = &evidence.path else { return Unknown };
+    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.has_own_mounts) else { return Harmless };
+    // A process that is gone left no mounts. A path that the host can write is read-only by the process's own mounts.
+    let is_own = evidence.mount.as_ref().is_none_or(|mount| mount.has("ro") && !mount.has_super("ro"));
+    if is_own && !host.has("ro") && !host.has_super("ro") {
+        Denied(Access::ReadOnlyPath(AccessPath::new(path)))
+    } else {
+        Harmless
+    }
+}
+
+/// ENOENT: the host has the path, and a mount of the process's own covers it.
+fn weigh_hidden(evidence: &AccessEvidence) -> AccessVerdict {
+    let (Some(path), Some(file)) = (&evidence.path, evidence.host_file) else { return Harmless };
+    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.has_own_mounts) else { return Harmless };
+    let Some(mount) = &evidence.mount else { return Unknown };
+    // A unit with another root directory has other files everywhere.
+    if mount.point == b"/" || mount.place(path) == host.place(path) {
+        return Harmless;
+    }
+    let path = AccessPath::new(path);
+    match file {
+        FileKind::Device(node) if mount.point == b"/dev" => {
+            Denied(Access::Device { path, node, wanted: DeviceAccess { read: true, write: true, make: false } })
+        }
+        _ => Denied(Access::HiddenPath(path)),
+    }
+}
+
+/// EACCES of a program: the mount permits no execution, and the host's does.
+fn weigh_no_exec(evidence: &AccessEvidence) -> AccessVerdict {
+    let Some(path) = &evidence.path else { return Unknown };
+    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.has_own_mounts) else { return Harmless };
+    match &evidence.mount {
+        None => Unknown,
+        Some(mount) if mount.has("noexec") && !host.has("noexec") => Denied(Access::NoExecPath(AccessPath::new(path))),
+        Some(_) => weigh_inaccessible(evidence, path).unwrap_or(Harmless),
+    }
+}
+
+/// EPERM or EACCES for a path, without a capability that the kernel missed.
+fn weigh_path(evidence: &AccessEvidence, errno: i32, call: &str, arguments: [u64; 6]) -> AccessVerdict {
+    let Some(path) = &evidence.path else { return Harmless };
+    if let Some(denied) = weigh_inaccessible(evidence, path) {
+        return denied;
+    }
+    match evidence.host_file {
+        Some(FileKind::Device(node)) if errno == libc::EPERM => {
+            if evidence.mount.as_ref().or(evidence.host_mount.as_ref()).is_some_and(|mount| mount.has("nodev")) {
+                return Harmless;
+            }
+            Denied(Access::Device { path: AccessPath::new(path), node, wanted: wanted_access(call, arguments) })
+        }
+        _ if errno == libc::EPERM && matches!(call, "mknod" | "mknodat") => weigh_made_device(
+            path,
+            if call == "mknod" { [arguments[1], arguments[2]] } else { [arguments[2], arguments[3]] },
+        ),
+        _ => Harmless,
+    }
+}
+
+/// A mount of systemd's inaccessible nodes covers the path, and the host has it.
+fn weigh_inaccessible(evidence: &AccessEvidence, path: &[u8]) -> Option<AccessVerdict> {
+    let mount = evidence.mount.as_ref()?;
+    let is_inaccessible = mount.root.windows(22).any(|part| part == b"/systemd/inaccessible/");
+    (is_inaccessible && evidence.host_file.is_some()).then(|| Denied(Access::HiddenPath(AccessPath::new(path))))
+}
+
+fn weigh_made_device(path: &[u8], [mode, device]: [u64; 2]) -> AccessVerdict {
+    let is_block = match u32::try_from(mode & u64::from(libc::S_IFMT)) {
+        Ok(libc::S_IFBLK) => true,
+        Ok(libc::S_IFCHR) => false,
+        _ => return Harmless,
+    };
+    let node = DeviceNode { is_block, major: libc::major(device), minor: libc::minor(device) };
+    Denied(Access::Device {
+        path: AccessPath::new(path),
+        node,
+        wanted: DeviceAccess { make: true, ..DeviceAccess::default() },
+    })
+}
+
+/// Returns the access that open(2) and its relatives ask for.
+fn wanted_access(call: &str, arguments: [u64; 6]) -> DeviceAccess {
+    let flags = match call {
+        "open" => arguments[1],
+        "openat" => arguments[2],
+        // The flags of openat2(2) are in memory.
+        _ => return DeviceAccess { read: true, write: true, make: false },
+    };
+    let mode = i32::try_from(flags & 3).unwrap_or_default();
+    DeviceAccess { read: mode != libc::O_WRONLY, write: mode != libc::O_RDONLY, make: false }
+}
+
+/// Returns the missed capabilities that can be why the call failed.
+fn relevant_capabilities(missed: u64, call: &str) -> u64 {
+    let admin = 1_u64 << SYS_ADMIN;
+    // The kernel tries CAP_SYS_ADMIN last, in place of newer capabilities.
+    if missed & !admin != 0 || ALLOCATING.contains(&call) { missed & !admin } else { missed }
+}
+
+fn weigh_capability(failure: &FailedCall, evidence: &AccessEvidence, missed: u64, call: &str) -> AccessVerdict {
+    let credentials = &failure.credentials;
+    let has = |set: u64, number: u8| set & 1_u64.checked_shl(number.into()).unwrap_or_default() != 0;
+    let reads_only =
+        !matches!(call, "mkdir" | "mkdirat" | "unlink" | "unlinkat" | "rename" | "renameat" | "renameat2" | "creat");
+    let number = match (0..64).filter(|number| has(missed, *number)).collect::<Vec<u8>>()[..] {
+        // Each of the two lets a process read.
+        [DAC_OVERRIDE, DAC_READ_SEARCH, ..] if reads_only => DAC_READ_SEARCH,
+        [first, ..] => first,
+        [] => return Harmless,
+    };
+    if has(credentials.effective, number) {
+        // The process has it in its own user namespace.
+        let is_elsewhere = has(failure.missed_elsewhere, number) && evidence.has_own_users;
+        return if is_elsewhere { Denied(Access::UserNamespace) } else { Harmless };
+    }
+    let is_root = credentials.effective_uid == 0;
+    if !is_root && FILE_MODES.contains(&number) {
+        return Harmless;
+    }
+    let lack = if !has(credentials.bounding, number) {
+        CapabilityLack::NotInBoundingSet
+    } else if !is_root && has(evidence.withheld, number) {
+        CapabilityLack::NotEffective
+    } else {
+        // The process gave it up.
+        return Harmless;
+    };
+    // A process that was started as root and became another user gave up its capabilities, whatever its bounding set.
+    if !is_root && !has(evidence.withheld, number) {
+        return Harmless;
+    }
+    Denied(Access::Capability { capability: Capability::new(number), lack })
+}
+
+/// Whether the call makes memory executable that holds no file, or that was not executable.
+fn is_executable_memory(call: &str, [_, _, protection, flags, ..]: [u64; 6]) -> bool {
+    let is_executable = protection & 4 != 0;
+    let is_anonymous = flags & 0x20 != 0;
+    is_executable && (matches!(call, "mprotect" | "pkey_mprotect") || call == "mmap" && is_anonymous)
+}
+
+/// Parses a `struct sockaddr_in` or `sockaddr_in6`.
+fn parse_address(bytes: &[u8]) -> Option<SocketAddr> {
+    let (family, rest) = bytes.split_first_chunk::<2>()?;
+    let (port, rest) = rest.split_first_chunk::<2>()?;
+    let port = u16::from_be_bytes(*port);
+    match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_INET => Some((Ipv4Addr::from(*rest.first_chunk::<4>()?), port).into()),
+        libc::AF_INET6 => Some((Ipv6Addr::from(*rest.get(4..)?.first_chunk::<16>()?), port).into()),
+        _ => None,
+    }
+}
+
+/// A program that got no identity or capabilities from its file.
+fn weigh_exec(failure: &FailedCall, evidence: &AccessEvidence, mode: u32, (uid, gid): (u32, u32)) -> AccessVerdict {
+    let credentials = &failure.credentials;
+    let sets_user = mode & libc::S_ISUID != 0 && uid != credentials.effective_uid;
+    // Without the group's right to execute, the bit means a lock (inode(7)).
+    let group = libc::S_ISGID | libc::S_IXGRP;
+    let sets_group = mode & group == group && gid != credentials.effective_gid;
+    if !sets_user && !sets_group && !(evidence.has_capabilities && credentials.effective_uid != 0) {
+        return Harmless;
+    }
+    match &evidence.path {
+        None => Unknown,
+        Some(_) if evidence.host_mount.as_ref().is_some_and(|mount| mount.has("nosuid")) => Harmless,
+        Some(path) => Denied(Access::SetIdProgram(AccessPath::new(path))),
+    }
+}
+
+#[cfg(test)]
+#[path = "access_verdict_tests.rs"]
+mod tests;

@@ -1,0 +1,205 @@
+//! Tests of the weighing: one for each row of the table of denials, with its counterparts on the host.
+
+use super::*;
+use crate::kernel::mounts::MountTable;
+use crate::kernel::tap::TapCredentials;
+
+const HOST: &[u8] = b"1 0 254:0 / / rw - ext4 x rw\n2 1 0:6 / /dev rw,nosuid - devtmpfs x rw\n\
+    3 1 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";
+const UNIT: &[u8] = b"11 10 254:0 / / ro - ext4 x rw\n12 11 0:60 / /dev rw,nosuid,noexec - tmpfs x rw\n\
+    13 11 0:61 / /home ro - tmpfs x rw\n14 11 254:0 /var/lib /var/lib rw - ext4 x rw\n\
+    15 11 0:25 /systemd/inaccessible/dir /secret ro,noexec - tmpfs x rw\n\
+    16 11 254:0 /srv /srv rw,noexec - ext4 x rw\n17 11 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";
+
+const ROOT: TapCredentials = TapCredentials {
+    uid: 0,
+    effective_uid: 0,
+    effective_gid: 0,
+    bounding: u64::MAX,
+    effective: u64::MAX,
+    user_namespace: 1,
+    mount_namespace: 2,
+    no_new_privileges: false,
+};
+/// Another user, whose capabilities `User=` took.
+const USER: TapCredentials = TapCredentials { uid: 7, effective_uid: 7, effective_gid: 7, effective: 0, ..ROOT };
+
+fn failure(errno: i32, arguments: [u64; 6]) -> FailedCall {
+    FailedCall {
+        target: 0,
+        pid: 1,
+        tid: 1,
+        event: FailedEvent::Call { number: 0, errno, arguments },
+        text: CallText::None,
+        credentials: ROOT,
+        missed: 0,
+        missed_elsewhere: 0,
+        count: 1,
+        first: 0,
+        last: 0,
+        comm: Vec::new(),
+        ip: 0,
+    }
+}
+
+/// Evidence on a path that the host has as a plain file.
+fn evidence(call: &'static str, path: &str) -> AccessEvidence {
+    let holding = |table: &[u8]| MountTable::parse(table).holding(path.as_bytes()).cloned();
+    AccessEvidence {
+        call: Some(call),
+        path: Some(path.into()),
+        has_own_mounts: true,
+        mount: holding(UNIT),
+        host_mount: holding(HOST),
+        host_file: Some(FileKind::Other),
+        ..AccessEvidence::default()
+    }
+}
+
+fn path(text: &str) -> AccessPath {
+    AccessPath::new(text.as_bytes())
+}
+
+#[test]
+fn path_is_read_only_by_the_sandbox_unless_the_host_has_it_so() {
+    let erofs = failure(libc::EROFS, [0; 6]);
+    let at = |path: &str| weigh(&erofs, &evidence("openat", path));
+    assert_eq!(at("/etc/x"), Denied(Access::ReadOnlyPath(path("/etc/x"))));
+    assert_eq!(at("/nosuid/x"), Harmless, "the host's own mount is read-only");
+    assert_eq!(at("/var/lib/x"), Harmless, "its mount is writable now");
+    let gone = AccessEvidence { mount: None, ..evidence("openat", "/etc/x") };
+    assert_eq!(weigh(&erofs, &gone), Denied(Access::ReadOnlyPath(path("/etc/x"))), "the host can write it");
+    let on_host = AccessEvidence { has_own_mounts: false, ..evidence("openat", "/etc/x") };
+    assert_eq!(weigh(&erofs, &on_host), Harmless);
+    let relative = AccessEvidence { path: None, ..evidence("openat", "/etc/x") };
+    assert_eq!(weigh(&erofs, &relative), Unknown);
+}
+
+#[test]
+fn path_is_hidden_only_if_the_host_has_it_and_another_mount_covers_it() {
+    let absent = failure(libc::ENOENT, [0; 6]);
+    let at = |path: &str| weigh(&absent, &evidence("openat", path));
+    assert_eq!(at("/home/a"), Denied(Access::HiddenPath(path("/home/a"))));
+    assert_eq!(at("/etc/x"), Harmless, "the same file system at the same place");
+    let missing = AccessEvidence { host_file: None, ..evidence("openat", "/home/a") };
+    assert_eq!(weigh(&absent, &missing), Harmless, "the host lacks it, too");
+    let gone = AccessEvidence { mount: None, ..evidence("openat", "/home/a") };
+    assert_eq!(weigh(&absent, &gone), Unknown);
+    let denied = failure(libc::EACCES, [0; 6]);
+    assert_eq!(weigh(&denied, &evidence("openat", "/secret/x")), Denied(Access::HiddenPath(path("/secret/x"))));
+    assert_eq!(weigh(&denied, &evidence("openat", "/etc/shadow")), Harmless, "a file mode");
+}
+
+#[test]
+fn device_is_denied_without_a_missed_capability() {
+    let node: DeviceNode = "char 10:229".parse().unwrap();
+    let device = |call| AccessEvidence {
+        mount: MountTable::parse(HOST).holding(b"/dev/fuse").cloned(),
+        host_file: Some(FileKind::Device(node)),
+        ..evidence(call, "/dev/fuse")
+    };
+    let read = DeviceAccess { read: true, ..DeviceAccess::default() };
+    let expected = |wanted| Denied(Access::Device { path: path("/dev/fuse"), node, wanted });
+    let opened = failure(libc::EPERM, [0; 6]);
+    assert_eq!(weigh(&opened, &device("open")), expected(read));
+    let opened = failure(libc::EPERM, [0, 0, 2, 0, 0, 0]);
+    let both = DeviceAccess { write: true, ..read };
+    assert_eq!(weigh(&opened, &device("openat")), expected(both));
+    let hidden = AccessEvidence { mount: evidence("open", "/dev/fuse").mount, ..device("open") };
+    assert_eq!(weigh(&failure(libc::ENOENT, [0; 6]), &hidden), expected(both), "PrivateDevices=");
+    assert_eq!(weigh(&failure(libc::EACCES, [0; 6]), &device("open")), Harmless, "a file mode");
+    assert_eq!(weigh(&opened, &evidence("openat", "/etc/x")), Harmless, "no device: an immutable file");
+    let made = failure(libc::EPERM, [0, u64::from(libc::S_IFCHR), libc::makedev(10, 229), 0, 0, 0]);
+    let made = weigh(&made, &AccessEvidence { host_file: None, ..evidence("mknod", "/var/lib/x") });
+    let make = DeviceAccess { make: true, ..DeviceAccess::default() };
+    assert_eq!(made, Denied(Access::Device { path: path("/var/lib/x"), node, wanted: make }));
+}
+
+#[test]
+fn capability_is_denied_if_the_settings_withhold_it() {
+    const CHOWN: u64 = 1;
+    let without = TapCredentials { bounding: !CHOWN, effective: !CHOWN, ..ROOT };
+    let of_root = FailedCall { missed: CHOWN, credentials: without, ..failure(libc::EPERM, [0; 6]) };
+    let chown = Access::Capability { capability: Capability::new(0), lack: CapabilityLack::NotInBoundingSet };
+    assert_eq!(weigh(&of_root, &evidence("chown", "/etc/x")), Denied(chown));
+    let of_user = FailedCall { missed: CHOWN, credentials: USER, ..failure(libc::EPERM, [0; 6]) };
+    assert_eq!(weigh(&of_user, &evidence("chown", "/etc/x")), Harmless, "the program became another user itself");
+    let by_settings = AccessEvidence { withheld: CHOWN, ..evidence("chown", "/etc/x") };
+    let chown = Access::Capability { capability: Capability::new(0), lack: CapabilityLack::NotEffective };
+    assert_eq!(weigh(&of_user, &by_settings), Denied(chown));
+    let gave_up = FailedCall { credentials: TapCredentials { effective: 0, ..ROOT }, ..of_root };
+    assert_eq!(weigh(&gave_up, &by_settings), Harmless, "root dropped it itself");
+}
+
+#[test]
+fn missed_capability_that_did_not_make_the_call_fail_is_harmless() {
+    let modes = (1 << DAC_OVERRIDE) | (1 << DAC_READ_SEARCH);
+    let of_user = FailedCall { missed: modes, credentials: USER, ..failure(libc::EACCES, [0; 6]) };
+    let all = AccessEvidence { withheld: u64::MAX, ..evidence("openat", "/etc/shadow") };
+    assert_eq!(weigh(&of_user, &all), Harmless, "file modes hold for every user");
+    let without = TapCredentials { bounding: !modes, effective: !modes, ..ROOT };
+    let of_root = FailedCall { credentials: without, ..of_user };
+    let capability = Capability::new(DAC_READ_SEARCH);
+    let search = Access::Capability { capability, lack: CapabilityLack::NotInBoundingSet };
+    assert_eq!(weigh(&of_root, &all), Denied(search), "root reads every file elsewhere");
+    let admin = FailedCall { missed: 1 << SYS_ADMIN, credentials: USER, ..failure(libc::EACCES, [0; 6]) };
+    let executed = AccessEvidence { call: Some("execve"), ..all };
+    assert_eq!(weigh(&admin, &executed), Harmless, "the kernel only looked for its memory reserve");
+}
+
+#[test]
+fn user_namespace_denies_what_the_process_holds_only_in_its_own() {
+    let bit = 1 << 25;
+    let elsewhere = FailedCall { missed: bit, missed_elsewhere: bit, ..failure(libc::EPERM, [0; 6]) };
+    let own = AccessEvidence { has_own_users: true, ..evidence("clock_settime", "/") };
+    assert_eq!(weigh(&elsewhere, &own), Denied(Access::UserNamespace));
+    let unmapped = failure(libc::EINVAL, [5, 0, 0, 0, 0, 0]);
+    assert_eq!(weigh(&unmapped, &own), Denied(Access::UserNamespace));
+    assert_eq!(weigh(&unmapped, &evidence("setuid", "/")), Harmless, "the host has every id");
+}
+
+#[test]
+fn set_id_program_is_denied_if_it_would_change_something_on_the_host() {
+    let program = |mode, uid, gid| FailedCall {
+        event: FailedEvent::Exec { mode, uid, gid },
+        credentials: TapCredentials { no_new_privileges: true, ..USER },
+        ..failure(0, [0; 6])
+    };
+    let at = |failure: &FailedCall, path: &str| weigh(failure, &evidence("execve", path));
+    let postdrop = Denied(Access::SetIdProgram(path("/usr/sbin/postdrop")));
+    assert_eq!(at(&program(0o102_755, 0, 99), "/usr/sbin/postdrop"), postdrop);
+    assert_eq!(at(&program(0o104_755, 0, 0), "/usr/sbin/postdrop"), postdrop);
+    for (mode, uid, gid) in [(0o104_755, 7, 7), (0o102_755, 0, 7), (0o102_745, 0, 99), (0o100_755, 0, 0)] {
+        assert_eq!(at(&program(mode, uid, gid), "/usr/sbin/postdrop"), Harmless, "{mode:o}");
+    }
+    assert_eq!(at(&program(0o104_755, 0, 0), "/nosuid/x"), Harmless, "the host's mount ignores the bits");
+    let with_capabilities = AccessEvidence { has_capabilities: true, ..evidence("execve", "/bin/ping") };
+    assert_eq!(weigh(&program(0o100_755, 0, 0), &with_capabilities), Denied(Access::SetIdProgram(path("/bin/ping"))));
+}
+
+#[test]
+fn memory_programs_and_addresses_are_recognised() {
+    let map = |call, protection, flags| {
+        weigh(
+            &failure(libc::EACCES, [0, 0, protection, flags, 0, 0]),
+            &AccessEvidence { call: Some(call), ..AccessEvidence::default() },
+        )
+    };
+    assert_eq!(map("mmap", 7, 0x22), Denied(Access::ExecutableMemory));
+    assert_eq!(map("mprotect", 5, 0), Denied(Access::ExecutableMemory));
+    assert_eq!([map("mmap", 3, 0x22), map("mmap", 5, 0x02)], [Harmless, Harmless]);
+    let executed = failure(libc::EACCES, [0; 6]);
+    assert_eq!(weigh(&executed, &evidence("execve", "/srv/x")), Denied(Access::NoExecPath(path("/srv/x"))));
+    assert_eq!(weigh(&executed, &evidence("execve", "/nosuid/x")), Harmless, "the host's mount has noexec, too");
+    let to = |bytes: &[u8]| {
+        let failure = FailedCall { text: CallText::Address(bytes.to_vec()), ..failure(libc::EPERM, [0; 6]) };
+        weigh(&failure, &AccessEvidence { call: Some("bind"), ..AccessEvidence::default() })
+    };
+    assert_eq!(to(&[2, 0, 0, 80, 127, 0, 0, 1]), Denied(Access::Address("127.0.0.1:80".parse().unwrap())));
+    let mut six = [0; 28];
+    (six[0], six[3], six[23]) = (10, 80, 1);
+    assert_eq!(to(&six), Denied(Access::Address("[::1]:80".parse().unwrap())));
+    for malformed in [&b""[..], &[2, 0, 0, 80, 1], &[1, 0, b'/', b'x'], &[10, 0, 0, 80, 0, 0, 0, 0, 1]] {
+        assert_eq!(to(malformed), Harmless, "{malformed:?}");
+    }
+}
