@@ -245,12 +245,17 @@ impl Settings {
         self.user.as_deref()
     }
 
+    /// Whether its processes start as root, apart from those of commands with a prefix.
+    #[must_use]
+    pub fn starts_as_root(&self) -> bool {
+        let is_dynamic = self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
+        self.user().map_or(!is_dynamic, |user| matches!(user, "root" | "0"))
+    }
+
     /// Whether a process of the unit starts with a capability: it runs as root, or systemd gives it the capability.
     #[must_use]
     pub fn starts_with_capability(&self, name: &str) -> bool {
-        let is_dynamic = self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
-        let is_root = matches!(self.user(), None | Some("root" | "0")) && !is_dynamic;
-        let can_be_root = is_root || self.commands.iter().any(|command| command.elevated);
+        let can_be_root = self.starts_as_root() || self.commands.iter().any(|command| command.elevated);
         self.can_have_capability(name) && (can_be_root || self.program.has_ambient_capability(name))
     }
 
@@ -281,9 +286,8 @@ impl Settings {
     /// implies it elsewhere depends on its version.
     #[must_use]
     pub fn can_use_capability(&self, name: &str) -> bool {
-        let is_dynamic = self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
-        let is_root = self.user().map_or(!is_dynamic, |user| matches!(user, "root" | "0"))
-            || self.commands.iter().any(|command| command.elevated && !command.privileged);
+        let is_root =
+            self.starts_as_root() || self.commands.iter().any(|command| command.elevated && !command.privileged);
         let program = &self.program;
         self.can_have_capability(name)
             && (is_root || !self.has_no_new_privileges() || program.has_ambient_capability(name))

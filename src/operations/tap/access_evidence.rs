@@ -2,10 +2,10 @@
 //!
 //! The process may be gone. Its mounts are then those of another process of the same mount namespace, if one was seen.
 
-use super::access_verdict::{AccessEvidence, FileKind};
+use super::access_verdict::{AccessEvidence, FileKind, UnitPrivileges};
 use crate::incidents::DeviceNode;
 use crate::kernel::mounts::MountTable;
-use crate::kernel::tap::{CallText, FailedCall, FailedEvent, path_argument};
+use crate::kernel::tap::{CallText, FailedCall, FailedEvent, TapCredentials, path_argument};
 use crate::syscalls::Abi;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -53,8 +53,8 @@ impl EvidenceCollector {
         }
     }
 
-    /// Gathers the evidence on a failed call. `withheld` has a bit for each capability that the unit's settings withhold.
-    pub(crate) fn gather(&mut self, failure: &FailedCall, withheld: u64) -> AccessEvidence {
+    /// Gathers the evidence on a failed call.
+    pub(crate) fn gather(&mut self, failure: &FailedCall, privileges: UnitPrivileges) -> AccessEvidence {
         let credentials = &failure.credentials;
         let differs = |own: u32, host: Option<u64>| host.is_some_and(|host| host != u64::from(own));
         let has_own_mounts = differs(credentials.mount_namespace, self.host_mount_namespace);
@@ -71,8 +71,9 @@ impl EvidenceCollector {
             host_mount,
             host_file: path.as_deref().and_then(file_kind),
             has_capabilities: is_exec && path.as_deref().is_some_and(has_file_capabilities),
+            is_write_protected: path.as_deref().is_some_and(|path| is_write_protected(path, credentials)),
             path: path.map(|path| path.into_os_string().into_vec()),
-            withheld,
+            privileges,
         }
     }
 
@@ -158,6 +159,15 @@ fn file_kind(path: &Path) -> Option<FileKind> {
     Some(FileKind::Device(DeviceNode { is_block: kind.is_block_device(), major, minor }))
 }
 
+/// Whether modes forbid a user for certain to write to a path, or to make it. The user's further groups are unknown.
+fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
+    let existing = path.ancestors().take(2).find_map(|path| fs::metadata(path).ok());
+    existing.is_some_and(|file| {
+        let may_write = if file.uid() == credentials.effective_uid { 0o200 } else { 0o022 };
+        credentials.effective_uid != 0 && file.mode() & may_write == 0
+    })
+}
+
 /// Whether a file has capabilities of its own (`capabilities(7)`).
 fn has_file_capabilities(path: &Path) -> bool {
     let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
@@ -184,6 +194,36 @@ mod tests {
         assert_eq!(resolve_links(&root.join("link/new/file")), root.join("real/new/file"));
         assert_eq!(resolve_links(&root.join("real/../link")), root.join("real"));
         assert_eq!(resolve_links(Path::new("/nonexistent/..")), Path::new("/nonexistent/.."));
+    }
+
+    #[test]
+    fn path_is_write_protected_by_the_mode_of_the_file_or_its_directory() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let own = fs::metadata(&file).unwrap().uid();
+        let is_protected = |path: &Path, mode, uid| {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let none = TapCredentials {
+                uid,
+                effective_uid: uid,
+                effective_gid: 0,
+                bounding: 0,
+                effective: 0,
+                user_namespace: 0,
+                mount_namespace: 0,
+                no_new_privileges: false,
+            };
+            is_write_protected(path, &none)
+        };
+        for path in [&file, &directory.path().join("new")] {
+            let other = [0o755, 0o775, 0o757].map(|mode| is_protected(path, mode, own + 7));
+            assert_eq!(other, [true, false, false], "{path:?}");
+            assert!(!is_protected(path, 0o755, own));
+        }
+        assert!(!is_protected(&directory.path().join("no/directory"), 0o755, own + 7), "unknown");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Denied accesses that a tap saw, counted by what they have in common.
 
 use super::access_evidence::{EvidenceCollector, call_name};
-use super::access_verdict::{AccessVerdict, weigh};
+use super::access_verdict::{AccessVerdict, UnitPrivileges, weigh};
 use super::targets::{ResolvedTarget, TapScope};
 use crate::incidents::{AccessDenial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
 use crate::kernel::procfs::Procfs;
@@ -27,19 +27,19 @@ impl AccessTally {
         Self { evidence, denials: BTreeMap::new(), uncounted: 0, unknown: 0 }
     }
 
-    /// Weighs the failed calls, and counts those that the sandbox made fail. `withheld` returns the capabilities that the
-    /// settings of target number N withhold.
+    /// Weighs the failed calls, and counts those that the sandbox made fail. `privileges` returns what the settings of target
+    /// number N withhold.
     pub(crate) fn add(
         &mut self,
         failures: Vec<FailedCall>,
         watched: &[ResolvedTarget],
         processes: &mut ProcessReader,
-        withheld: impl Fn(usize) -> u64,
+        privileges: impl Fn(usize) -> UnitPrivileges,
     ) {
         let procfs = Procfs::live();
         let scope = TapScope::from_targets(&watched.iter().map(|target| target.target.clone()).collect::<Vec<_>>());
         for failure in failures.into_iter().filter(|failure| !is_before_exec(&failure.comm)) {
-            let evidence = self.evidence.gather(&failure, withheld(failure.target));
+            let evidence = self.evidence.gather(&failure, privileges(failure.target));
             match weigh(&failure, &evidence) {
                 AccessVerdict::Harmless => {}
                 AccessVerdict::Unknown => self.unknown = self.unknown.saturating_add(failure.count),

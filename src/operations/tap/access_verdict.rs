@@ -28,7 +28,18 @@ pub(crate) struct AccessEvidence {
     pub(crate) host_file: Option<FileKind>,
     /// Whether the file at the path on the host has capabilities of its own.
     pub(crate) has_capabilities: bool,
-    /// The capabilities with which the unit's settings let no process start.
+    /// Whether the modes of the host's files forbid this user for certain to write to the path.
+    pub(crate) is_write_protected: bool,
+    /// What the unit's settings withhold.
+    pub(crate) privileges: UnitPrivileges,
+}
+
+/// What a unit's settings withhold from its processes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct UnitPrivileges {
+    /// Whether they start as another user than root.
+    pub(crate) is_user: bool,
+    /// A bit for each capability with which none of them starts.
     pub(crate) withheld: u64,
 }
 
@@ -84,7 +95,7 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
     };
     let call = evidence.call.unwrap_or_default();
     match errno {
-        libc::EROFS => weigh_read_only(evidence),
+        libc::EROFS => weigh_read_only(failure, evidence),
         libc::ENOENT => weigh_hidden(evidence),
         libc::EINVAL if evidence.has_own_users => Denied(Access::UserNamespace),
         libc::EPERM | libc::EACCES => {
@@ -108,8 +119,13 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
 }
 
 /// EROFS: the path's mount is read-only, and its file system is not.
-fn weigh_read_only(evidence: &AccessEvidence) -> AccessVerdict {
+fn weigh_read_only(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVerdict {
     let Some(path) = &evidence.path else { return Unknown };
+    // The kernel looks at the mount before it looks at the file.
+    let changes_owner = matches!(evidence.call, Some("chown" | "fchownat" | "lchown"));
+    if failure.credentials.effective_uid != 0 && (evidence.is_write_protected || changes_owner) {
+        return Harmless;
+    }
     let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.has_own_mounts) else { return Harmless };
     // A process that is gone left no mounts. A path that the host can write is read-only by the process's own mounts.
     let is_own = evidence.mount.as_ref().is_none_or(|mount| mount.has("ro") && !mount.has_super("ro"));
@@ -230,18 +246,17 @@ fn weigh_capability(failure: &FailedCall, evidence: &AccessEvidence, missed: u64
     if !is_root && FILE_MODES.contains(&number) {
         return Harmless;
     }
-    let lack = if !has(credentials.bounding, number) {
+    // A process that became another user gave up its capabilities, unless it kept some.
+    let gave_up = !is_root && !evidence.privileges.is_user && credentials.effective == 0;
+    let lack = if gave_up {
+        return Harmless;
+    } else if !has(credentials.bounding, number) {
         CapabilityLack::NotInBoundingSet
-    } else if !is_root && has(evidence.withheld, number) {
+    } else if evidence.privileges.is_user && !is_root && has(evidence.privileges.withheld, number) {
         CapabilityLack::NotEffective
     } else {
-        // The process gave it up.
         return Harmless;
     };
-    // A process that was started as root and became another user gave up its capabilities, whatever its bounding set.
-    if !is_root && !has(evidence.withheld, number) {
-        return Harmless;
-    }
     Denied(Access::Capability { capability: Capability::new(number), lack })
 }
 

@@ -71,6 +71,10 @@ fn path_is_read_only_by_the_sandbox_unless_the_host_has_it_so() {
     assert_eq!(weigh(&erofs, &gone), Denied(Access::ReadOnlyPath(path("/etc/x"))), "the host can write it");
     let on_host = AccessEvidence { has_own_mounts: false, ..evidence("openat", "/etc/x") };
     assert_eq!(weigh(&erofs, &on_host), Harmless);
+    let of_user = FailedCall { credentials: USER, ..failure(libc::EROFS, [0; 6]) };
+    let protected = AccessEvidence { is_write_protected: true, ..evidence("openat", "/etc/x") };
+    assert_eq!([weigh(&of_user, &protected), weigh(&of_user, &evidence("chown", "/etc/x"))], [Harmless, Harmless]);
+    assert_eq!(weigh(&erofs, &protected), Denied(Access::ReadOnlyPath(path("/etc/x"))), "root may write it");
     let relative = AccessEvidence { path: None, ..evidence("openat", "/etc/x") };
     assert_eq!(weigh(&erofs, &relative), Unknown);
 }
@@ -124,9 +128,16 @@ fn capability_is_denied_if_the_settings_withhold_it() {
     assert_eq!(weigh(&of_root, &evidence("chown", "/etc/x")), Denied(chown));
     let of_user = FailedCall { missed: CHOWN, credentials: USER, ..failure(libc::EPERM, [0; 6]) };
     assert_eq!(weigh(&of_user, &evidence("chown", "/etc/x")), Harmless, "the program became another user itself");
-    let by_settings = AccessEvidence { withheld: CHOWN, ..evidence("chown", "/etc/x") };
+    let privileges = UnitPrivileges { is_user: true, withheld: CHOWN };
+    let by_settings = AccessEvidence { privileges, ..evidence("chown", "/etc/x") };
     let chown = Access::Capability { capability: Capability::new(0), lack: CapabilityLack::NotEffective };
     assert_eq!(weigh(&of_user, &by_settings), Denied(chown));
+    let without_bound = FailedCall { credentials: TapCredentials { bounding: !CHOWN, ..USER }, ..of_user.clone() };
+    assert_eq!(weigh(&without_bound, &evidence("chown", "/etc/x")), Harmless, "it became another user itself");
+    let kept = TapCredentials { effective: 2, ..without_bound.credentials };
+    let kept = FailedCall { credentials: kept, ..without_bound };
+    let bounded = Access::Capability { capability: Capability::new(0), lack: CapabilityLack::NotInBoundingSet };
+    assert_eq!(weigh(&kept, &evidence("chown", "/etc/x")), Denied(bounded), "it kept other capabilities");
     let gave_up = FailedCall { credentials: TapCredentials { effective: 0, ..ROOT }, ..of_root };
     assert_eq!(weigh(&gave_up, &by_settings), Harmless, "root dropped it itself");
 }
@@ -135,7 +146,8 @@ fn capability_is_denied_if_the_settings_withhold_it() {
 fn missed_capability_that_did_not_make_the_call_fail_is_harmless() {
     let modes = (1 << DAC_OVERRIDE) | (1 << DAC_READ_SEARCH);
     let of_user = FailedCall { missed: modes, credentials: USER, ..failure(libc::EACCES, [0; 6]) };
-    let all = AccessEvidence { withheld: u64::MAX, ..evidence("openat", "/etc/shadow") };
+    let privileges = UnitPrivileges { is_user: true, withheld: u64::MAX };
+    let all = AccessEvidence { privileges, ..evidence("openat", "/etc/shadow") };
     assert_eq!(weigh(&of_user, &all), Harmless, "file modes hold for every user");
     let without = TapCredentials { bounding: !modes, effective: !modes, ..ROOT };
     let of_root = FailedCall { credentials: without, ..of_user };

@@ -2,6 +2,7 @@
 
 use super::access_evidence::EvidenceCollector;
 use super::access_tally::AccessTally;
+use super::access_verdict::UnitPrivileges;
 use super::refusals::{TappedUnit, UnitRefusal, find_unit, group_by_unit};
 use super::targets::{ResolvedTarget, TapScope};
 use crate::host::program_files::read_programs;
@@ -11,7 +12,7 @@ use crate::kernel::tap::{ProcessReader, RefusalTally, Tap, TapLosses, TapOptions
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::ServiceManagers;
-use crate::policy::{Capability, Policy};
+use crate::policy::{Capability, Policy, Settings};
 use crate::syscalls::Groups;
 use crate::units::Unit;
 use std::path::Path;
@@ -142,8 +143,8 @@ struct TapSightings {
     processes: ProcessReader,
     procfs: Procfs,
     targets: Vec<TapTarget>,
-    /// By target, the capabilities that the unit's settings withhold.
-    withheld: Vec<u64>,
+    /// By target, what the unit's settings withhold.
+    privileges: Vec<UnitPrivileges>,
 }
 
 impl TapSightings {
@@ -151,9 +152,9 @@ impl TapSightings {
         let evidence = EvidenceCollector::from_this_process();
         // Only mounts of its own can hide a path from a process.
         let absent = targets.iter().flat_map(TapTarget::processes).any(|pid| evidence.has_own_mounts(pid));
-        let withheld = |target: &ResolvedTarget| {
+        let privileges = |target: &ResolvedTarget| {
             let tapped = units.iter().find(|tapped| tapped.unit == target.unit)?;
-            Some(withheld_capabilities(&tapped.situation()?.policy))
+            Some(unit_privileges(&tapped.situation()?.policy.settings))
         };
         Self {
             options: TapOptions { refusals: true, failures: true, absent },
@@ -162,23 +163,26 @@ impl TapSightings {
             processes: ProcessReader::default(),
             procfs: Procfs::live(),
             targets: targets.to_vec(),
-            withheld: watched.iter().map(|target| withheld(target).unwrap_or_default()).collect(),
+            privileges: watched.iter().map(|target| privileges(target).unwrap_or_default()).collect(),
         }
     }
 
     fn add(&mut self, report: TapReport, watched: &[ResolvedTarget]) {
         self.refusals.add(report.refusals, &mut self.processes, &self.procfs);
         self.accesses.remember_mounts(self.targets.iter().flat_map(TapTarget::processes));
-        let withheld = |target: usize| self.withheld.get(target).copied().unwrap_or_default();
-        self.accesses.add(report.failures, watched, &mut self.processes, withheld);
+        let privileges = |target: usize| self.privileges.get(target).copied().unwrap_or_default();
+        self.accesses.add(report.failures, watched, &mut self.processes, privileges);
     }
 }
 
-/// Returns a bit for each capability with which no process of the unit starts.
-fn withheld_capabilities(policy: &Policy) -> u64 {
+/// Returns what a unit's settings withhold.
+fn unit_privileges(settings: &Settings) -> UnitPrivileges {
     let is_withheld =
-        |number: &u8| Capability::new(*number).name().is_some_and(|name| !policy.settings.starts_with_capability(name));
-    (0..64).filter(is_withheld).fold(0, |bits, number| bits | 1 << number)
+        |number: &u8| Capability::new(*number).name().is_some_and(|name| !settings.starts_with_capability(name));
+    UnitPrivileges {
+        is_user: !settings.starts_as_root(),
+        withheld: (0..64).filter(is_withheld).fold(0, |bits, number| bits | 1 << number),
+    }
 }
 
 impl FinishedTap {

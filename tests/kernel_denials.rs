@@ -1,0 +1,253 @@
+//! `harden-why tap` on units whose sandbox makes entered calls fail: one unit for each kind of denial, under a real manager and
+//! kernel, and programs that fail without any sandbox.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod support {
+    #[expect(dead_code, reason = "other tests use the rest")]
+    pub(crate) mod daemon;
+    #[expect(dead_code, reason = "other tests use the rest")]
+    pub(crate) mod manager;
+    #[expect(dead_code, reason = "other tests use the rest")]
+    pub(crate) mod programs;
+}
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use support::daemon::wait_for;
+use support::manager::{TestManager, skip};
+use support::programs;
+
+/// A unit that runs a shell script on a signal, and then waits.
+struct Service {
+    manager: TestManager,
+    directory: PathBuf,
+}
+
+impl Service {
+    fn start(settings: &str, script: &str) -> Option<Self> {
+        if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            skip("the kernel has no type information");
+            return None;
+        }
+        let manager = TestManager::start()?;
+        // Other users reach it, and no setting of a row hides it.
+        let directory = Path::new("/run").join(manager.base().file_name().unwrap()).with_extension("play");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        let service = Self { manager, directory };
+        let place = service.directory.display();
+        let file = service.directory.join("script");
+        fs::write(
+            &file,
+            format!(
+                "exec 2>/dev/null\ncd {place}\n: > ready\nwhile ! [ -e go ]; do sleep 0.02; done\n{}\n\
+                 sleep 0.3\ncd {place}\n: > done\nwhile :; do sleep 1; done\n",
+                script.replace("PLACE", &place.to_string())
+            ),
+        )
+        .unwrap();
+        let settings = settings.replace("PLACE", &place.to_string());
+        let text = format!(
+            "[Service]\nSlice=system.slice\nTimeoutStopSec=1\nExecStart=/bin/sh {}\n\
+             BindPaths={place}\nUnsetEnvironment=LD_LIBRARY_PATH\n{settings}\n",
+            file.display()
+        );
+        service.manager.write("x.service", &text);
+        service.manager.reload();
+        assert!(service.manager.start_unit("x.service"), "{settings}");
+        service.wait_for("ready");
+        Some(service)
+    }
+
+    fn wait_for(&self, what: &str) {
+        wait_for(|| self.directory.join(what).exists().then_some(()), || format!("not {what}"));
+    }
+
+    fn tap(&self) -> RunningTap {
+        let bus = self.manager.bus();
+        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--json", "tap", "--for", "1min", "x.service"];
+        let signals = ["env", "--default-signal=HUP,INT,TERM"];
+        RunningTap::start(self.manager.command(&[&signals[..], &client].concat()))
+    }
+
+    /// Taps the unit while it runs its script, and returns the answer.
+    fn watch(&self) -> Value {
+        let tap = self.tap();
+        fs::write(self.directory.join("go"), "").unwrap();
+        self.wait_for("done");
+        tap.json()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+struct RunningTap(Child);
+
+impl RunningTap {
+    fn start(mut command: Command) -> Self {
+        let mut tap = Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let pid = tap.0.id();
+        let begun = || programs::first_of_array(pid) == Some(1);
+        wait_for(|| (begun() || tap.0.try_wait().unwrap().is_some()).then_some(()), || "no tap".to_owned());
+        tap
+    }
+
+    fn json(self) -> Value {
+        let ended = kill(Pid::from_raw(self.0.id().try_into().unwrap()), Signal::SIGINT);
+        let output = self.0.wait_with_output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(ended.is_ok() && errors.is_empty(), "{errors}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+/// Returns the kinds, paths and details of the accesses that the answer for the unit has.
+fn accesses(json: &Value) -> Vec<(String, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let answers = json["units"].as_array().unwrap().iter().filter(|answer| answer["unit"] == "x.service");
+    let denials = answers.flat_map(|answer| answer["denials"].as_array().unwrap());
+    denials
+        .filter(|denial| denial["event"] == "access-denial" || !denial["access"].is_null())
+        .map(|denial| {
+            let access = &denial["access"];
+            (text(&access["kind"]), text(&access["path"]), text(&access["detail"]))
+        })
+        .collect()
+}
+
+/// A kind of denial: the settings, the script, and the expected access.
+struct Row {
+    settings: &'static str,
+    script: &'static str,
+    expected: (&'static str, &'static str, &'static str),
+}
+
+const fn row(
+    settings: &'static str,
+    script: &'static str,
+    expected: (&'static str, &'static str, &'static str),
+) -> Row {
+    Row { settings, script, expected }
+}
+
+const ROWS: [Row; 14] = [
+    row("ProtectSystem=strict", "mkdir /etc/harden-why-x", ("read-only-path", "/etc/harden-why-x", "")),
+    // The process must live for a moment: only its entry in /proc shows where a relative path begins.
+    row(
+        "ReadOnlyPaths=/opt",
+        "cd /opt/y; python3 -c 'import os, time\ntry: os.mkdir(\"../z\")\nexcept OSError: time.sleep(0.5)'",
+        ("read-only-path", "/opt/z", ""),
+    ),
+    row(
+        "ProtectKernelTunables=yes",
+        "touch /proc/sys/kernel/hostname",
+        ("read-only-path", "/proc/sys/kernel/hostname", ""),
+    ),
+    row("InaccessiblePaths=/opt", "cat /opt/file", ("hidden-path", "/opt/file", "")),
+    row("TemporaryFileSystem=/opt", "cat /opt/file", ("hidden-path", "/opt/file", "")),
+    row("ProcSubset=pid", "cat /proc/meminfo", ("hidden-path", "/proc/meminfo", "")),
+    row("NoExecPaths=/opt", "/opt/program", ("noexec-path", "/opt/program", "")),
+    row("CapabilityBoundingSet=~CAP_CHOWN", "touch f; chown 1 f", ("capability", "", "CAP_CHOWN bounding")),
+    row(
+        "User=nobody",
+        "python3 -c 'import socket; socket.socket().bind((\"127.0.0.1\", 82))'",
+        ("capability", "", "CAP_NET_BIND_SERVICE effective"),
+    ),
+    row("PrivateDevices=yes", "cat /dev/loop-control", ("device", "/dev/loop-control", "char 10:237 rw")),
+    row("User=nobody\nNoNewPrivileges=yes", "/opt/set-id", ("set-id-program", "/opt/set-id", "")),
+    row("PrivateUsers=yes", "hostname harden-why-x", ("user-namespace", "", "")),
+    row("PrivateUsers=yes", "touch f; chown 12345 f", ("user-namespace", "", "")),
+    row(
+        "ProtectClock=no\nCapabilityBoundingSet=~CAP_SYS_TIME",
+        "date -s @5",
+        ("capability", "", "CAP_SYS_TIME bounding"),
+    ),
+];
+
+#[test]
+fn denial_of_each_kind_is_reported_with_what_the_sandbox_withheld() {
+    let mut wrong = Vec::new();
+    for Row { settings, script, expected } in &ROWS {
+        // The same on each host.
+        let prepared = Prepared::new();
+        let Some(service) = Service::start(settings, script) else { return };
+        let json = service.watch();
+        let mut found = accesses(&json);
+        // A program can meet the same denial in several calls.
+        found.dedup();
+        let expected = (expected.0.to_owned(), expected.1.to_owned(), expected.2.to_owned());
+        println!("{}: {found:?}", settings.replace('\n', ", "));
+        if found != [expected.clone()] {
+            wrong.push(format!("{settings}: {script}: {found:?} in place of {expected:?}\n{json:#}"));
+        }
+        drop(prepared);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Files in /opt for the scripts.
+struct Prepared;
+
+impl Prepared {
+    fn new() -> Self {
+        let opt = Path::new("/opt");
+        _ = fs::create_dir(opt);
+        _ = fs::create_dir(opt.join("y"));
+        fs::write(opt.join("file"), "").unwrap();
+        for (name, mode) in [("program", 0o755), ("set-id", 0o4755)] {
+            fs::copy("/bin/true", opt.join(name)).unwrap();
+            fs::set_permissions(opt.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        Self
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        for name in ["file", "program", "set-id"] {
+            _ = fs::remove_file(Path::new("/opt").join(name));
+        }
+        _ = fs::remove_dir("/opt/y");
+    }
+}
+
+#[test]
+fn failures_without_the_sandbox_are_no_denials() {
+    let settings = "ProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\nPrivateDevices=yes\nProtectKernelTunables=yes\n\
+         CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_NET_BIND_SERVICE CAP_DAC_OVERRIDE\nNoNewPrivileges=yes";
+    // Absent files, file modes after becoming another user, and that user's attempts to become root again, as sshd makes them.
+    let script = "for n in $(seq 300); do cat /etc/absent-$n /usr/lib/absent-$n /home/absent-$n /tmp/absent-$n; done\n\
+         python3 -c '\n\
+import os\n\
+def attempt(call, *arguments):\n try: call(*arguments)\n except OSError: pass\n\
+os.setgid(65534); os.setuid(65534)\n\
+for n in range(20):\n attempt(os.setuid, 0); attempt(os.setgid, 0); attempt(os.setgroups, [0])\n\
+attempt(os.nice, -5); attempt(open, \"/etc/shadow\"); attempt(os.chown, \"/etc/passwd\", 1, 1)\n\
+attempt(os.execv, \"/etc/passwd\", [\"x\"]); attempt(os.kill, 1, 0)\n'";
+    let Some(service) = Service::start(settings, script) else { return };
+    let json = service.watch();
+    assert_eq!(accesses(&json), [], "{json:#}");
+}
+
+#[test]
+fn hostile_path_is_escaped_and_two_taps_see_the_same() {
+    let script = "mkdir \"$(printf '/etc/\\033[2J\\377\\n')\"; mkdir \"/etc/$(seq -s / 200)\"";
+    let Some(service) = Service::start("ProtectSystem=strict", script) else { return };
+    let (first, second) = (service.tap(), service.tap());
+    fs::write(service.directory.join("go"), "").unwrap();
+    service.wait_for("done");
+    let (first, second) = (first.json(), second.json());
+    let found = accesses(&first);
+    assert_eq!(found, accesses(&second), "{first:#}");
+    let hostile = found.iter().find(|(kind, path, _)| kind == "read-only-path" && path.starts_with("/etc/\\x1b"));
+    assert_eq!(hostile.map(|(_, path, _)| path.as_str()), Some("/etc/\\x1b[2J\\xff"), "{first:#}");
+}
