@@ -122,6 +122,12 @@ impl DeathReader {
         self.read_text(&text, &time, &at, None)
     }
 
+    /// Counts lines that report no death: what an earlier line was about ends some lines later.
+    pub(super) fn skip_lines(&mut self, count: u64) {
+        let skipped = u32::try_from(count).unwrap_or(u32::MAX);
+        self.about = self.about.take().and_then(|(unit, left)| Some((unit, left.checked_sub(skipped)?)));
+    }
+
     /// Reads the message of a journal entry. `unit` is the unit that journald names for the process that wrote it.
     /// Returns whether the message reports a death or of a unit.
     pub(super) fn read_message(&mut self, message: &[u8], millis: Option<i64>, unit: Option<&Unit>) -> bool {

@@ -116,20 +116,25 @@ impl<'r> LineReader<'r> {
         Ok(Some(kept))
     }
 
-    /// Moves the unread bytes to the front and reads more behind them; false at the end of the input.
+    /// Moves the unread bytes to the front and fills the buffer behind them; false at the end of the input.
+    ///
+    /// A block of lines then depends on the input alone, not on the sizes in which a pipe delivers it: the readers of
+    /// lines that are no records keep what earlier lines of a block were about.
     fn fill(&mut self) -> io::Result<bool> {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        loop {
+        let before = self.end;
+        while self.end < self.buffer.len() {
             match self.input.read(&mut self.buffer[self.end..]) {
-                Ok(read) => {
-                    self.end += read;
-                    return Ok(read > 0);
-                }
+                Ok(0) => break,
+                Ok(read) => self.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The next call returns the error if it persists.
+                Err(_) if self.end > before => break,
                 Err(error) => return Err(error),
             }
         }
+        Ok(self.end > before)
     }
 }

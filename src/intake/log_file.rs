@@ -460,6 +460,8 @@ impl LogReader<'_, '_> {
             for line in lines.split(|byte| *byte == b'\n') {
                 told += u64::from(matches!(self.read_foreign(line), LineKind::Death));
             }
+        } else {
+            self.sink.deaths.skip_lines(count);
         }
         self.summary.told += told;
         self.summary.foreign += count - told;
@@ -571,6 +573,27 @@ mod tests {
              type=SECCOMP msg=audit(1.002:3): auid=0\n\n"
         );
         assert_eq!(read_all(&mut text.as_bytes()), (1, [1, 4, 1, 0]));
+    }
+
+    /// The heading of `systemctl status` is in one write of the pipe, and the death in the next.
+    #[test]
+    fn unit_of_a_heading_is_that_of_a_death_in_the_next_write() {
+        let text = "\u{d7} a.service - A\n\n    Process: 263 ExecStart=/bin/a (code=dumped, signal=SYS)\n";
+        for step in [4, text.len()] {
+            let summary = read_log(&mut Trickle(text.as_bytes(), step), &mut |_, _, _| ()).unwrap();
+            let death = &summary.deaths.unrecorded[0];
+            assert_eq!(death.unit.as_ref().map(|(unit, _)| unit.name.as_str()), Some("a.service"), "{step}");
+        }
+    }
+
+    #[test]
+    fn heading_far_above_a_death_is_not_about_it() {
+        let far = format!(
+            "\u{d7} a.service - A\n{}    Process: 263 ExecStart=/bin/a (code=dumped, signal=SYS)\n",
+            "other\n".repeat(2 * LONGEST_LINE)
+        );
+        let summary = read_log(&mut far.as_bytes(), &mut |_, _, _| ()).unwrap();
+        assert_eq!(summary.deaths.unrecorded[0].unit, None);
     }
 
     #[test]

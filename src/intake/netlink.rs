@@ -181,7 +181,7 @@ fn get_socket_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<libc::c_in
 /// Strips `struct nlmsghdr` off a datagram, which is one message in this group.
 ///
 /// The length is the datagram's: kernel versions differ on whether `nlmsg_len` includes the header.
-fn parse_datagram(datagram: &[u8]) -> AuditMessage<'_> {
+pub(crate) fn parse_datagram(datagram: &[u8]) -> AuditMessage<'_> {
     let (Some(kind), Some(payload)) = (datagram.get(4..6), datagram.get(HEADER..)) else {
         return AuditMessage::Foreign;
     };
