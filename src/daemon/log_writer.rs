@@ -92,20 +92,18 @@ fn write_lines(inbox: &Receiver<Message>, backlog: &Backlog, mut out: impl Write
 mod tests {
     use super::*;
     use std::io::Read as _;
-    use std::time::Instant;
 
     #[test]
     fn log_that_nobody_reads_does_not_block_and_its_lost_lines_are_counted() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut log = LogWriter::start(writer).unwrap();
-        let began = Instant::now();
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
+        // The reader begins after the last line, so a write that waited for it would never return.
         for _ in 0..50_000 {
             log.write_all(&line).unwrap();
         }
         log.flush_within(Duration::from_millis(10));
         assert!(log.backlog.waiting.load(Ordering::Relaxed) <= MAX_WAITING);
-        assert!(began.elapsed() < Duration::from_secs(20));
         let text = std::thread::spawn(move || {
             let mut text = String::new();
             reader.read_to_string(&mut text).unwrap();

@@ -363,17 +363,11 @@ mod tests {
         let unit = Some("a.service".parse().unwrap());
         let of_user = Query { manager, since: Some(5), limit: Some(100), ..Query::default() };
         let of_unit = Query { unit, ..Query::default() };
+        assert!(reader.count_steps(&Query::default()) > 100_000, "an answer with all incidents takes a step for each");
         for query in [of_user, of_unit] {
-            let mut times: Vec<Duration> = (0..21)
-                .map(|_| {
-                    let began = std::time::Instant::now();
-                    assert!(reader.incidents(&query).unwrap().is_empty() && reader.units(&query).unwrap().is_empty());
-                    began.elapsed()
-                })
-                .collect();
-            times.sort_unstable();
-            println!("{:?} for an empty answer", times[10]);
-            assert!(times[10] <= Duration::from_millis(5), "{:?}", times[10]);
+            assert!(reader.incidents(&query).unwrap().is_empty() && reader.units(&query).unwrap().is_empty());
+            let steps = reader.count_steps(&query);
+            assert!(steps < 500, "{steps} steps for an empty answer");
         }
     }
 

@@ -227,17 +227,19 @@ mod tests {
         };
         write_units(0..300);
         let home = Some(Path::new("/home/a"));
-        let small = ExecutableIndex::load(root.path(), Manager::User(7), home);
+        let load =
+            |manager, home, budget: &mut ReadBudget| ExecutableIndex::load_within(root.path(), manager, home, budget);
+        let small = load(Manager::User(7), home, &mut ReadBudget::without_deadline(Manager::User(7)));
         assert!(small.is_complete(), "300 units alone are within the budget");
         write_units(300..2_000);
         for number in 0..512 {
             let text = format!("[Service]\n{}", "Environment=A=1\n".repeat(2_500));
             std::fs::write(dir.join(format!("service.d/{number}.conf")), text).unwrap();
         }
-        let mut budget = ReadBudget::new(Manager::User(7));
-        let index = ExecutableIndex::load_within(root.path(), Manager::User(7), home, &mut budget);
+        let mut budget = ReadBudget::without_deadline(Manager::User(7));
+        let index = load(Manager::User(7), home, &mut budget);
         assert!(!index.is_complete());
         assert!(budget.opened() <= 513, "{}", budget.opened());
-        assert!(ExecutableIndex::load(root.path(), Manager::System, None).is_complete());
+        assert!(load(Manager::System, None, &mut ReadBudget::without_deadline(Manager::System)).is_complete());
     }
 }

@@ -52,10 +52,7 @@ impl Store {
     /// # Errors
     /// The file cannot be read, or holds values that this program never writes.
     pub fn incidents(&self, query: &Query) -> Result<Vec<Stored>, StoreError> {
-        let (conditions, mut values) = conditions(query);
-        let page = page(query, &mut values);
-        let columns = row::COLUMNS;
-        let sql = format!("SELECT {columns}, id FROM incident{conditions} ORDER BY last_ms DESC, id DESC{page}");
+        let (sql, values) = select_incidents(query);
         self.select(&sql, &values, |row| Ok(Stored { id: row.get(row::WIDTH)?, incident: row::read_incident(row)? }))
     }
 
@@ -64,13 +61,7 @@ impl Store {
     /// # Errors
     /// The file cannot be read, or holds values that this program never writes.
     pub fn units(&self, query: &Query) -> Result<Vec<UnitSummary>, StoreError> {
-        let (conditions, mut values) = conditions(query);
-        let page = page(query, &mut values);
-        // sum() fails if the sum overflows; total() does not.
-        let sql = format!(
-            "SELECT manager, unit, count(*), CAST(total(count) AS INTEGER), max(last_ms) FROM incident{conditions}
-             GROUP BY unit, manager ORDER BY max(last_ms) DESC, unit, manager{page}"
-        );
+        let (sql, values) = select_units(query);
         self.select(&sql, &values, |row| {
             Ok(UnitSummary {
                 unit: row::read_unit(row, 0, 1)?,
@@ -99,8 +90,29 @@ impl Store {
     }
 }
 
+/// A statement, and the values of its parameters.
+type Selection = (String, Vec<Box<dyn ToSql>>);
+
+fn select_incidents(query: &Query) -> Selection {
+    let (conditions, mut values) = conditions(query);
+    let page = page(query, &mut values);
+    let columns = row::COLUMNS;
+    (format!("SELECT {columns}, id FROM incident{conditions} ORDER BY last_ms DESC, id DESC{page}"), values)
+}
+
+fn select_units(query: &Query) -> Selection {
+    let (conditions, mut values) = conditions(query);
+    let page = page(query, &mut values);
+    // sum() fails if the sum overflows; total() does not.
+    let sql = format!(
+        "SELECT manager, unit, count(*), CAST(total(count) AS INTEGER), max(last_ms) FROM incident{conditions}
+         GROUP BY unit, manager ORDER BY max(last_ms) DESC, unit, manager{page}"
+    );
+    (sql, values)
+}
+
 /// Returns the WHERE clause of a query and its values.
-fn conditions(query: &Query) -> (String, Vec<Box<dyn ToSql>>) {
+fn conditions(query: &Query) -> Selection {
     let mut terms = Vec::new();
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
     if query.unknown {
@@ -128,4 +140,21 @@ fn page(query: &Query, values: &mut Vec<Box<dyn ToSql>>) -> &'static str {
     values.push(Box::new(query.limit.map_or(-1, i64::from)));
     values.push(Box::new(query.offset));
     " LIMIT ? OFFSET ?"
+}
+
+#[cfg(test)]
+impl Store {
+    /// Counts the steps of SQLite's machine for the incidents and the units of a query: a measure of the work that the
+    /// load of the computer does not change.
+    pub(super) fn count_steps(&self, query: &Query) -> i32 {
+        use rusqlite::StatementStatus;
+        let steps = |(sql, values): Selection| {
+            let mut statement = self.conn.prepare(&sql).unwrap();
+            let mut rows = statement.query(rusqlite::params_from_iter(&values)).unwrap();
+            while rows.next().unwrap().is_some() {}
+            drop(rows);
+            statement.get_status(StatementStatus::VmStep)
+        };
+        steps(select_incidents(query)) + steps(select_units(query))
+    }
 }
