@@ -3,12 +3,16 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
+#[path = "support/random.rs"]
+mod random;
+
 use harden_why::policy::{AddressFamilies, Capability, Directive, Effect, Mode, SyscallFilter, errno};
 use harden_why::syscalls::Groups;
 use harden_why::syscalls::groups::GroupSource;
 use harden_why::systemd::syscall_groups;
 use harden_why::unit_files::{LoadedUnit, load};
 use harden_why::units::{Manager, Unit};
+use random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -57,15 +61,12 @@ kill $manager; wait $manager
 exit $status
 ";
 
-/// A small xorshift generator: the same files in every run.
-struct Random(u64);
+/// Chooses the same files in every run.
+struct Choice(Random);
 
-impl Random {
+impl Choice {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % limit as u64).unwrap()
+        usize::try_from(self.0.below(limit as u64)).unwrap()
     }
 
     fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
@@ -83,7 +84,7 @@ fn skipped(why: &str) {
 }
 
 /// Some lines of a `[Service]` section.
-fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
+fn lines(random: &mut Choice, calls: &[&str], groups: &[&str]) -> String {
     let switches: Vec<&str> = Directive::switches().map(Directive::key).collect();
     let mut text = String::from("[Service]\n");
     for number in 0..=random.below(5) {
@@ -140,7 +141,7 @@ fn lines(random: &mut Random, calls: &[&str], groups: &[&str]) -> String {
 }
 
 /// Writes the files; returns the names to ask for.
-fn write_units(home: &Path, random: &mut Random, groups: &Groups) -> Vec<String> {
+fn write_units(home: &Path, random: &mut Choice, groups: &Groups) -> Vec<String> {
     let known: Vec<&str> = groups.calls("@known").unwrap().iter().map(AsRef::as_ref).collect();
     // Few calls, so that lines affect the same ones.
     let mut calls: Vec<&str> = (0..12).map(|_| random.pick(&known)).collect();
@@ -355,7 +356,7 @@ fn random_unit_file_is_read_as_systemd_reads_it() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
     fs::create_dir(dir.path().join("run")).unwrap();
-    let names = write_units(&home, &mut Random(0x5eed_cafe_f00d), &groups);
+    let names = write_units(&home, &mut Choice(Random(0x5eed_cafe_f00d)), &groups);
     if fs::create_dir(&cgroup).is_err() {
         return skipped("cannot make a cgroup");
     }

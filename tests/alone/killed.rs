@@ -3,6 +3,7 @@
 
 use crate::support::daemon::{Daemon, PROGRAM, incidents};
 use crate::support::manager::TestManager;
+use crate::support::random::Random;
 use harden_why::incidents::{Incident, Moment, Store};
 use harden_why::outlet::wire::MAX_COUNT_LAG;
 use nix::sys::signal::Signal;
@@ -29,18 +30,6 @@ fn lateness(dir: &Path, stop: &AtomicBool) -> Duration {
         worst = worst.max(before.elapsed().saturating_sub(nap));
     }
     3 * worst
-}
-
-/// A small xorshift generator with a new seed for each run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 fn now() -> Duration {

@@ -23,6 +23,7 @@ mod support {
     pub(crate) mod daemon;
     #[expect(dead_code, reason = "other programs need more of it")]
     pub(crate) mod manager;
+    pub(crate) mod random;
 }
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

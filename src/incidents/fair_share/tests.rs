@@ -1,18 +1,10 @@
 //! Properties of the sharing of room, for random tables.
 
 use super::*;
+use random::Random;
 
-/// A small xorshift generator.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
+#[path = "../../../tests/support/random.rs"]
+mod random;
 
 fn held(rows: &[OwnedRow<u64>]) -> BTreeMap<u64, u64> {
     rows.iter().fold(BTreeMap::new(), |mut held, row| {
