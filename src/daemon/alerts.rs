@@ -4,15 +4,19 @@
 use super::alert_rate::AlertRate;
 use super::config::AlertLimits;
 use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
-use crate::incidents::{FairQueue, Owner, Stored};
+use crate::incidents::{FairQueue, Incident, IncidentKey, Owner, Stored};
 use crate::outlet::alert::Summary;
 use crate::outlet::journal::{JournalSendError, JournalSocket};
-use crate::outlet::{Explanation, NoDirective, alert};
+use crate::outlet::{Explanation, NoDirective, alert, correction};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How many alerts can wait for the journal. The store has their incidents in any case.
 const MAX_WAITING: usize = 1024;
+
+/// How many sent alerts about deaths without a record can still be corrected.
+const MAX_SENT_DEATHS: usize = 256;
 
 /// The first and the longest wait between attempts to reach the journal.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -21,8 +25,16 @@ const MAX_RETRY: Duration = Duration::from_mins(1);
 /// A message for the journal.
 #[derive(Debug)]
 enum Alert {
-    Incident { stored: Box<Stored>, cause: AlertCause },
+    Incident {
+        stored: Box<Stored>,
+        cause: AlertCause,
+    },
     Summary(Summary),
+    /// A death that had an alert has a record after all.
+    Correction {
+        key: Box<IncidentKey>,
+        pid: u32,
+    },
 }
 
 /// The cause of the denial that an alert reports.
@@ -39,15 +51,22 @@ impl Alert {
     fn owner(&self) -> Option<Owner> {
         match self {
             Self::Incident { stored, .. } => Some(Owner::new(&stored.incident.key, &stored.incident.sample)),
+            Self::Correction { key, .. } => Some(Owner::from_unit_or_uid(key.unit.as_ref(), "")),
             Self::Summary(_) => None,
         }
+    }
+
+    /// Whether it reports this death.
+    fn is_about(&self, death: &IncidentKey, process: u32) -> bool {
+        matches!(self, Self::Incident { stored, .. }
+            if stored.incident.sample.pid == process && stored.incident.key == *death)
     }
 
     /// Returns until when the alert waits for its cause.
     fn waits_until(&self) -> Option<Instant> {
         match self {
             Self::Incident { cause: AlertCause::Asked(_, until), .. } => Some(*until),
-            Self::Incident { .. } | Self::Summary(_) => None,
+            Self::Incident { .. } | Self::Summary(_) | Self::Correction { .. } => None,
         }
     }
 }
@@ -60,6 +79,8 @@ pub(super) struct Alerts {
     rate: AlertRate,
     unsent: FairQueue<Option<Owner>, Alert>,
     dropped: u64,
+    /// The deaths without a record whose alerts were sent, with the process of each.
+    sent_deaths: VecDeque<(IncidentKey, u32)>,
     /// After a failure: when to try again, and the wait before that attempt.
     retry: Option<(Instant, Duration)>,
     /// A change that [`take_change`](Self::take_change) has not returned yet.
@@ -85,6 +106,7 @@ impl Alerts {
             rate: AlertRate::new(limits),
             unsent: FairQueue::new(MAX_WAITING),
             dropped: 0,
+            sent_deaths: VecDeque::new(),
             retry: None,
             change: None,
         }
@@ -146,6 +168,19 @@ impl Alerts {
         self.dropped += u64::from(self.unsent.push(alert.owner(), alert).is_some());
     }
 
+    /// Retracts the alert of a death whose record came after all: drops it if it waits, and corrects it if it was sent.
+    pub(super) fn retract(&mut self, key: &IncidentKey, pid: u32) {
+        let before = self.unsent.len();
+        self.unsent.retain(|alert| !alert.is_about(key, pid));
+        if self.unsent.len() < before {
+            return;
+        }
+        if let Some(place) = self.sent_deaths.iter().position(|(sent, process)| *process == pid && sent == key) {
+            self.sent_deaths.remove(place);
+            self.push(Alert::Correction { key: Box::new(key.clone()), pid });
+        }
+    }
+
     /// Starts the questions about causes. Sends the alerts in order, up to the first that still waits for its cause.
     pub(super) fn send(&mut self, now: Instant) {
         if let Some(summary) = self.rate.take_summary(now) {
@@ -164,6 +199,7 @@ impl Alerts {
                     alert::entry(&stored.incident, Some(stored.id), Some(why))
                 }
                 Alert::Summary(summary) => summary.entry(),
+                Alert::Correction { key, pid } => correction::entry(key.unit.as_ref(), *pid),
             };
             let journal = match self.journal.take() {
                 Some(journal) => Ok(journal),
@@ -172,7 +208,8 @@ impl Alerts {
             match journal.and_then(|journal| journal.send(&entry).map(|()| journal)) {
                 Ok(journal) => {
                     self.journal = Some(journal);
-                    self.unsent.pop_front();
+                    let sent = self.unsent.pop_front();
+                    self.remember_death(sent);
                     if self.retry.take().is_some() {
                         tracing::info!("the journal accepts alerts again");
                         self.change = Some(JournalChange::Recovered);
@@ -184,6 +221,19 @@ impl Alerts {
         if self.dropped > 0 {
             tracing::warn!("{} alerts were dropped while the journal accepted none", self.dropped);
             self.dropped = 0;
+        }
+    }
+
+    /// Remembers the alert of a death without a record, to correct it if the record comes after all.
+    fn remember_death(&mut self, sent: Option<Alert>) {
+        if let Some(Alert::Incident { stored, .. }) = sent
+            && stored.incident.denial().is_none()
+        {
+            let Incident { key, sample, .. } = stored.incident;
+            self.sent_deaths.push_back((key, sample.pid));
+            if self.sent_deaths.len() > MAX_SENT_DEATHS {
+                self.sent_deaths.pop_front();
+            }
         }
     }
 
@@ -224,7 +274,7 @@ impl Alerts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+    use crate::incidents::{IncidentEvent, Moment, Sample, SightingSource};
     use crate::systemd::manager::Managers;
     use std::os::unix::net::UnixDatagram;
     use std::path::Path;
@@ -290,6 +340,35 @@ mod tests {
         let journal = UnixDatagram::bind(&path).unwrap();
         alerts.send(alerts.next_wake().unwrap());
         assert_eq!(arrived(&journal), [3]);
+    }
+
+    #[test]
+    fn alert_of_death_whose_record_came_late_is_dropped_or_corrected() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("socket");
+        let (mut alerts, now) = (alerts(&path), Instant::now());
+        let key = |alert: &Alert| match alert {
+            Alert::Incident { stored, .. } => stored.incident.key.clone(),
+            _ => unreachable!(),
+        };
+        alerts.push(incident(1));
+        let death = key(&incident(1));
+        alerts.retract(&death, 9);
+        assert_eq!(alerts.unsent.len(), 1, "another process");
+        alerts.retract(&death, 0);
+        assert!(alerts.unsent.is_empty(), "it was not sent yet");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        alerts.push(incident(2));
+        alerts.send(now);
+        assert_eq!(arrived(&journal), [2]);
+        for _ in 0..2 {
+            alerts.retract(&death, 0);
+        }
+        alerts.send(now);
+        let mut buffer = [0; 4096];
+        let length = journal.recv(&mut buffer).unwrap();
+        assert!(String::from_utf8_lossy(&buffer[..length]).contains(correction::CORRECTION));
+        assert!(journal.recv(&mut buffer).is_err(), "an alert is corrected once");
     }
 
     #[test]

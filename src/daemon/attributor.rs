@@ -1,11 +1,12 @@
 //! The daemon's attribution: records, death notices and late evidence go in, and counted incidents come out.
 
 use super::demonstrations::Demonstrations;
+use super::silent_deaths::{CountedDeath, SilentDeaths};
 use super::status::SharedStatus;
 use crate::audit::{Action, Record, Stamp};
 use crate::host::blind_spots;
 use crate::host::live_host::LiveHost;
-use crate::incidents::{Fold, Folded, IncidentEvent, Sighting};
+use crate::incidents::{Fold, Folded, IncidentEvent, Moment, Sighting};
 use crate::kernel::proc_events::DeathNotice;
 use crate::pipeline::attribution_queue::{AttributionQueue, FinishedSightings, QueueStep, StreamRead};
 use crate::pipeline::evidence_query::{Attempt, EvidenceQuery, JournalAccess};
@@ -21,6 +22,9 @@ pub(super) struct Attributor {
     queue: AttributionQueue,
     queries: EvidenceQueries,
     demonstrations: Demonstrations,
+    silent_deaths: SilentDeaths,
+    /// Deaths whose record came after they were counted as deaths without one.
+    retracted: Vec<CountedDeath>,
     status: SharedStatus,
 }
 
@@ -34,8 +38,8 @@ impl Attributor {
     /// Creates an attributor that holds at most `max_incidents` in memory.
     pub(super) fn new(host: LiveHost, max_incidents: usize, status: SharedStatus) -> Self {
         let pipeline = Pipeline::new_shared(host, max_incidents);
-        let (queue, queries, demonstrations) = Default::default();
-        Self { pipeline, queue, queries, demonstrations, status }
+        let (queue, queries, demonstrations, silent_deaths) = Default::default();
+        Self { pipeline, queue, queries, demonstrations, silent_deaths, retracted: Vec::new(), status }
     }
 
     pub(super) fn pipeline_mut(&mut self) -> &mut Pipeline<LiveHost> {
@@ -73,7 +77,10 @@ impl Attributor {
             self.queue.note_stamp(at);
         }
         if may_die {
-            self.queue.note_record(record.pid, now);
+            self.queue.note_record(record, now);
+            if let Stamp::Millis(at) = record.stamp {
+                self.retracted.extend(self.silent_deaths.take(record.pid, at));
+            }
         }
         let sighting = match self.pipeline.add_record(record, None) {
             RecordOutcome::Counted(folded) => return Some(folded),
@@ -184,16 +191,31 @@ impl Attributor {
         }
     }
 
+    /// Returns the deaths whose record came after they were counted as deaths without one, since the last call.
+    #[must_use]
+    pub(super) fn take_retracted(&mut self) -> Vec<CountedDeath> {
+        std::mem::take(&mut self.retracted)
+    }
+
     fn count(&mut self, finished: FinishedSightings) -> Vec<Folded> {
         let mut counted = Vec::new();
         for sighting in finished {
-            let Sighting { key, sample, .. } = sighting.sighting();
-            // Any process may send itself SIGSYS. Without a unit its death is no denial.
-            if key.event == IncidentEvent::UnrecordedDeath && sighting.attribution().is_none() {
-                tracing::debug!(pid = sample.pid, "a process of no unit died of SIGSYS without a record");
+            let Sighting { key, sample, at, .. } = sighting.sighting();
+            let (is_silent, pid, at) = (key.event == IncidentEvent::UnrecordedDeath, sample.pid, at.clone());
+            // Its record came during the queries.
+            if is_silent && self.queue.has_record(pid) {
                 continue;
             }
-            counted.push(self.pipeline.add_sighting(*sighting));
+            // Any process may send itself SIGSYS. Without a unit its death is no denial.
+            if is_silent && sighting.attribution().is_none() {
+                tracing::debug!(pid, "a process of no unit died of SIGSYS without a record");
+                continue;
+            }
+            let folded = self.pipeline.add_sighting(*sighting);
+            if let (true, Moment::At(at), Some(key)) = (is_silent, at, self.fold().key(folded.slot())) {
+                self.silent_deaths.remember(CountedDeath { key: key.clone(), pid, at });
+            }
+            counted.push(folded);
         }
         counted
     }

@@ -317,6 +317,11 @@ impl EventLoop {
                 JournalChange::Failed(why) => Some(why),
             };
         }
+        for death in self.attributor.take_retracted() {
+            tracing::info!(pid = death.pid, "the record of a death came after all");
+            self.storage.subtract_death(self.attributor.fold_mut(), &death.key);
+            self.alerts.retract(&death.key, death.pid);
+        }
         self.attributor.start_queries(now);
         self.status.lock().dropped = self.attributor.fold().dropped();
         if let Some(spans) = self.attributor.pipeline_mut().take_changed_rehearsals() {

@@ -26,6 +26,7 @@ mod explainer;
 pub mod log_writer;
 mod reloadable_config;
 mod request_handler;
+mod silent_deaths;
 mod status;
 mod stop_signals;
 mod storage;

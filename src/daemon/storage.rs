@@ -4,7 +4,7 @@
 use super::config::Config;
 use super::status::SharedStatus;
 use super::store_writer::{Retention, StoreWriter, Written};
-use crate::incidents::{Fold, Folded, Incident, Recorded, RehearsalSpan, StoreError, Stored};
+use crate::incidents::{Fold, Folded, Incident, IncidentKey, Recorded, RehearsalSpan, StoreError, Stored};
 use crate::outlet::client_requests::ForgetRequest;
 use crate::outlet::wire::MAX_COUNT_LAG;
 use crate::units::Unit;
@@ -40,6 +40,9 @@ pub(super) struct Storage {
     /// The units that were forgotten during the writer's latest job. If the job fails, its changes of these units are
     /// not tried again.
     forgotten: Vec<Option<Unit>>,
+    /// The deaths that were subtracted during the writer's latest job. If the job fails, they are subtracted from its
+    /// changes.
+    subtracted: Vec<IncidentKey>,
 }
 
 /// The result of a job.
@@ -67,7 +70,8 @@ pub(super) struct StoredIncident {
 
 impl Storage {
     pub(super) fn new(writer: StoreWriter, status: SharedStatus) -> Self {
-        Self { writer, status, flush_at: None, retry: None, full_flush_at: None, sent_at: None, forgotten: Vec::new() }
+        let (forgotten, subtracted) = (Vec::new(), Vec::new());
+        Self { writer, status, flush_at: None, retry: None, full_flush_at: None, sent_at: None, forgotten, subtracted }
     }
 
     /// Applies another configuration.
@@ -133,6 +137,16 @@ impl Storage {
         self.writer.save_rehearsals(spans);
     }
 
+    /// Subtracts a sighting of a death without a record, in memory or in the store.
+    pub(super) fn subtract_death(&mut self, fold: &mut Fold, key: &IncidentKey) {
+        if !fold.subtract(key) {
+            if self.writer.is_busy() {
+                self.subtracted.push(key.clone());
+            }
+            self.writer.subtract_death(key.clone());
+        }
+    }
+
     /// Whether the writer has a job.
     pub(super) fn is_busy(&self) -> bool {
         self.writer.is_busy()
@@ -146,7 +160,7 @@ impl Storage {
     /// Updates the status and the schedule after a job. Puts changes that failed back into memory.
     pub(super) fn on_written(&mut self, fold: &mut Fold, written: Written) -> WriteResult {
         let Written { mut changes, rows, forgotten, replaced } = written;
-        let dismissed = std::mem::take(&mut self.forgotten);
+        let (dismissed, subtracted) = (std::mem::take(&mut self.forgotten), std::mem::take(&mut self.subtracted));
         if let Some(forgotten) = forgotten {
             self.status.lock().set_evicted(forgotten);
         }
@@ -160,6 +174,10 @@ impl Storage {
                 self.on_failure(&error);
                 changes.retain(|change| !dismissed.contains(&change.incident.key.unit));
                 fold.put_back(changes);
+                for key in &subtracted {
+                    // If the change was dismissed as well, nothing is left to subtract.
+                    let _ = fold.subtract(key);
+                }
                 return WriteResult::Failed;
             }
         };

@@ -2,7 +2,9 @@
 
 use super::age_limit::AgeLimit;
 use super::config::Config;
-use crate::incidents::{Evicted, IncidentChange, Recorded, RehearsalSpan, ReplacedFile, Store, StoreError};
+use crate::incidents::{
+    Evicted, IncidentChange, IncidentKey, Recorded, RehearsalSpan, ReplacedFile, Store, StoreError,
+};
 use crate::kernel::clock::{is_synchronized, now_millis};
 use crate::outlet::client_requests::ForgetRequest;
 use crate::systemd::journal::boot_id;
@@ -50,6 +52,7 @@ enum Job {
     SetRetention(Retention),
     Forget(ForgetRequest),
     SaveRehearsals(Vec<RehearsalSpan>),
+    SubtractDeath(IncidentKey),
 }
 
 /// The loop's handle of the thread. One job is under way at a time. Changes during that time stay in memory.
@@ -119,6 +122,14 @@ impl StoreWriter {
         }
     }
 
+    /// Subtracts one sighting of a death without a record, after the job under way.
+    pub(super) fn subtract_death(&mut self, key: IncidentKey) {
+        if let Some(jobs) = &self.jobs {
+            // It fails when the thread has ended, which the next changes show.
+            _ = jobs.send(Job::SubtractDeath(key));
+        }
+    }
+
     /// Waits for the result of the job under way. Never returns while there is none.
     pub(super) async fn written(&mut self) -> Written {
         match self.results.recv().await {
@@ -158,6 +169,10 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
             }
             Job::SaveRehearsals(spans) => {
                 owner.save_rehearsals(&spans);
+                continue;
+            }
+            Job::SubtractDeath(key) => {
+                owner.subtract_death(&key);
                 continue;
             }
         };
@@ -233,6 +248,14 @@ impl StoreOwner {
         let saved = self.take_store().and_then(|store| self.store.insert(store).save_rehearsals(&boot, spans));
         if let Err(error) = saved {
             tracing::warn!("the rehearsals cannot be saved for a later daemon: {error}");
+        }
+    }
+
+    /// Subtracts one sighting of a death without a record.
+    fn subtract_death(&mut self, key: &IncidentKey) {
+        let outcome = self.take_store().and_then(|store| self.store.insert(store).subtract_death(key));
+        if let Err(error) = outcome {
+            tracing::warn!("a death without a record that has one after all stays stored: {error}");
         }
     }
 

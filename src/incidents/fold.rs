@@ -149,6 +149,28 @@ impl Fold {
         }
     }
 
+    /// Returns the key of the incident in a slot; `None` if the fold has dropped the incident.
+    #[must_use]
+    pub(crate) fn key(&self, slot: Slot) -> Option<&IncidentKey> {
+        let counter = self.counters.get(slot.index).and_then(Option::as_ref);
+        counter.filter(|counter| counter.number == slot.number).map(|counter| &counter.change.key)
+    }
+
+    /// Subtracts one sighting, because it was a mistake. Returns false if the sighting was taken before, or the fold has
+    /// dropped the incident.
+    #[must_use]
+    pub(crate) fn subtract(&mut self, key: &IncidentKey) -> bool {
+        let Some(&index) = self.index.get(&*self.index_key(key)) else { return false };
+        let Some(counter) = self.counters.get_mut(index).and_then(Option::as_mut) else { return false };
+        self.holdings.subtract(counter);
+        let is_here = counter.subtract();
+        self.holdings.add(counter);
+        if counter.total == 0 {
+            self.remove(index);
+        }
+        is_here
+    }
+
     /// Whether the fold holds no incident.
     #[must_use]
     pub fn is_empty(&self) -> bool {

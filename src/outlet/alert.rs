@@ -131,7 +131,7 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     entry
 }
 
-fn push_unit(entry: &mut AlertEntry, unit: &Unit) {
+pub(super) fn push_unit(entry: &mut AlertEntry, unit: &Unit) {
     match unit.manager {
         Manager::System => entry.push("OBJECT_SYSTEMD_UNIT", unit.name.as_str()),
         Manager::User(uid) => {
@@ -226,6 +226,7 @@ mod tests {
     use super::*;
     use crate::audit::Action;
     use crate::incidents::{Access, AccessPath, IncidentKey, Moment, Sample, SightingSource};
+    use crate::outlet::correction::CORRECTION;
     use crate::syscalls::{Arch, CallId};
     use crate::units::Rung;
     use proptest::prelude::*;
@@ -367,7 +368,7 @@ mod tests {
         let catalog = include_str!("../../systemd/harden-why.catalog");
         let mut explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         explained.sort_unstable();
-        let mut known = [DENIAL, POSSIBLE_INTRUSION, UNRECORDED_DEATH, LOGGED, SUMMARY];
+        let mut known = [DENIAL, POSSIBLE_INTRUSION, UNRECORDED_DEATH, CORRECTION, LOGGED, SUMMARY];
         known.sort_unstable();
         assert_eq!(explained, known);
     }

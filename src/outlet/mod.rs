@@ -8,6 +8,7 @@ pub mod bus;
 pub(crate) mod caveats;
 pub mod client;
 pub mod client_requests;
+pub mod correction;
 mod explanation;
 pub mod journal;
 mod rehearsals;

@@ -24,11 +24,12 @@
 
 use super::evidence_query::{Attempt, EvidenceQuery, JournalAccess};
 use super::process_memory::ProcessMemory;
-use super::unattributed::UnattributedSighting;
+use super::unattributed::{UnattributedSighting, uid_of_record};
 use super::waiting_sightings::{Rounds, SightingId, WaitState, WaitingSightings};
+use crate::audit::Record;
 use crate::host::live_host::DeathEvidence;
 use crate::incidents::{FairQueue, Moment, Owner, Sighting};
-use crate::units::{Evidence, Rung};
+use crate::units::{Evidence, Rung, attribution};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,8 @@ pub(crate) struct AttributionQueue {
     deaths: ProcessMemory<DeathEvidence>,
     /// The sightings that await the death of a process.
     await_death: HashMap<u32, Vec<SightingId>>,
+    /// The death that awaits a record, by process.
+    await_record: HashMap<u32, SightingId>,
     /// Deadlines in order. A sighting may have left before its deadline.
     death_deadlines: FairQueue<Owner, (Instant, SightingId)>,
     record_deadlines: FairQueue<Owner, (Instant, SightingId)>,
@@ -110,6 +113,7 @@ impl Default for AttributionQueue {
             recorded: ProcessMemory::new(MAX_PROCESSES),
             deaths: ProcessMemory::new(MAX_PROCESSES),
             await_death: HashMap::new(),
+            await_record: HashMap::new(),
             death_deadlines: FairQueue::new(MAX_PROCESSES),
             record_deadlines: FairQueue::new(MAX_PROCESSES),
             retry_times: FairQueue::new(MAX_RETRIES),
@@ -122,9 +126,19 @@ impl Default for AttributionQueue {
 }
 
 impl AttributionQueue {
-    /// Notes the record of a process that may die of the denial. Its death is then not silent.
-    pub(crate) fn note_record(&mut self, pid: u32, now: Instant) {
-        self.recorded.entry(pid, now);
+    /// Notes the record of a process that may die of the denial. Its death is then not silent, also if it is judged
+    /// long after the record: in a flood the stream is read for seconds up to the time of the death.
+    pub(crate) fn note_record(&mut self, record: &Record<'_>, now: Instant) {
+        if let Some(id) = self.await_record.remove(&record.pid) {
+            let _ = self.waiting.remove(id, WaitState::AwaitsRecord);
+            self.drop_stale_deadlines();
+        }
+        self.recorded.entry(record.pid, Owner::User(uid_of_record(record)), now);
+    }
+
+    /// Whether a record of the process came in the last seconds.
+    pub(crate) fn has_record(&self, pid: u32) -> bool {
+        self.recorded.get(pid).is_some()
     }
 
     /// Adds the sighting of a record. If the process may die of the denial, the sighting awaits the death notice first.
@@ -164,7 +178,8 @@ impl AttributionQueue {
             }
         }
         self.drop_stale_deadlines();
-        let known = self.deaths.entry(pid, now);
+        let unit = attribution::weigh(&death.evidence).map(|found| found.unit);
+        let known = self.deaths.entry(pid, Owner::from_unit_or_uid(unit.as_ref(), ""), now);
         if known.at.abs_diff(death.at) <= NOTICE_LATER_MS.unsigned_abs() {
             known.evidence.extend(death.evidence);
             known.parent = death.parent.or(known.parent.take());
@@ -185,9 +200,10 @@ impl AttributionQueue {
             }
             let owner = sighting.owner();
             let id = self.waiting.insert(sighting, WaitState::AwaitsRecord);
+            self.await_record.insert(pid, id);
             if let Some((_, id)) = self.record_deadlines.push(owner, (now + RECORD_WAIT, id)) {
                 // Without the wait it is unknown whether the death was silent.
-                let _ = self.waiting.remove(id, WaitState::AwaitsRecord);
+                let _ = self.end_wait_for_record(id);
             }
         }
     }
@@ -208,9 +224,7 @@ impl AttributionQueue {
         while self.is_read_up_to_first_death(read)
             && let Some(id) = pop_due(&mut self.record_deadlines, now)
         {
-            if let Some(death) = self.waiting.remove(id, WaitState::AwaitsRecord)
-                && self.recorded.get(death.pid()).is_none()
-            {
+            if let Some(death) = self.end_wait_for_record(id) {
                 finished.extend(self.queue_for_managers(death).finished());
             }
         }
@@ -279,11 +293,7 @@ impl AttributionQueue {
     #[must_use]
     pub(crate) fn give_up(&mut self) -> FinishedSightings {
         let queue = std::mem::take(self);
-        let is_left = |state: WaitState, sighting: &UnattributedSighting| {
-            state != WaitState::AwaitsRecord || queue.recorded.get(sighting.pid()).is_none()
-        };
-        let all = queue.waiting.into_sorted().into_iter();
-        all.filter(|(state, sighting)| is_left(*state, sighting)).map(|(_, sighting)| sighting).collect()
+        queue.waiting.into_sorted().into_iter().map(|(_, sighting)| sighting).collect()
     }
 
     /// Returns when [`poll`](Self::poll) next has something to do.
@@ -340,6 +350,15 @@ impl AttributionQueue {
         self.queue_for_managers(sighting)
     }
 
+    /// Ends the wait of a death for its record.
+    fn end_wait_for_record(&mut self, id: SightingId) -> Option<Box<UnattributedSighting>> {
+        let death = self.waiting.remove(id, WaitState::AwaitsRecord)?;
+        if self.await_record.get(&death.pid()) == Some(&id) {
+            self.await_record.remove(&death.pid());
+        }
+        Some(death)
+    }
+
     fn queue_retries(&mut self, now: Instant) {
         while let Some(id) = pop_due(&mut self.retry_times, now) {
             if let Some(mut sighting) = self.waiting.remove(id, WaitState::AwaitsRetry) {
@@ -384,6 +403,9 @@ impl AttributionQueue {
     fn drop_stale_deadlines(&mut self) {
         while self.death_deadlines.front().is_some_and(|(_, id)| !self.waiting.contains(*id)) {
             self.death_deadlines.pop_front();
+        }
+        while self.record_deadlines.front().is_some_and(|(_, id)| !self.waiting.contains(*id)) {
+            self.record_deadlines.pop_front();
         }
     }
 }

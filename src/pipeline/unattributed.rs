@@ -175,15 +175,20 @@ fn sighting_of_record(record: &Record<'_>) -> Sighting {
         sample: Sample {
             pid: record.pid,
             comm: shortened(record.comm.decode()),
-            uid: match record.uid {
-                IdField::Number(uid) => uid.to_string().into(),
-                IdField::Name(name) => escape(name).into(),
-                IdField::Unset => "".into(),
-            },
+            uid: uid_of_record(record),
             ip: record.ip,
             subject: record.subject.map_or(Vec::new(), |label| shortened(label.into())),
             parent: None,
         },
+    }
+}
+
+/// Returns the uid of a record's process as an incident holds it.
+pub(super) fn uid_of_record(record: &Record<'_>) -> Box<str> {
+    match record.uid {
+        IdField::Number(uid) => uid.to_string().into(),
+        IdField::Name(name) => escape(name).into(),
+        IdField::Unset => "".into(),
     }
 }
 

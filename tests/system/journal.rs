@@ -11,6 +11,7 @@ use std::process::Command;
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Situation, diagnose_one};
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+use harden_why::outlet::correction::CORRECTION;
 use harden_why::outlet::journal::{AlertEntry, JournalSendError, JournalSocket};
 use harden_why::outlet::{Explanation, alert};
 use harden_why::policy::{Policy, Settings, UnitFile};

@@ -106,6 +106,14 @@ impl Counter {
         change.last = Moment::At(if let Moment::At(last) = change.last { last.max(at) } else { at });
     }
 
+    /// Subtracts one sighting. Returns false if it was taken before.
+    pub(super) fn subtract(&mut self) -> bool {
+        let is_here = self.is_changed();
+        self.total = self.total.saturating_sub(1);
+        self.change.count = self.change.count.saturating_sub(1);
+        is_here
+    }
+
     /// Takes the sightings since the last call.
     pub(super) fn take(&mut self) -> IncidentChange {
         let change = IncidentChange { incident: self.change.clone(), first: self.first };

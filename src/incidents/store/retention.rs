@@ -4,7 +4,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::{RowId, Store, StoreError, row};
+use super::{MAX_EXE, RowId, Store, StoreError, row};
+use crate::incidents::IncidentKey;
 use crate::incidents::fair_share::{OwnedRow, choose_leaving};
 use crate::incidents::owner::Owner;
 use crate::units::Unit;
@@ -47,12 +48,19 @@ impl Store {
     /// # Errors
     /// The file cannot be written.
     pub fn forget_unit(&mut self, unit: Option<&Unit>) -> Result<u64, StoreError> {
-        let manager = unit.map(|unit| unit.manager.to_string()).unwrap_or_default();
-        let name = unit.map_or("", |unit| unit.name.as_str());
-        match self.conn.execute("DELETE FROM incident WHERE unit = ?1 AND manager = ?2", (name, manager)) {
+        match self.conn.execute("DELETE FROM incident WHERE unit = ?1 AND manager = ?2", unit_columns(unit)) {
             Ok(deleted) => Ok(u64::try_from(deleted).unwrap_or(u64::MAX)),
             Err(source) => Err(StoreError::from_sqlite(&self.path, source)),
         }
+    }
+
+    /// Subtracts one sighting of a death without a record, because its record came after all. Deletes the incident if it
+    /// has no other sighting.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn subtract_death(&mut self, key: &IncidentKey) -> Result<(), StoreError> {
+        subtract_death(&mut self.conn, key).map_err(|source| StoreError::from_sqlite(&self.path, source))
     }
 
     /// Returns the counts of the incidents evicted so far.
@@ -89,6 +97,22 @@ impl Store {
         self.prune(0..0, u32::try_from(rows / 4 * 3).unwrap_or(u32::MAX))?;
         Ok(true)
     }
+}
+
+fn subtract_death(conn: &mut Connection, key: &IncidentKey) -> rusqlite::Result<()> {
+    const IS_KEY: &str =
+        "unit = ?1 AND manager = ?2 AND event = 'unrecorded-death' AND exe = ?3 AND source = ?4 AND errno = -1";
+    let (unit, manager) = unit_columns(key.unit.as_ref());
+    let values = (unit, manager, key.exe.get(..MAX_EXE).unwrap_or(&key.exe), key.source.as_str());
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute(&format!("DELETE FROM incident WHERE {IS_KEY} AND count <= 1"), values.clone())?;
+    transaction.execute(&format!("UPDATE incident SET count = count - 1 WHERE {IS_KEY}"), values)?;
+    transaction.commit()
+}
+
+/// Returns the name and the manager of a unit as the columns hold them; empty for `None`.
+fn unit_columns(unit: Option<&Unit>) -> (&str, String) {
+    unit.map_or_else(Default::default, |unit| (unit.name.as_str(), unit.manager.to_string()))
 }
 
 fn prune(conn: &mut Connection, aged: &Range<i64>, most: u32) -> rusqlite::Result<u64> {

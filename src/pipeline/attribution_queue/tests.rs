@@ -21,9 +21,17 @@ impl Fixture {
 
     fn add(&mut self, pid: u32, may_die: bool) -> QueueStep {
         if may_die {
-            self.queue.note_record(pid, self.now);
+            self.note_record(pid);
         }
         self.queue.add_record(Box::new(sighting(pid)), may_die, self.now)
+    }
+
+    fn note_record(&mut self, pid: u32) {
+        let line = format!(
+            "audit(1000.000:1): auid=0 uid=0 gid=0 ses=1 pid={pid} comm=\"c\" exe=\"/a\" sig=31 arch=c000003e \
+             syscall=41 compat=0 ip=0x7 code=0x80000000"
+        );
+        self.queue.note_record(&parse_record(line.as_bytes()).unwrap(), self.now);
     }
 
     fn notice(&mut self, pid: u32, at: i64, unit: Option<&str>) -> FinishedSightings {
@@ -280,10 +288,25 @@ fn death_is_silent_only_once_the_stream_was_read_up_to_it() {
     f.queue.note_stamp(AT + 1);
     assert!(behind(&mut f).is_empty() && f.queue.next_deadline().is_some(), "its record may be late");
     // The record comes after the daemon's clock passed the deadline.
-    f.queue.note_record(7, f.now);
+    f.note_record(7);
     f.queue.note_stamp(AT + 1_000);
     assert!(behind(&mut f).is_empty());
     assert_eq!(f.round(EvidenceQuery::Managers), Some(vec![8]), "only the death without a record is silent");
+}
+
+#[test]
+fn death_whose_record_was_read_long_before_it_is_judged_is_not_silent() {
+    let mut f = Fixture::new();
+    f.exit(7);
+    f.note_record(7);
+    // The flood of the second after the death takes longer to read than processes are remembered.
+    for second in 1..30 {
+        f.now += Duration::from_secs(1);
+        f.note_record(1_000 + second);
+    }
+    f.queue.note_stamp(AT + 5_000);
+    assert!(f.queue.poll(f.now, StreamRead::ToLatestRecord).is_empty());
+    assert_eq!(f.round(EvidenceQuery::Managers), None);
 }
 
 #[test]
@@ -354,7 +377,7 @@ fn sighting_beyond_the_bound_is_finished_without_a_retry() {
 fn remembered_processes_are_bounded() {
     let mut f = Fixture::new();
     for pid in 0..3 * u32::try_from(MAX_PROCESSES).unwrap() {
-        f.queue.note_record(pid, f.now);
+        f.note_record(pid);
         assert!(f.notice(pid, AT, None).is_empty());
     }
     assert!(f.queue.recorded.get(0).is_none() && f.queue.deaths.get(0).is_none());
@@ -372,7 +395,7 @@ fn giving_up_returns_every_sighting_once() {
     assert!(matches!(f.add(6, true), QueueStep::Waits));
     f.exit(7);
     f.exit(8);
-    f.queue.note_record(8, f.now);
+    f.note_record(8);
     let finished = f.queue.give_up();
     assert_eq!(units(&finished).iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), (1..=7).collect::<Vec<_>>());
     assert!(!f.queue.awaits_soon() && f.queue.next_retry().is_none());
