@@ -102,3 +102,8 @@ pub mod syscalls;
 pub mod systemd;
 pub mod unit_files;
 pub mod units;
+
+/// The bodies of the fuzz targets: `tests/fuzz/run` builds this crate with `--cfg fuzzing`.
+#[cfg(any(test, fuzzing))]
+#[path = "../tests/fuzz/targets/mod.rs"]
+pub mod fuzz_targets;

@@ -34,6 +34,8 @@ pub use record::{Recorded, RowId};
 pub use rehearsals::RehearsalSpan;
 pub use retention::Evicted;
 pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
+#[cfg(any(test, fuzzing))]
+pub(crate) use row::{read_back, read_values};
 pub use schema::SCHEMA;
 
 /// The name of the file in the state directory.

@@ -90,7 +90,7 @@ pub struct IncidentDict {
 /// Incidents that a client sends. `None` if there are more than [`MAX_INCIDENTS`]; reading stops there.
 #[derive(Debug, Type)]
 #[zbus(signature = "aa{sv}")]
-pub(super) struct Reported(pub(super) Option<Vec<IncidentDict>>);
+pub(crate) struct Reported(pub(crate) Option<Vec<IncidentDict>>);
 
 impl<'de> Deserialize<'de> for Reported {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -244,3 +244,32 @@ fn read_words(row: &Row<'_>, column: usize) -> rusqlite::Result<Box<str>> {
 fn unexpected_value(column: usize) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "a value harden-why never writes".into())
 }
+
+/// Reads an incident from a row that holds what the store writes for it.
+///
+/// # Errors
+/// The row cannot be read.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_back(database: &rusqlite::Connection, incident: &Incident) -> rusqlite::Result<Incident> {
+    let columns = Columns::from_incident(incident);
+    let values = columns.values();
+    database.prepare(&select_values())?.query_row(&values[..], read_incident)
+}
+
+/// Reads an incident from a row of arbitrary values, by column.
+///
+/// # Errors
+/// harden-why never writes such a row.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_values(
+    database: &rusqlite::Connection,
+    value: impl Fn(usize) -> rusqlite::types::Value,
+) -> rusqlite::Result<Incident> {
+    let values = rusqlite::params_from_iter((0..WIDTH).map(value));
+    database.prepare(&select_values())?.query_row(values, read_incident)
+}
+
+#[cfg(any(test, fuzzing))]
+fn select_values() -> String {
+    format!("SELECT {}", vec!["?"; WIDTH].join(", "))
+}
