@@ -191,6 +191,11 @@ impl Attributor {
         }
     }
 
+    /// Remembers a death that was counted as a death without a record.
+    pub(super) fn remember_silent_death(&mut self, death: CountedDeath) {
+        self.silent_deaths.remember(death);
+    }
+
     /// Returns the deaths whose record came after they were counted as deaths without one, since the last call.
     #[must_use]
     pub(super) fn take_retracted(&mut self) -> Vec<CountedDeath> {
@@ -213,7 +218,8 @@ impl Attributor {
             }
             let folded = self.pipeline.add_sighting(*sighting);
             if let (true, Moment::At(at), Some(key)) = (is_silent, at, self.fold().key(folded.slot())) {
-                self.silent_deaths.remember(CountedDeath { key: key.clone(), pid, at });
+                let death = CountedDeath { key: key.clone(), pid, at };
+                self.remember_silent_death(death);
             }
             counted.push(folded);
         }

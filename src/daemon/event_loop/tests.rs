@@ -3,14 +3,16 @@
 use super::*;
 use crate::audit::parse_record;
 use crate::daemon::explainer::Explainer;
+use crate::daemon::silent_deaths::CountedDeath;
 use crate::daemon::store_writer::{Retention, StoreWriter};
 use crate::host::late_evidence::LateEvidence;
 use crate::host::live_host::LiveHost;
-use crate::incidents::{Query, Store, StoreError};
+use crate::incidents::{IncidentEvent, IncidentKey, Moment, Query, Sample, Sighting, Store, StoreError};
 use crate::intake::netlink::{AuditSocket, AuditStream};
 use crate::kernel::clock::now_millis;
 use crate::outlet::client_requests;
 use crate::systemd::manager::Managers;
+use crate::units::{Manager, Unit};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -109,4 +111,50 @@ async fn incident_that_cannot_be_stored_is_stored_later() {
     assert_eq!(event_loop.on_written(written).len(), 1, "the incident is announced once it is stored");
     assert_eq!(event_loop.status.lock().store_error, None);
     event_loop.finish().await;
+}
+
+fn count_deaths(stored: &[Stored]) -> Vec<u64> {
+    stored.iter().filter(|one| one.incident.denial().is_none()).map(|one| one.incident.count).collect()
+}
+
+#[tokio::test]
+async fn record_that_comes_after_its_death_was_stored_as_silent_takes_the_death_back() {
+    const PID: u32 = 4_194_400;
+    let temp = tempfile::tempdir().unwrap();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let mut event_loop = event_loop(temp.path(), reader.into());
+    let unit = Unit { manager: Manager::System, name: "a.service".parse().unwrap() };
+    let key = IncidentKey {
+        unit: Some(unit),
+        event: IncidentEvent::UnrecordedDeath,
+        exe: Vec::new(),
+        source: SightingSource::Audit,
+    };
+    let at = now_millis();
+    for pid in [PID, PID + 1] {
+        let sample = Sample { pid, ..Sample::default() };
+        let folded =
+            event_loop.attributor.fold_mut().add(Sighting { key: key.clone(), rung: None, at: Moment::At(at), sample });
+        event_loop.attributor.remember_silent_death(CountedDeath { key: key.clone(), pid, at });
+        event_loop.schedule(vec![folded]);
+    }
+    event_loop.storage.flush(event_loop.attributor.fold_mut());
+    let written = event_loop.storage.written().await;
+    let _ = event_loop.on_written(written);
+    let read = || Store::open_read_only(temp.path()).unwrap().incidents(&Query::default()).unwrap();
+    assert_eq!(count_deaths(&read()), [2]);
+    event_loop.take_record(PID, 0x8000_0000);
+    event_loop.poll();
+    // A third death is still in memory as its record comes.
+    let sample = Sample { pid: PID + 2, ..Sample::default() };
+    let _ = event_loop.attributor.fold_mut().add(Sighting { key: key.clone(), rung: None, at: Moment::At(at), sample });
+    event_loop.attributor.remember_silent_death(CountedDeath { key, pid: PID + 2, at });
+    event_loop.take_record(PID + 2, 0x8000_0000);
+    event_loop.poll();
+    event_loop.take_record(PID + 1, 0x8000_0000);
+    event_loop.poll();
+    event_loop.finish().await;
+    let stored = read();
+    assert_eq!(count_deaths(&stored), [0; 0], "{stored:?}");
+    assert_eq!(stored.iter().map(|one| one.incident.count).sum::<u64>(), 3, "the records count instead");
 }
