@@ -240,15 +240,16 @@ impl Store {
     }
 }
 
-/// Refuses a pipe or a device in the place of the store: opening it can block.
+/// Refuses a pipe or a device in the place of the store, or of a file that `SQLite` keeps next to it: opening it can
+/// block.
 fn check_regular(path: &Path) -> Result<(), StoreError> {
-    match fs::metadata(path) {
-        Ok(file) if !file.is_file() => {
+    for file in ["", LOG, "-shm", "-journal"].map(|suffix| with_suffix(path, suffix)) {
+        if fs::metadata(&file).is_ok_and(|metadata| !metadata.is_file()) {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-            Err(StoreError::from_io(path, source))
+            return Err(StoreError::from_io(&file, source));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Returns which file is at a path, if there is one.

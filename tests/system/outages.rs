@@ -438,3 +438,36 @@ fn bus_may_come_late_and_go_and_come_back() {
     assert!(after.since > status.since, "the second");
     second.stop();
 }
+
+/// Sets how many descriptors the daemon may have.
+fn limit_descriptors(daemon: &Daemon, most: u64) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: 8_192 };
+    let pid = daemon.pid().cast_signed();
+    // SAFETY: `limit` outlives the call, and a null pointer asks for no old limit.
+    let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
+}
+
+#[test]
+fn daemon_without_free_descriptors_goes_on_and_names_the_reason() {
+    let Some(mut denials) = Denials::begin() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let Some((_bus, address)) = Bus::within(temp.path()) else { return };
+    let state = temp.path().join("state");
+    let daemon = Daemon::start(Command::new(PROGRAM), &address, temp.path());
+    denials.one_more();
+    denials.wait_for(1, &state, &daemon);
+    let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    limit_descriptors(&daemon, open as u64);
+    denials.one_more();
+    let error = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let connection = zbus::connection::Builder::address(&*address).build().await.unwrap();
+        let proxy = HardenWhyProxy::new(&connection).await.unwrap();
+        proxy.list_incidents("", "", 0, 0, 10).await.unwrap_err()
+    });
+    assert!(error.to_string().contains("Too many open files"), "{error}");
+    limit_descriptors(&daemon, 8_192);
+    denials.one_more();
+    denials.wait_for(3, &state, &daemon);
+    daemon.stop();
+}

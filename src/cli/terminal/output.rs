@@ -9,6 +9,7 @@ use crate::cli::terminal::quiet::is_quiet;
 use crate::cli::views::answer::SCHEMA;
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
+use std::fs::File;
 use std::io;
 use std::io::Write as _;
 
@@ -153,5 +154,8 @@ fn print(common: &Common, color: ColorChoice, reply: &impl Reply, pager: Option<
 /// # Errors
 /// The future fails, or the runtime cannot start.
 pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // tokio panics if it has no descriptors for its signals: its runtime takes five.
+    let spare: io::Result<Vec<File>> = (0..5).map(|_| File::open("/dev/null")).collect();
+    drop(spare?);
     tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?.block_on(future)
 }

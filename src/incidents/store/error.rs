@@ -1,5 +1,6 @@
 //! Errors of the store, with what to do about them.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -105,6 +106,14 @@ pub enum StoreError {
         /// The error of the kernel.
         why: io::Error,
     },
+    /// This process, or the machine, has no file descriptors left.
+    #[error("cannot open {}: {why}", .path.display())]
+    NoDescriptors {
+        /// The file.
+        path: PathBuf,
+        /// The error of the kernel.
+        why: io::Error,
+    },
     /// Another error of `SQLite`.
     #[error("{}: {why}", .path.display())]
     Sqlite {
@@ -131,7 +140,14 @@ impl StoreError {
         if source.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE) {
             return Self::Full { path };
         }
-        match source.sqlite_error_code() {
+        let code = source.sqlite_error_code();
+        // SQLite does not tell why it cannot open a file.
+        if matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure))
+            && let Some(why) = find_lack_of_descriptors()
+        {
+            return Self::NoDescriptors { path, why };
+        }
+        match code {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged { path, detail },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 Self::ReadOnly { path, detail }
@@ -153,4 +169,12 @@ impl StoreError {
             _ => Self::Io { path, why: source },
         }
     }
+}
+
+/// Returns the kernel's error if there are fewer free descriptors than a store needs: for the file, its log, the index of
+/// the log, and the directory.
+fn find_lack_of_descriptors() -> Option<io::Error> {
+    let probes: Vec<io::Result<File>> = (0..4).map(|_| File::open("/dev/null")).collect();
+    let mut errors = probes.into_iter().filter_map(Result::err);
+    errors.find(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)))
 }

@@ -13,6 +13,8 @@ use crate::unit_files;
 use crate::units::Manager;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 /// Why logging is stale, as part of a sentence.
 const KILLED: &str = "was left by a harden-why that was killed";
@@ -36,7 +38,11 @@ fn find_for<M: ServiceManagers>(machine: LocalMachine<'_, M>, manager: Manager) 
     // Every verb does this and nearly always finds nothing, so this does not wait for a manager.
     let variable = |name: &&str| Some(format!("{name}={}", std::env::var(name).ok()?));
     let environment: Vec<String> = ["XDG_CONFIG_HOME", "HOME"].iter().filter_map(variable).collect();
-    let config = unit_files::config_dir(&environment, &unit_settings::home_dir(manager));
+    let home = unit_settings::home_dir(manager);
+    let config = unit_files::config_dir(&environment, &home);
+    // `sudo` can leave the caller's `HOME`: what another user put there is none of the caller's.
+    let is_own = fs::metadata(&config).is_ok_and(|dir| dir.uid() == machine.uid());
+    let config = if is_own { config } else { unit_files::config_dir(&[], &home) };
     let switch = LogSwitch::new(machine, manager, Some(&config));
     let marker = switch.read().ok().flatten();
     let why = match &marker {
