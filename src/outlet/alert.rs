@@ -179,7 +179,7 @@ pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
         [] => "a process".to_owned(),
         program => shorten_front(&text::escape(program), 60),
     };
-    let call = incident.call().map_or_else(String::new, |call| shorten(&call_word(call), 40));
+    let call = incident.call().map_or_else(String::new, |call| shorten(&call_phrase(call), 40));
     let what = describe_event(&key.event, &call);
     let often = if incident.count > 1 { format!(", {} times so far", incident.count) } else { String::new() };
     let facts = format!("{whose}: {program} (pid {}) {what}{often}", incident.sample.pid);
@@ -193,6 +193,12 @@ pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
         Some(end) => facts + &end,
         None => shorten(&facts, MAX_MESSAGE - shortest.len()) + shortest,
     }
+}
+
+/// Returns the call's word for a sentence. An incident of the daemon counts all numbers without a name.
+fn call_phrase(call: &Call) -> String {
+    let word = call_word(call);
+    if call.name().is_none() && call.number().is_some() { format!("{word} or another unnamed one") } else { word }
 }
 
 /// Returns the call's name, or `number 9999` if it has none; the number is signed like the kernel's `syscall=`.
@@ -411,6 +417,15 @@ mod tests {
         let mut one = Summary::default();
         one.add(&denied(Manager::System, "a.service", Action::Errno));
         assert_eq!(one.entry().get("OBJECT_SYSTEMD_UNIT"), Some(&b"a.service"[..]));
+    }
+
+    #[test]
+    fn alert_of_a_number_without_a_name_says_that_it_stands_for_others() {
+        let mut incident = denied(Manager::System, "a.service", Action::KillProcess);
+        let IncidentEvent::Denial(denial) = &mut incident.key.event else { unreachable!() };
+        denial.call.id = CallId::Number(1_000_000);
+        let message = message(&incident, None);
+        assert!(message.contains("for calling number 1000000 or another unnamed one,"), "{message}");
     }
 
     proptest! {

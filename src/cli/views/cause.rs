@@ -72,7 +72,9 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
         ),
         DenialCause::UnknownCall => (
             "unknown-call",
-            "this number has no known name, so no setting of systemd can name it; an allow-list denies it".to_owned(),
+            "this number has no known name, so no setting of systemd can name it; an allow-list denies it. harden-whyd \
+            counts all such numbers of a program together, under the first of them"
+                .to_owned(),
         ),
         DenialCause::UnrecordedDeath => (
             "unrecorded-death",
