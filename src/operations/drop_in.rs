@@ -281,6 +281,24 @@ mod tests {
     }
 
     #[test]
+    fn unfinished_file_of_a_killed_process_is_removed_and_that_of_a_living_one_stays() {
+        let (_dir, path) = place();
+        let (killed, units) = (path.parent().unwrap(), path.ancestors().nth(2).unwrap());
+        let busy = units.join("y.service.d");
+        // No process can have this pid: it is above the kernel's limit (PID_MAX_LIMIT).
+        let dead = killed.join(format!("{UNFINISHED}4194399"));
+        let living = busy.join(format!("{UNFINISHED}{}", std::process::id()));
+        let others = [busy.join(".harden-why.x"), units.join(".harden-why.4194399"), living];
+        for file in others.iter().chain([&dead]) {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, ours("[Service]\n")).unwrap();
+        }
+        remove_all_unfinished(units);
+        assert!(!killed.exists(), "the killed process made the directory");
+        assert!(others.iter().all(|file| file.exists()));
+    }
+
+    #[test]
     fn file_of_another_program_is_neither_written_nor_removed() {
         let (dir, path) = place();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
