@@ -12,6 +12,8 @@ mod logged_storm;
 mod lost_records;
 mod own_filter;
 mod quiet_units;
+mod stopped;
+mod swaps;
 mod unread_log;
 
 #[path = "../support"]
@@ -21,6 +23,7 @@ mod support {
     pub(crate) mod child;
     #[expect(dead_code, reason = "other programs need more of it")]
     pub(crate) mod daemon;
+    pub(crate) mod denied;
     #[expect(dead_code, reason = "other programs need more of it")]
     pub(crate) mod manager;
     pub(crate) mod random;
