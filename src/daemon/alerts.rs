@@ -4,7 +4,7 @@
 use super::alert_rate::AlertRate;
 use super::config::AlertLimits;
 use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
-use crate::incidents::{FairQueue, Incident, IncidentKey, Owner, Stored};
+use crate::incidents::{FairQueue, Incident, IncidentEvent, IncidentKey, Owner, Stored};
 use crate::outlet::alert::Summary;
 use crate::outlet::journal::{JournalSendError, JournalSocket};
 use crate::outlet::{Explanation, NoDirective, alert, correction};
@@ -227,7 +227,7 @@ impl Alerts {
     /// Remembers the alert of a death without a record, to correct it if the record comes after all.
     fn remember_death(&mut self, sent: Option<Alert>) {
         if let Some(Alert::Incident { stored, .. }) = sent
-            && stored.incident.denial().is_none()
+            && stored.incident.key.event == IncidentEvent::UnrecordedDeath
         {
             let Incident { key, sample, .. } = stored.incident;
             self.sent_deaths.push_back((key, sample.pid));
@@ -274,7 +274,7 @@ impl Alerts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{IncidentEvent, Moment, Sample, SightingSource};
+    use crate::incidents::{Moment, Sample, SightingSource};
     use crate::systemd::manager::Managers;
     use std::os::unix::net::UnixDatagram;
     use std::path::Path;
