@@ -286,7 +286,10 @@ impl EventLoop {
     fn begin_stop(&mut self) -> Result<(), SourceEnd> {
         supervisor::notify(&[NotifyState::Stopping]);
         self.turn.stop_by = Some(Instant::now() + GRACE);
-        self.catch_up()
+        self.catch_up()?;
+        // A death shows that a record may still be under way: the loop waits for it.
+        let _ = self.receive_exits();
+        Ok(())
     }
 
     fn report_ready(&mut self) {

@@ -283,14 +283,8 @@ fn journalctl_compiles_the_catalog() {
     let listed = String::from_utf8(journalctl("--list-catalog").stdout).unwrap();
     let mut ids: Vec<_> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
     ids.sort_unstable();
-    let mut known = [
-        alert::DENIAL,
-        alert::POSSIBLE_INTRUSION,
-        alert::UNRECORDED_DEATH,
-        CORRECTION,
-        alert::LOGGED,
-        alert::SUMMARY,
-    ];
+    let mut known =
+        [alert::DENIAL, alert::POSSIBLE_INTRUSION, alert::UNRECORDED_DEATH, CORRECTION, alert::LOGGED, alert::SUMMARY];
     known.sort_unstable();
     assert_eq!(ids, known, "{listed}");
 }
