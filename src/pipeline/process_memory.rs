@@ -40,13 +40,15 @@ impl<T: Default> ProcessMemory<T> {
     /// Returns the entry of a process of an owner, a new one if there is none.
     pub(super) fn entry(&mut self, pid: u32, owner: Owner, now: Instant) -> &mut T {
         while self.notes.front().is_some_and(|note| now.duration_since(note.noted) >= MIN_TIME) {
-            let oldest = self.notes.pop_front();
-            self.forget(oldest);
+            if let Some(oldest) = self.notes.pop_front() {
+                self.forget(&oldest);
+            }
         }
         let is_noted = self.known.get(&pid).is_some_and(|known| known.noted == now);
         if !is_noted {
-            let displaced = self.notes.push(owner, Note { pid, noted: now });
-            self.forget(displaced);
+            if let Some(displaced) = self.notes.push(owner, Note { pid, noted: now }) {
+                self.forget(&displaced);
+            }
         }
         let known = self.known.entry(pid).or_insert_with(|| Remembered { value: T::default(), noted: now });
         known.noted = now;
@@ -54,10 +56,9 @@ impl<T: Default> ProcessMemory<T> {
     }
 
     /// Forgets the process of a note, unless a later note counts.
-    fn forget(&mut self, note: Option<Note>) {
-        let Some(Note { pid, noted }) = note else { return };
-        if self.known.get(&pid).is_some_and(|known| known.noted == noted) {
-            self.known.remove(&pid);
+    fn forget(&mut self, Note { pid, noted }: &Note) {
+        if self.known.get(pid).is_some_and(|known| known.noted == *noted) {
+            self.known.remove(pid);
         }
     }
 }

@@ -144,7 +144,7 @@ fn page(query: &Query, values: &mut Vec<Box<dyn ToSql>>) -> &'static str {
 
 #[cfg(test)]
 impl Store {
-    /// Counts the steps of SQLite's machine for the incidents and the units of a query: a measure of the work that the
+    /// Counts the steps of the machine of `SQLite` for the incidents and the units of a query: a measure of the work that the
     /// load of the computer does not change.
     pub(super) fn count_steps(&self, query: &Query) -> i32 {
         use rusqlite::StatementStatus;

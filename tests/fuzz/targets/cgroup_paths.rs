@@ -34,12 +34,16 @@ fn names_unit(path: &[u8], unit: &Unit) -> bool {
         return names_unit(valid.rsplit_once('/').map_or("", |(levels, _)| levels).as_bytes(), unit);
     };
     let levels = path.split('/').skip(1).map(|level| level.strip_prefix('_').unwrap_or(level));
-    let mut other = levels.skip_while(|level| level.ends_with(".slice"));
+    let mut other = levels.skip_while(|level| is_slice(level));
     match unit.manager {
         Manager::System => other.next() == Some(unit.name.as_str()),
         Manager::User(uid) => {
             other.next() == Some(&format!("user@{uid}.service"))
-                && other.find(|level| !level.ends_with(".slice")) == Some(unit.name.as_str())
+                && other.find(|level| !is_slice(level)) == Some(unit.name.as_str())
         }
     }
+}
+
+fn is_slice(level: &str) -> bool {
+    level.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "slice")
 }

@@ -70,7 +70,7 @@ fn build_moment(pieces: &mut Pieces<'_>) -> Moment {
     }
 }
 
-/// Returns the value of a column: the text at its place in the input, as one of SQLite's types.
+/// Returns the value of a column: the text at its place in the input, as one of the types of `SQLite`.
 fn build_value(input: &[u8], column: usize) -> Value {
     let text = input.split(|byte| *byte == b'\n').nth(column).unwrap_or_default();
     match text.split_first() {
