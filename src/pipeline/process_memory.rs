@@ -10,20 +10,20 @@ const MIN_TIME: Duration = Duration::from_secs(4);
 /// A value for each recent process.
 #[derive(Debug)]
 pub(super) struct ProcessMemory<T> {
-    known: HashMap<u32, Remembered<T>>,
+    known: HashMap<u32, RecentProcess<T>>,
     /// The processes in the order of their latest note.
-    notes: FairQueue<Owner, Note>,
+    notes: FairQueue<Owner, ProcessNote>,
 }
 
 #[derive(Debug)]
-struct Remembered<T> {
+struct RecentProcess<T> {
     value: T,
     noted: Instant,
 }
 
 /// A note of a process. It counts as long as no later note of the same process does.
 #[derive(Debug)]
-struct Note {
+struct ProcessNote {
     pid: u32,
     noted: Instant,
 }
@@ -46,17 +46,17 @@ impl<T: Default> ProcessMemory<T> {
         }
         let is_noted = self.known.get(&pid).is_some_and(|known| known.noted == now);
         if !is_noted {
-            if let Some(displaced) = self.notes.push(owner, Note { pid, noted: now }) {
+            if let Some(displaced) = self.notes.push(owner, ProcessNote { pid, noted: now }) {
                 self.forget(&displaced);
             }
         }
-        let known = self.known.entry(pid).or_insert_with(|| Remembered { value: T::default(), noted: now });
+        let known = self.known.entry(pid).or_insert_with(|| RecentProcess { value: T::default(), noted: now });
         known.noted = now;
         &mut known.value
     }
 
     /// Forgets the process of a note, unless a later note counts.
-    fn forget(&mut self, Note { pid, noted }: &Note) {
+    fn forget(&mut self, ProcessNote { pid, noted }: &ProcessNote) {
         if self.known.get(pid).is_some_and(|known| known.noted == *noted) {
             self.known.remove(pid);
         }

@@ -91,16 +91,16 @@ impl Store {
 }
 
 /// A statement, and the values of its parameters.
-type Selection = (String, Vec<Box<dyn ToSql>>);
+type BoundSelect = (String, Vec<Box<dyn ToSql>>);
 
-fn select_incidents(query: &Query) -> Selection {
+fn select_incidents(query: &Query) -> BoundSelect {
     let (conditions, mut values) = conditions(query);
     let page = page(query, &mut values);
     let columns = row::COLUMNS;
     (format!("SELECT {columns}, id FROM incident{conditions} ORDER BY last_ms DESC, id DESC{page}"), values)
 }
 
-fn select_units(query: &Query) -> Selection {
+fn select_units(query: &Query) -> BoundSelect {
     let (conditions, mut values) = conditions(query);
     let page = page(query, &mut values);
     // sum() fails if the sum overflows; total() does not.
@@ -112,7 +112,7 @@ fn select_units(query: &Query) -> Selection {
 }
 
 /// Returns the WHERE clause of a query and its values.
-fn conditions(query: &Query) -> Selection {
+fn conditions(query: &Query) -> BoundSelect {
     let mut terms = Vec::new();
     let mut values: Vec<Box<dyn ToSql>> = Vec::new();
     if query.unknown {
@@ -148,7 +148,7 @@ impl Store {
     /// load of the computer does not change.
     pub(super) fn count_steps(&self, query: &Query) -> i32 {
         use rusqlite::StatementStatus;
-        let steps = |(sql, values): Selection| {
+        let steps = |(sql, values): BoundSelect| {
             let mut statement = self.conn.prepare(&sql).unwrap();
             let mut rows = statement.query(rusqlite::params_from_iter(&values)).unwrap();
             while rows.next().unwrap().is_some() {}
