@@ -67,6 +67,7 @@
 //! | which calls count as needed by the program | `src/diagnosis/program_calls.rs`; `src/programs/wrappers.rs` lists the calls of libc's functions |
 //! | which executables are read | `src/host/program_files.rs` |
 //! | which calls a remedy opens | `src/diagnosis/search.rs`; [`diagnosis::privileged_calls`] lists the groups that evidence alone never opens |
+//! | the lines that grant an access | `src/diagnosis/access_remedy.rs`; `src/diagnosis/access_needs.rs` says what an access needs |
 //! | which drop-in takes a remedy | `src/diagnosis/drop_in_place.rs`; [`unit_files`] knows templates, transient units and read-only places |
 //! | which remedy is the default | [`diagnosis::Diagnosis::default_remedy`]; [`diagnosis::Reservation`] lists what rules one out |
 //! | the order of evidence | the variants of [`units::Rung`] and [`units::Rung::confidence`]; [`units::weigh`] decides by confidence |

@@ -4,12 +4,13 @@
 //! systemd never uses the action, or the policy permits the call, something other than the unit's settings denied the
 //! call.
 
+use super::access_needs::{find_withholding, is_granted};
 use super::fixed;
 use super::fixed::{Fixed, History, LaterChange, SettingsChange, TakesEffect};
 use super::runtime::Runtime;
 use super::situation::Situation;
 use crate::audit::Action;
-use crate::incidents::{Denial, Incident, IncidentEvent, Moment, SightingSource};
+use crate::incidents::{AccessDenial, Denial, Incident, IncidentEvent, Moment, SightingSource};
 use crate::policy;
 use crate::policy::{CauseReason, Effect, Policy, Verdict};
 use crate::syscalls::Groups;
@@ -116,8 +117,11 @@ pub enum Elsewhere {
 pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
     let denial = match &incident.key.event {
         IncidentEvent::Denial(denial) => denial,
-        IncidentEvent::Access(_) if situation.is_none() => return DenialCause::SettingsUnread,
-        IncidentEvent::Access(_) => return DenialCause::Elsewhere(Elsewhere::Permitted { unchanged: false }),
+        IncidentEvent::Access(denial) => {
+            return situation.map_or(DenialCause::SettingsUnread, |situation| {
+                find_access_cause(incident, denial, situation, groups)
+            });
+        }
         IncidentEvent::UnrecordedDeath => return DenialCause::UnrecordedDeath,
     };
     let source = incident.key.source;
@@ -125,7 +129,13 @@ pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, gro
     match cause {
         DenialCause::Elsewhere(elsewhere @ (Elsewhere::Permitted { .. } | Elsewhere::OtherEffect)) => {
             let change = || {
-                situation.map_or(SettingsChange::Unknown, |situation| find_change(incident, denial, situation, groups))
+                let denies = |policy: &Policy| {
+                    matches!(
+                        cause_in_policy(denial, incident.key.source, Some(policy)),
+                        DenialCause::Unit { changed: false, .. } | DenialCause::Possible { .. }
+                    )
+                };
+                situation.map_or(SettingsChange::Unknown, |situation| find_change(incident, situation, groups, denies))
             };
             let elsewhere = filtering_program(incident).unwrap_or_else(|| match (change(), elsewhere) {
                 (SettingsChange::Changed(fixed), _) => Elsewhere::Fixed(fixed),
@@ -148,6 +158,40 @@ pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, gro
     }
 }
 
+/// Returns why an access failed.
+fn find_access_cause(
+    incident: &Incident,
+    denial: &AccessDenial,
+    situation: &Situation,
+    groups: &Groups,
+) -> DenialCause {
+    let by = find_withholding(denial, &situation.policy);
+    if by.is_empty() {
+        let denies = |policy: &Policy| !is_granted(denial, policy);
+        let elsewhere = match find_change(incident, situation, groups, denies) {
+            SettingsChange::Changed(fixed) => Elsewhere::Fixed(fixed),
+            SettingsChange::Unchanged => Elsewhere::Permitted { unchanged: true },
+            SettingsChange::Unknown => Elsewhere::Permitted { unchanged: false },
+        };
+        return DenialCause::Elsewhere(elsewhere);
+    }
+    let is_deciding = |path: &Path| {
+        let without = || situation.policy.without_dropins(|other| other == path, groups);
+        let mut origins = by.iter().filter_map(|cause| cause.origin.as_ref());
+        origins.any(|origin| &*origin.path == path) || find_withholding(denial, &without()) != by
+    };
+    let later = match (&incident.last, dated_history(situation)) {
+        (Moment::At(last), Some(history)) => {
+            fixed::find_later_change(*last, history, is_deciding, |path| situation.is_remedy(path))
+        }
+        _ => None,
+    };
+    match later {
+        Some(change) => DenialCause::BeforeChange { by, change },
+        None => DenialCause::Unit { effect: Effect::Errno(denial.errno), by, changed: false },
+    }
+}
+
 /// Returns the program that filters the process in place of systemd, if the unit's name or the process's label shows one.
 fn filtering_program(incident: &Incident) -> Option<Elsewhere> {
     let unit = incident.key.unit.as_ref().map(|unit| &unit.name);
@@ -158,13 +202,12 @@ fn filtering_program(incident: &Incident) -> Option<Elsewhere> {
 
 /// Returns whether the unit's settings changed since the denial, and the drop-in without which they would still deny
 /// the call. If the times of the files or of the denial are unknown, a remedy that lets the call pass counts as newer.
-fn find_change(incident: &Incident, denial: &Denial, situation: &Situation, groups: &Groups) -> SettingsChange {
-    let denies = |policy: &Policy| {
-        matches!(
-            cause_in_policy(denial, incident.key.source, Some(policy)),
-            DenialCause::Unit { changed: false, .. } | DenialCause::Possible { .. }
-        )
-    };
+fn find_change(
+    incident: &Incident,
+    situation: &Situation,
+    groups: &Groups,
+    denies: impl Fn(&Policy) -> bool,
+) -> SettingsChange {
     let without = |path: &PathBuf| situation.policy.without_dropins(|other| other == path, groups);
     if let (Some(history), Moment::At(last)) = (dated_history(situation), &incident.last) {
         let first = if let Moment::At(first) = incident.first { first } else { *last };

@@ -5,15 +5,17 @@
 
 use super::denied_call::DeniedCall;
 use super::situation::Situation;
+use crate::policy::DirectiveCause;
 use crate::units::UnitName;
 use std::path::{Path, PathBuf};
 
-/// Returns the path of the drop-in that lifts these denials. It is the template's, unless a file of the instance alone
+/// Returns the path of the drop-in that lifts these denials, and those with `more` causes. It is the template's, unless a file of the instance alone
 /// denies a call, or the instance has a drop-in of harden-why, which hides the template's.
-pub(super) fn choose_drop_in(situation: &Situation, denied: &[DeniedCall<'_>]) -> PathBuf {
+pub(super) fn choose_drop_in(situation: &Situation, denied: &[DeniedCall<'_>], more: &[&DirectiveCause]) -> PathBuf {
     let shared = &situation.drop_in;
     let Some(template) = owner(shared).filter(UnitName::is_template) else { return shared.clone() };
-    let deciding = denied.iter().flat_map(|call| call.by).filter_map(|cause| cause.origin.as_ref());
+    let by = denied.iter().flat_map(|call| call.by).chain(more.iter().copied());
+    let deciding = by.filter_map(|cause| cause.origin.as_ref());
     let present = situation.policy.settings.assignments().map(|line| &line.origin);
     let present = present.filter(|origin| origin.path.file_name() == shared.file_name());
     let own = deciding.chain(present).find_map(|origin| find_instance_of(&template, &origin.path));
@@ -55,7 +57,7 @@ mod tests {
         let crate::policy::Verdict::Denied { effect, by, .. } = policy.verdict(Abi::X86_64, "uname") else { panic!() };
         let situation = Situation { policy, drop_in: TEMPLATE.into(), history: None, programs: Vec::new() };
         let denied = [DeniedCall { abi: Abi::X86_64, name: "uname", effect: Some(effect), by: &by, is_nameable: true }];
-        choose_drop_in(&situation, &denied).display().to_string()
+        choose_drop_in(&situation, &denied, &[]).display().to_string()
     }
 
     #[test]

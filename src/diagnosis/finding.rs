@@ -7,7 +7,7 @@ use super::denied_call::DeniedCall;
 use super::possible_intrusion::may_be_intrusion;
 use super::remedy::Reservation;
 use super::situation::Situation;
-use crate::incidents::{Denial, Incident};
+use crate::incidents::{Access, AccessDenial, Denial, Incident};
 use crate::policy::{Directive, find_possible_directives};
 use crate::syscalls::Groups;
 use std::collections::BTreeSet;
@@ -38,10 +38,12 @@ impl Finding {
         let is_known = |denial: &Denial| denial.call.name().is_none_or(|call| groups.is_known(call));
         let is_nameable = incident.denial().is_none_or(is_known);
         let denied = DeniedCall::from_incident(&incident, &cause, is_nameable);
+        let of_access = || incident.access().filter(|_| cause.is_by_unit()).and_then(reserve_access);
         Self {
             reservation: situation
                 .zip(denied)
-                .and_then(|(situation, call)| find_reservation(&incident, &call, situation, groups)),
+                .and_then(|(situation, call)| find_reservation(&incident, &call, situation, groups))
+                .or_else(of_access),
             cause,
             groups: incident
                 .denial()
@@ -70,6 +72,11 @@ impl Finding {
         self.reservation == Some(Reservation::BeforeExec)
     }
 
+    /// Returns the access that failed, if the unit's settings withheld it.
+    pub(super) fn denied_access(&self) -> Option<&AccessDenial> {
+        self.incident.access().filter(|_| self.cause.is_by_unit())
+    }
+
     /// Whether a setting of the unit can let the denied call pass.
     #[must_use]
     pub fn can_be_lifted(&self) -> bool {
@@ -80,6 +87,12 @@ impl Finding {
     pub(super) fn denied_call(&self) -> Option<DeniedCall<'_>> {
         DeniedCall::from_incident(&self.incident, &self.cause, self.is_nameable)
     }
+}
+
+/// Returns why a default remedy leaves a failed access as it is: its lines open what nobody asked for.
+fn reserve_access(denial: &AccessDenial) -> Option<Reservation> {
+    let is_wider = matches!(denial.access, Access::SetIdProgram(_) | Access::UserNamespace);
+    is_wider.then_some(Reservation::WiderThanDenied)
 }
 
 /// Returns why a default remedy leaves a denied call as it is.

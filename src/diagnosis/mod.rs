@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+mod access_needs;
+mod access_remedy;
 pub(crate) mod before_exec;
 pub(crate) mod cause;
 pub(crate) mod default_scope;

@@ -1,11 +1,13 @@
 //! Tries a candidate drop-in on the unit's policy in memory, and makes a remedy only of a drop-in that does what its
 //! kind promises.
 
+use super::access_needs::{is_granted, opens_more};
 use super::default_scope::DefaultScope;
 use super::drop_in_lines::{allowed_words, append_words, is_allowing, is_denying, is_filter, split_line, unite_words};
 use super::privileged_calls;
 use super::remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 use super::situation::Situation;
+use crate::incidents::AccessDenial;
 use crate::policy::{Directive, Effect, Mode, Policy, SyscallFilter, Verdict};
 use crate::programs::Program;
 use crate::syscalls::{Abi, CallNames, Groups};
@@ -46,6 +48,8 @@ pub(super) struct Proof<'a> {
     abis: BTreeSet<Abi>,
     known: CallNames,
     scope: DefaultScope<'a>,
+    /// The failed accesses that a remedy has to grant.
+    accesses: Vec<&'a AccessDenial>,
 }
 
 impl<'a> Proof<'a> {
@@ -61,7 +65,12 @@ impl<'a> Proof<'a> {
             .with_programs(programs, groups);
         let known = groups.names().filter_map(|name| groups.calls(name)).flatten().cloned().collect();
         let before = situation.policy.after_reload(groups);
-        Self { targets, situation, drop_in, groups, before, abis, known, scope }
+        Self { targets, situation, drop_in, groups, before, abis, known, scope, accesses: Vec::new() }
+    }
+
+    /// Requires a remedy to grant these accesses, too.
+    pub(super) fn with_accesses(self, accesses: Vec<&'a AccessDenial>) -> Self {
+        Self { accesses, ..self }
     }
 
     /// What a default remedy may open for the targets.
@@ -136,7 +145,10 @@ impl<'a> Proof<'a> {
     /// Checks the verdict for every denied call. Returns those that pass only with some arguments.
     fn check_targets(&self, kind: &RemedyKind, after: &Policy) -> Result<BTreeSet<&str>, Rejection> {
         let mut conditional = BTreeSet::new();
-        let mut changes = false;
+        let mut changes = !self.accesses.is_empty();
+        if !self.accesses.iter().all(|denial| is_granted(denial, after)) {
+            return Err(Rejection::StillDenied);
+        }
         for call in &self.targets {
             let (was, is) = (self.before.verdict(call.abi, call.name), after.verdict(call.abi, call.name));
             changes |= was != is;
@@ -175,7 +187,8 @@ impl<'a> Proof<'a> {
             let mut calls = opens.iter().flat_map(|call| self.abis.iter().map(move |abi| (*abi, call)));
             calls.any(|(abi, call)| self.opens(after, abi, call) && !self.scope.permits(abi, call))
         };
-        of_kind.or_else(|| is_wider().then_some(Reservation::WiderThanDenied))
+        let opens_more = || !self.accesses.is_empty() && opens_more(&self.accesses, &self.before, after);
+        of_kind.or_else(|| (is_wider() || opens_more()).then_some(Reservation::WiderThanDenied))
     }
 
     /// Returns what the present drop-in lacks, if there is one: words of the allowing lines, and other lines.

@@ -1,5 +1,6 @@
 //! Searches for remedies: makes candidate drop-ins, and tries each on the unit's policy.
 
+use super::access_remedy::find_lines;
 use super::denied_call::DeniedCall;
 use super::drop_in_place::choose_drop_in;
 use super::finding::Finding;
@@ -8,7 +9,7 @@ use super::relax_directive::RelaxingLines;
 use super::remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 use super::situation::Situation;
 use super::{errno_fallback, group_cover, privileged_calls};
-use crate::incidents::SightingSource;
+use crate::incidents::{AccessDenial, SightingSource};
 use crate::policy::{Directive, Effect, Policy, Verdict};
 use crate::programs::Program;
 use crate::syscalls::{Abi, Groups};
@@ -19,10 +20,11 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOST_GROUPS: usize = 3;
 
 /// The reservations of findings, in the order of their remedies.
-const RESERVED: [Reservation; 5] = [
+const RESERVED: [Reservation; 6] = [
     Reservation::BeforeExec,
     Reservation::HasFallback,
     Reservation::UnknownArgument,
+    Reservation::WiderThanDenied,
     Reservation::OtherArchitecture,
     Reservation::PossibleIntrusion,
 ];
@@ -64,6 +66,13 @@ pub(super) fn find_first_remedy(findings: &[Finding], situation: &Situation, gro
     search.narrowest().filter(|remedy| remedy.reservation.is_none())
 }
 
+/// Returns the accesses that some lines grant, with these lines.
+fn grant_accesses<'a>(denials: Vec<&'a AccessDenial>, policy: &Policy) -> (Vec<&'a AccessDenial>, BTreeSet<String>) {
+    let lines = |denial: &'a AccessDenial| Some((denial, find_lines(denial, policy)?));
+    let (granted, lines): (Vec<_>, Vec<_>) = denials.into_iter().filter_map(lines).unzip();
+    (granted, lines.into_iter().flatten().collect())
+}
+
 /// The facts from which candidate drop-ins are made, and the proof that tries each.
 struct Search<'a> {
     situation: &'a Situation,
@@ -90,17 +99,25 @@ impl<'a> Search<'a> {
             .filter_map(Finding::denied_call)
             .filter(DeniedCall::can_be_lifted)
             .collect();
+        let accesses: Vec<&Finding> =
+            findings.iter().filter(|finding| is_chosen(finding) && finding.denied_access().is_some()).collect();
         let mut relaxing = RelaxingLines::default();
         let can_relax =
             denied.iter().all(|call| call.by.iter().all(|cause| relaxing.add(cause, call.abi, &situation.policy)));
-        if denied.is_empty() || !can_relax {
+        let granted: Vec<&AccessDenial> = accesses.iter().filter_map(|finding| finding.denied_access()).collect();
+        let (granted, lines) = grant_accesses(granted, &situation.policy);
+        if (denied.is_empty() && granted.is_empty()) || !can_relax {
             return None;
         }
+        relaxing.whole.extend(lines.iter().cloned());
+        relaxing.narrow.extend(lines);
         let targets = denied.iter().map(|call| TargetCall { abi: call.abi, name: call.name }).collect();
         // A rehearsal shows what the program makes, so nothing is to be opened early after one.
         let is_rehearsed = findings.iter().any(|finding| finding.incident.key.source == SightingSource::Rehearsal);
         let programs: &[Program] = if is_rehearsed { &[] } else { &situation.programs };
-        let proof = Proof::new(targets, situation, choose_drop_in(situation, &denied), groups, programs);
+        let withholding: Vec<_> = accesses.iter().flat_map(|finding| finding.cause.directives()).collect();
+        let drop_in = choose_drop_in(situation, &denied, &withholding);
+        let proof = Proof::new(targets, situation, drop_in, groups, programs).with_accesses(granted);
         let relaxed: Vec<String> = relaxing.narrow.iter().cloned().collect();
         let relaxed = proof.policy_with(&proof.merge(&relaxed));
         let is_denied_next =

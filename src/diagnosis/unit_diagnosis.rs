@@ -42,7 +42,8 @@ impl Diagnosis {
     pub fn is_settled(&self) -> bool {
         let is_optional =
             |finding: &Finding| matches!(finding.reservation, Some(Reservation::HasFallback | Reservation::BeforeExec));
-        let is_open = |finding: &Finding| finding.denied_call().is_some() && !is_optional(finding);
+        let is_denied = |finding: &Finding| finding.denied_call().is_some() || finding.denied_access().is_some();
+        let is_open = |finding: &Finding| is_denied(finding) && !is_optional(finding);
         self.settled().next().is_some() && !self.findings.iter().any(is_open)
     }
 

@@ -8,7 +8,7 @@ use crate::policy::{Effect, family_name};
 const MOST_OF_PATH: usize = 100;
 
 /// Returns what could not be reached, in a few words: a path, a capability, a family.
-fn name_access(access: &Access) -> String {
+pub(crate) fn name_access(access: &Access) -> String {
     match access {
         Access::ReadOnlyPath(path)
         | Access::HiddenPath(path)

@@ -11,7 +11,7 @@ mod owner;
 pub mod store;
 
 pub use access::{Access, AccessDenial, AccessPath, CapabilityLack, DeviceAccess, DeviceNode};
-pub(crate) use access_words::describe_access;
+pub(crate) use access_words::{describe_access, name_access};
 pub(crate) use fair_share::{FairQueue, FairWindow};
 pub use fold::{Fold, Folded, IncidentChange, RepeatSighting, Sighting, Slot};
 pub use incident::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource};

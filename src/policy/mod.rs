@@ -33,6 +33,7 @@ mod words;
 
 pub use call_list::{Mode, Word};
 pub use capabilities::Capability;
+pub(crate) use capabilities::find_withheld;
 pub(crate) use denied_calls::DeniedCalls;
 pub use directive::{Directive, DirectiveSpec, InRehearsal, ValueKind};
 pub use effect::{DefaultEffect, Effect};

@@ -69,6 +69,13 @@ impl Policy {
         words.into_iter().map(cause).collect()
     }
 
+    /// Returns the entries of a list of paths: each as written, and its path.
+    #[must_use]
+    pub fn listed_paths(&self, directive: Directive) -> Vec<(Box<str>, Box<str>)> {
+        let sandbox = SandboxSettings::new(&self.settings);
+        sandbox.paths(directive).iter().map(|listed| (listed.word.text.clone(), listed.path.clone())).collect()
+    }
+
     fn withholding_words(&self, need: Need<'_>) -> Vec<(SandboxWord, Withheld)> {
         let (settings, sandbox) = (&self.settings, SandboxSettings::new(&self.settings));
         let mounts = || MountList::new(settings, &sandbox, self.systemd);

@@ -53,7 +53,8 @@ impl DirectiveCause {
     #[must_use]
     pub fn deciding_word(&self) -> Option<&str> {
         if let CauseReason::Withheld(withheld) = &self.why {
-            return Some(&*withheld.word).filter(|word| !word.is_empty());
+            // Several words are the whole value.
+            return Some(&*withheld.word).filter(|word| !word.is_empty() && !word.contains(' '));
         }
         let (CauseReason::TakenOff { word, .. }
         | CauseReason::Listed(word)

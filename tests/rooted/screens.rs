@@ -5,7 +5,9 @@
 use crate::support::nobody;
 use crate::support::screen;
 use harden_why::audit::Action;
-use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Store};
+use harden_why::incidents::{
+    Access, AccessDenial, Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Store,
+};
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use std::fs;
@@ -47,21 +49,29 @@ fn incidents(json: &str) -> Vec<Incident> {
                 name: name.parse().unwrap(),
             });
             let number = row["number"].as_u64().unwrap().try_into().unwrap();
-            let action = match text("action") {
+            let action = |word: &str| match word {
                 "errno" => Action::Errno,
                 "log" => Action::Log,
                 "kill_process" => Action::KillProcess,
                 other => panic!("{other}"),
             };
+            let call = Call::numbered(Arch::X86_64, number);
+            let errno = row["errno"].as_i64().map(|errno| i32::try_from(errno).unwrap());
+            let event = match (row["access"].as_str(), errno) {
+                (Some(kind), Some(errno)) => {
+                    let access = Access::from_parts(kind, text("path").as_bytes(), text("detail")).unwrap();
+                    IncidentEvent::Access(AccessDenial { call, errno, access })
+                }
+                _ => IncidentEvent::Denial(Denial { call, action: action(text("action")) }),
+            };
             let ago = |key: &str| Moment::At(now - row[key].as_i64().unwrap() * 1_000);
-            let denial = Denial { call: Call::numbered(Arch::X86_64, number), action };
             Incident {
                 rung: unit.as_ref().map(|_| Rung::OwnCgroup),
                 key: IncidentKey {
                     unit,
-                    event: IncidentEvent::Denial(denial),
+                    event,
                     exe: text("exe").into(),
-                    source: SightingSource::Audit,
+                    source: errno.map_or(SightingSource::Audit, |errno| SightingSource::Tap { errno }),
                 },
                 count: row["count"].as_u64().unwrap(),
                 first: ago("first"),

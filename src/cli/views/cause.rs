@@ -217,6 +217,11 @@ fn join_names_and_verb(by: &[policy::DirectiveCause]) -> String {
 }
 
 fn elsewhere_words(elsewhere: &Elsewhere, finding: &Finding, clock: &LocalTime) -> (&'static str, String) {
+    if finding.incident.access().is_some() && matches!(elsewhere, Elsewhere::Permitted { .. }) {
+        let words = "not the unit's settings as they are now: none of them withholds this. Either they were changed since, \
+                     or the host refuses it as well";
+        return ("elsewhere", words.to_owned());
+    }
     let killed_thread = finding.incident.denial().is_some_and(|denial| denial.action == Action::KillThread);
     let words = match elsewhere {
         Elsewhere::ForeignAction if killed_thread => {

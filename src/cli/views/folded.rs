@@ -100,6 +100,13 @@ fn find_rounds(denials: &mut [FoldedDenial<'_>]) {
     }
 }
 
+impl DenialView {
+    /// Returns what was denied: the path, capability or device of an access, or the call.
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.withheld.as_deref().or(self.call.as_deref())
+    }
+}
+
 impl CauseView {
     /// Whether the settings changed since the denial that they caused.
     pub(super) fn is_settled(&self) -> bool {
@@ -123,7 +130,7 @@ impl<'a> CauseGroup<'a> {
         let mut parts: Vec<(&'a DirectiveView, Vec<&'a str>)> = Vec::new();
         for denial in &self.denials {
             let Some(directive) = denial.view.cause.directives.first() else { continue };
-            let call = denial.view.call.as_deref().unwrap_or_default();
+            let call = denial.view.subject().unwrap_or_default();
             match parts.iter_mut().find(|(part, _)| is_same_part(part, directive)) {
                 Some((_, calls)) if calls.contains(&call) => {}
                 Some((_, calls)) => calls.push(call),
@@ -148,7 +155,7 @@ impl<'a> CauseGroup<'a> {
 /// Names the calls of denials in a sentence, each once.
 pub(super) fn name_calls(denials: &[FoldedDenial<'_>]) -> String {
     let mut names: Vec<&str> = Vec::new();
-    for name in denials.iter().filter_map(|denial| denial.view.call.as_deref()) {
+    for name in denials.iter().filter_map(|denial| denial.view.subject()) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -202,7 +209,9 @@ pub(super) fn group_by_cause(denials: Vec<FoldedDenial<'_>>) -> Vec<CauseGroup<'
 
 /// Whether two sightings are of one call with one cause.
 fn is_same_call(one: &DenialView, other: &DenialView) -> bool {
-    let facts = |denial: &DenialView| (denial.call.clone(), denial.arch.clone(), denial.event, denial.before_exec);
+    let facts = |denial: &DenialView| {
+        (denial.call.clone(), denial.withheld.clone(), denial.arch.clone(), denial.event, denial.before_exec)
+    };
     facts(one) == facts(other)
         && one.cause.kind == other.cause.kind
         && one.cause.directives == other.cause.directives
@@ -213,7 +222,9 @@ fn is_same_call(one: &DenialView, other: &DenialView) -> bool {
 /// Whether two denials are of one call of one program, by one line, and were seen in different ways. A rehearsal or a
 /// tap may not know the program.
 fn is_other_way(one: &DenialView, other: &DenialView) -> bool {
-    let facts = |denial: &DenialView| (denial.call.clone(), denial.arch.clone(), denial.event, denial.before_exec);
+    let facts = |denial: &DenialView| {
+        (denial.call.clone(), denial.withheld.clone(), denial.arch.clone(), denial.event, denial.before_exec)
+    };
     let is_same_program = one.exe.is_none() || other.exe.is_none() || one.exe == other.exe;
     one.call.is_some()
         && one.source != other.source
