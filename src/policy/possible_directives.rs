@@ -74,9 +74,11 @@ mod tests {
     #[test]
     fn every_cause_of_an_error_in_a_policy_is_possible() {
         let groups = Groups::embedded().with_native(Abi::X86_64);
-        let switches = Directive::switches().map(|directive| format!("{}=yes\n", directive.key())).collect::<String>();
-        let more = "RestrictAddressFamilies=AF_UNIX\nRestrictNamespaces=yes\n";
-        let text = format!("[Service]\n{switches}{more}SystemCallErrorNumber=EPERM\nSystemCallFilter=@basic-io\n");
+        let mut lines: Vec<String> =
+            Directive::switches().map(|directive| format!("{}=yes", directive.key())).collect();
+        lines.extend(["RestrictAddressFamilies=AF_UNIX", "RestrictNamespaces=yes"].map(ToOwned::to_owned));
+        let text =
+            format!("[Service]\n{}\nSystemCallErrorNumber=EPERM\nSystemCallFilter=@basic-io\n", lines.join("\n"));
         let file = UnitFile::parse(Path::new("x.service"), text.as_bytes());
         let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
         let policy = Policy::new(settings, &groups);

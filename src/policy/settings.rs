@@ -168,7 +168,7 @@ impl Settings {
                         self.switches.insert(directive, Switch { on, origin: line.origin.clone() });
                     }
                     None if is_refused(line) => {
-                        notes.push(FileNote::at(&line.origin, describe_refusal(line, fragment)))
+                        notes.push(FileNote::at(&line.origin, describe_refusal(line, fragment)));
                     }
                     None => ignored("is neither yes nor no"),
                 },

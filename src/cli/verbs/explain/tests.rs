@@ -30,8 +30,9 @@ fn compare(finding: &Finding, situation: Option<&Situation>, groups: &Groups, ca
     let is_decided = matches!(kind, "unit" | "possibly-unit") || (kind == "logged" && !directives.is_empty());
     if !is_decided {
         let words: &[&str] = match kind {
-            "settings-changed" | "before-change" => &["settings-changed"],
-            "fixed" | "fixed-after-reload" | "fixed-next-start" => &["settings-changed"],
+            "settings-changed" | "before-change" | "fixed" | "fixed-after-reload" | "fixed-next-start" => {
+                &["settings-changed"]
+            }
             "settings-unread" => &["settings-unread"],
             "unknown-call" => &["unknown-call"],
             "unrecorded-death" => &["unrecorded-death"],
@@ -44,21 +45,21 @@ fn compare(finding: &Finding, situation: Option<&Situation>, groups: &Groups, ca
     }
     assert_eq!(field("CAUSE"), [kind], "{case}: {json}");
     // The alert names each directive once; JSON has an object for each line.
-    let mut named: Vec<&serde_json::Value> = Vec::new();
+    let mut distinct: Vec<&serde_json::Value> = Vec::new();
     for directive in directives {
-        if !named.iter().any(|other| other["directive"] == directive["directive"]) {
-            named.push(directive);
+        if !distinct.iter().any(|other| other["directive"] == directive["directive"]) {
+            distinct.push(directive);
         }
     }
-    let names: Vec<&str> = named.iter().map(|one| one["directive"].as_str().unwrap()).collect();
+    let names: Vec<&str> = distinct.iter().map(|one| one["directive"].as_str().unwrap()).collect();
     assert_eq!(field("DIRECTIVE"), names, "{case}: {json}");
     let place = |one: &&serde_json::Value| Some(format!("{}:{}", one["file"].as_str()?, one["line"].as_u64()?));
-    let places: Vec<String> = named.iter().filter_map(place).collect();
+    let places: Vec<String> = distinct.iter().filter_map(place).collect();
     // A line with a call that libseccomp does not know is no certain place.
     let origins = field("ORIGIN");
     assert!(origins.iter().all(|origin| places.contains(origin)), "{case}: {json} {fields:?}");
     let is_unknown = |one: &&serde_json::Value| one["why"].as_str().unwrap().contains("libseccomp");
-    assert!(origins.len() == places.len() || named.iter().any(is_unknown), "{case}: {json} {fields:?}");
+    assert!(origins.len() == places.len() || distinct.iter().any(is_unknown), "{case}: {json} {fields:?}");
     true
 }
 
