@@ -57,7 +57,7 @@ fn start(program: &Path) -> [f64; 3] {
         .unwrap();
     let mut buffer = [0; 256];
     let length = ready.recv(&mut buffer).unwrap();
-    assert!(buffer[..length].starts_with(b"READY=1"), "{program:?} does not start here");
+    assert!(buffer[..length].starts_with(b"READY=1"), "{} does not start here", program.display());
     let took = began.elapsed().as_secs_f64() * 1e3;
     let status = fs::read(format!("/proc/{}/status", daemon.id())).unwrap();
     let memory = |field: &str| {

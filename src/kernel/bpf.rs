@@ -34,12 +34,12 @@ impl BpfObject {
         constants: &[(&'static str, u64)],
         sizes: &[(&'static str, u32)],
     ) -> Result<Self, BpfError> {
-        let types;
-        let mut loader = EbpfLoader::new();
+        let mut without_types = EbpfLoader::new();
         // The loader ignores types that it cannot parse, and would leave the offsets of this build in the programs. Types
         // that are given to it are parsed for certain. Drop its own first: they take 30 MB.
-        loader.btf(None);
-        types = Btf::from_sys_fs().map_err(|error| BpfError::from_cause(&error))?;
+        without_types.btf(None);
+        let types = Btf::from_sys_fs().map_err(|error| BpfError::from_cause(&error))?;
+        let mut loader = without_types;
         loader.btf(Some(&types));
         for (name, value) in constants {
             loader.override_global(name, value, true);

@@ -152,7 +152,7 @@ impl FailedCall {
         let [namespaces, uids, gid_and_tid, privileges_and_length, comm @ ..] = rest;
         let (user_namespace, mount_namespace) = halves(*namespaces);
         let (uid, effective_uid) = halves(*uids);
-        let (effective_gid, tid) = halves(*gid_and_tid);
+        let (effective_group, tid) = halves(*gid_and_tid);
         let (no_new_privileges, length) = halves(*privileges_and_length);
         let bytes: Vec<u8> = comm.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let (comm, text) = bytes.split_at_checked(16)?;
@@ -171,7 +171,7 @@ impl FailedCall {
             credentials: TapCredentials {
                 uid,
                 effective_uid,
-                effective_gid,
+                effective_gid: effective_group,
                 bounding: *bounding,
                 effective: *effective,
                 user_namespace,
@@ -191,8 +191,9 @@ impl FailedCall {
 
 /// Returns the two numbers of 32 bits that follow each other in memory.
 fn halves(word: u64) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
+    let bytes = word.to_ne_bytes();
+    let number = |half: Option<&[u8; 4]>| half.map_or(0, |half| u32::from_ne_bytes(*half));
+    (number(bytes.first_chunk()), number(bytes.last_chunk()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! The process may be gone. Its mounts are then those of another process of the same mount namespace, if one was seen.
 
-use super::access_verdict::{AccessEvidence, FileKind, UnitPrivileges};
+use super::access_verdict::{AccessEvidence, FileKind, OwnNamespaces, UnitPrivileges};
 use crate::incidents::DeviceNode;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::tap::{CallText, FailedCall, FailedEvent, TapCredentials, path_argument};
@@ -57,7 +57,10 @@ impl EvidenceCollector {
     pub(crate) fn gather(&mut self, failure: &FailedCall, privileges: UnitPrivileges) -> AccessEvidence {
         let credentials = &failure.credentials;
         let differs = |own: u32, host: Option<u64>| host.is_some_and(|host| host != u64::from(own));
-        let has_own_mounts = differs(credentials.mount_namespace, self.host_mount_namespace);
+        let own = OwnNamespaces {
+            mounts: differs(credentials.mount_namespace, self.host_mount_namespace),
+            users: differs(credentials.user_namespace, self.host_user_namespace),
+        };
         let path = absolute_path(failure).map(|path| resolve_links(&path));
         let mounts = self.mounts_of(credentials.mount_namespace, &failure.pid.to_string());
         let mount = path.as_ref().and_then(|path| mounts?.holding(path.as_os_str().as_bytes()).cloned());
@@ -65,8 +68,7 @@ impl EvidenceCollector {
         let is_exec = matches!(failure.event, FailedEvent::Exec { .. });
         AccessEvidence {
             call: call_name(failure),
-            has_own_mounts,
-            has_own_users: differs(credentials.user_namespace, self.host_user_namespace),
+            own,
             mount,
             host_mount,
             host_file: path.as_deref().and_then(file_kind),

@@ -16,10 +16,8 @@ pub(crate) struct AccessEvidence {
     pub(crate) call: Option<&'static str>,
     /// The absolute path without links; `None` for a call without a path, or if its directory is unknown.
     pub(crate) path: Option<Vec<u8>>,
-    /// Whether the process has another mount namespace than the host.
-    pub(crate) has_own_mounts: bool,
-    /// Whether the process has another user namespace than the host.
-    pub(crate) has_own_users: bool,
+    /// The namespaces in which the process differs from the host.
+    pub(crate) own: OwnNamespaces,
     /// The mount that holds the path for the process; `None` if its mounts are unknown.
     pub(crate) mount: Option<Mount>,
     /// The mount that holds the path for the host.
@@ -32,6 +30,15 @@ pub(crate) struct AccessEvidence {
     pub(crate) is_write_protected: bool,
     /// What the unit's settings withhold.
     pub(crate) privileges: UnitPrivileges,
+}
+
+/// Which namespaces of a process are not the host's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct OwnNamespaces {
+    /// Its mount namespace.
+    pub(crate) mounts: bool,
+    /// Its user namespace.
+    pub(crate) users: bool,
 }
 
 /// What a unit's settings withhold from its processes.
@@ -97,7 +104,7 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
     match errno {
         libc::EROFS => weigh_read_only(failure, evidence),
         libc::ENOENT => weigh_hidden(evidence),
-        libc::EINVAL if evidence.has_own_users => Denied(Access::UserNamespace),
+        libc::EINVAL if evidence.own.users => Denied(Access::UserNamespace),
         libc::EPERM | libc::EACCES => {
             let missed = relevant_capabilities(failure.missed, call);
             if missed != 0 {
@@ -126,7 +133,7 @@ fn weigh_read_only(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVer
     if failure.credentials.effective_uid != 0 && (evidence.is_write_protected || changes_owner) {
         return Harmless;
     }
-    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.has_own_mounts) else { return Harmless };
+    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
     // A process that is gone left no mounts. A path that the host can write is read-only by the process's own mounts.
     let is_own = evidence.mount.as_ref().is_none_or(|mount| mount.has("ro") && !mount.has_super("ro"));
     if is_own && !host.has("ro") && !host.has_super("ro") {
@@ -139,7 +146,7 @@ fn weigh_read_only(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVer
 /// ENOENT: the host has the path, and a mount of the process's own covers it.
 fn weigh_hidden(evidence: &AccessEvidence) -> AccessVerdict {
     let (Some(path), Some(file)) = (&evidence.path, evidence.host_file) else { return Harmless };
-    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.has_own_mounts) else { return Harmless };
+    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
     let Some(mount) = &evidence.mount else { return Unknown };
     // A unit with another root directory has other files everywhere.
     if mount.point == b"/" || mount.place(path) == host.place(path) {
@@ -157,7 +164,7 @@ fn weigh_hidden(evidence: &AccessEvidence) -> AccessVerdict {
 /// EACCES of a program: the mount permits no execution, and the host's does.
 fn weigh_no_exec(evidence: &AccessEvidence) -> AccessVerdict {
     let Some(path) = &evidence.path else { return Unknown };
-    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.has_own_mounts) else { return Harmless };
+    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
     match &evidence.mount {
         None => Unknown,
         Some(mount) if mount.has("noexec") && !host.has("noexec") => Denied(Access::NoExecPath(AccessPath::new(path))),
@@ -239,7 +246,7 @@ fn weigh_capability(failure: &FailedCall, evidence: &AccessEvidence, missed: u64
     };
     if has(credentials.effective, number) {
         // The process has it in its own user namespace.
-        let is_elsewhere = has(failure.missed_elsewhere, number) && evidence.has_own_users;
+        let is_elsewhere = has(failure.missed_elsewhere, number) && evidence.own.users;
         return if is_elsewhere { Denied(Access::UserNamespace) } else { Harmless };
     }
     let is_root = credentials.effective_uid == 0;
@@ -286,7 +293,8 @@ fn weigh_exec(failure: &FailedCall, evidence: &AccessEvidence, mode: u32, (uid, 
     // Without the group's right to execute, the bit means a lock (inode(7)).
     let group = libc::S_ISGID | libc::S_IXGRP;
     let sets_group = mode & group == group && gid != credentials.effective_gid;
-    if !sets_user && !sets_group && !(evidence.has_capabilities && credentials.effective_uid != 0) {
+    let gains_capabilities = evidence.has_capabilities && credentials.effective_uid != 0;
+    if !(sets_user || sets_group || gains_capabilities) {
         return Harmless;
     }
     match &evidence.path {

@@ -48,7 +48,7 @@ fn evidence(call: &'static str, path: &str) -> AccessEvidence {
     AccessEvidence {
         call: Some(call),
         path: Some(path.into()),
-        has_own_mounts: true,
+        own: OwnNamespaces { mounts: true, users: false },
         mount: holding(UNIT),
         host_mount: holding(HOST),
         host_file: Some(FileKind::Other),
@@ -69,7 +69,7 @@ fn path_is_read_only_by_the_sandbox_unless_the_host_has_it_so() {
     assert_eq!(at("/var/lib/x"), Harmless, "its mount is writable now");
     let gone = AccessEvidence { mount: None, ..evidence("openat", "/etc/x") };
     assert_eq!(weigh(&erofs, &gone), Denied(Access::ReadOnlyPath(path("/etc/x"))), "the host can write it");
-    let on_host = AccessEvidence { has_own_mounts: false, ..evidence("openat", "/etc/x") };
+    let on_host = AccessEvidence { own: OwnNamespaces::default(), ..evidence("openat", "/etc/x") };
     assert_eq!(weigh(&erofs, &on_host), Harmless);
     let of_user = FailedCall { credentials: USER, ..failure(libc::EROFS, [0; 6]) };
     let protected = AccessEvidence { is_write_protected: true, ..evidence("openat", "/etc/x") };
@@ -114,9 +114,9 @@ fn device_is_denied_without_a_missed_capability() {
     assert_eq!(weigh(&failure(libc::EACCES, [0; 6]), &device("open")), Harmless, "a file mode");
     assert_eq!(weigh(&opened, &evidence("openat", "/etc/x")), Harmless, "no device: an immutable file");
     let made = failure(libc::EPERM, [0, u64::from(libc::S_IFCHR), libc::makedev(10, 229), 0, 0, 0]);
-    let made = weigh(&made, &AccessEvidence { host_file: None, ..evidence("mknod", "/var/lib/x") });
+    let verdict = weigh(&made, &AccessEvidence { host_file: None, ..evidence("mknod", "/var/lib/x") });
     let make = DeviceAccess { make: true, ..DeviceAccess::default() };
-    assert_eq!(made, Denied(Access::Device { path: path("/var/lib/x"), node, wanted: make }));
+    assert_eq!(verdict, Denied(Access::Device { path: path("/var/lib/x"), node, wanted: make }));
 }
 
 #[test]
@@ -126,13 +126,13 @@ fn capability_is_denied_if_the_settings_withhold_it() {
     let of_root = FailedCall { missed: CHOWN, credentials: without, ..failure(libc::EPERM, [0; 6]) };
     let chown = Access::Capability { capability: Capability::new(0), lack: CapabilityLack::NotInBoundingSet };
     assert_eq!(weigh(&of_root, &evidence("chown", "/etc/x")), Denied(chown));
-    let of_user = FailedCall { missed: CHOWN, credentials: USER, ..failure(libc::EPERM, [0; 6]) };
-    assert_eq!(weigh(&of_user, &evidence("chown", "/etc/x")), Harmless, "the program became another user itself");
+    let by_user = FailedCall { missed: CHOWN, credentials: USER, ..failure(libc::EPERM, [0; 6]) };
+    assert_eq!(weigh(&by_user, &evidence("chown", "/etc/x")), Harmless, "the program became another user itself");
     let privileges = UnitPrivileges { is_user: true, withheld: CHOWN };
     let by_settings = AccessEvidence { privileges, ..evidence("chown", "/etc/x") };
     let chown = Access::Capability { capability: Capability::new(0), lack: CapabilityLack::NotEffective };
-    assert_eq!(weigh(&of_user, &by_settings), Denied(chown));
-    let without_bound = FailedCall { credentials: TapCredentials { bounding: !CHOWN, ..USER }, ..of_user.clone() };
+    assert_eq!(weigh(&by_user, &by_settings), Denied(chown));
+    let without_bound = FailedCall { credentials: TapCredentials { bounding: !CHOWN, ..USER }, ..by_user.clone() };
     assert_eq!(weigh(&without_bound, &evidence("chown", "/etc/x")), Harmless, "it became another user itself");
     let kept = TapCredentials { effective: 2, ..without_bound.credentials };
     let kept = FailedCall { credentials: kept, ..without_bound };
@@ -163,7 +163,7 @@ fn missed_capability_that_did_not_make_the_call_fail_is_harmless() {
 fn user_namespace_denies_what_the_process_holds_only_in_its_own() {
     let bit = 1 << 25;
     let elsewhere = FailedCall { missed: bit, missed_elsewhere: bit, ..failure(libc::EPERM, [0; 6]) };
-    let own = AccessEvidence { has_own_users: true, ..evidence("clock_settime", "/") };
+    let own = AccessEvidence { own: OwnNamespaces { mounts: true, users: true }, ..evidence("clock_settime", "/") };
     assert_eq!(weigh(&elsewhere, &own), Denied(Access::UserNamespace));
     let unmapped = failure(libc::EINVAL, [5, 0, 0, 0, 0, 0]);
     assert_eq!(weigh(&unmapped, &own), Denied(Access::UserNamespace));

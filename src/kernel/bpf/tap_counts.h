@@ -1,0 +1,172 @@
+// Counts refused and failed calls.
+#pragma once
+#include "tap_calls.h"
+
+// Whether a sandbox can make a call fail with that error.
+INLINE int matters(const struct call_rule *rule, s64 returned)
+{
+    switch (-returned) {
+    case EPERM:
+    case EACCES:
+    case EROFS:
+        return 1;
+    case ENOENT:
+        return count_absent && rule && rule->path && !(rule->flags & ADDRESS);
+    case EINVAL:
+        return rule && rule->flags & IDENTITY;
+    default:
+        return 0;
+    }
+}
+
+// Adds one to a count of failures, and fills in what a new one needs. Returns the failure if it is new.
+INLINE struct failure *add_failure(const struct failure_key *key)
+{
+    u64 now = monotonic_time();
+    struct failure *known = map_lookup(&failures, key);
+    int is_new = 0;
+    if (!known) {
+        // Another thread of the process can add the same key at the same time.
+        is_new = map_update(&failures, key, &no_failure, NEW) == 0;
+        known = map_lookup(&failures, key);
+    }
+    if (!known) {
+        count_loss(FAILURES_LOST);
+        return 0;
+    }
+    __sync_fetch_and_add(&known->count, 1);
+    known->last = now;
+    if (!is_new)
+        return 0;
+    known->first = now;
+    return known;
+}
+
+// Fills in what the process may do, since it can be gone soon.
+INLINE void describe_process(struct failure *failure, u64 thread)
+{
+    struct task_struct *task = current_task();
+    const struct cred *cred = 0;
+    struct user_namespace *users = 0;
+    struct nsproxy *namespaces = 0;
+    struct mnt_namespace *mounts = 0;
+    unsigned long flags = 0;
+    READ(cred, task->cred);
+    READ_CAPABILITIES(failure->bounding, cred->cap_bset);
+    READ_CAPABILITIES(failure->effective, cred->cap_effective);
+    READ(failure->effective_uid, cred->euid.val);
+    READ(failure->effective_gid, cred->egid.val);
+    READ(users, cred->user_ns);
+    READ(failure->user_namespace, users->ns.inum);
+    READ(namespaces, task->nsproxy);
+    READ(mounts, namespaces->mnt_ns);
+    READ(failure->mount_namespace, mounts->ns.inum);
+    READ(flags, task->atomic_flags);
+    failure->no_new_privileges = flags & NO_NEW_PRIVILEGES;
+    failure->uid = current_uid_gid();
+    failure->tid = thread;
+    current_comm(failure->comm, sizeof(failure->comm));
+}
+
+// Counts a call that was entered and failed.
+INLINE void count_failure(u64 thread, u32 target, struct pt_regs *registers, s64 returned, u64 missed, u64 elsewhere)
+{
+    struct failure_key key = {.pid = thread >> 32, .target = target, .returned = (u32)returned};
+    key.call = call_number(registers);
+    struct call_rule *rule = map_lookup(&rules, &key.call);
+    // The rules are those of the machine's own ABI.
+    if (!matters(rule, returned) || is_compat())
+        return;
+    struct call_arguments arguments = {};
+    read_arguments(&arguments, registers);
+    struct text text = {};
+    long length = 0;
+    u8 distinct = 0;
+    if (rule) {
+        distinct = rule->distinct;
+        const void *from = (void *)argument_at(&arguments, rule->path);
+        if (rule->flags & ADDRESS) {
+            u64 size = argument_at(&arguments, rule->path + 1);
+            if (size > MOST_ADDRESS)
+                size = MOST_ADDRESS;
+            length = read_user(&text, size, from);
+            length = length < 0 ? length : (long)(size | ADDRESS_TEXT);
+        } else if (rule->path) {
+            length = read_user_string(&text, sizeof(text), from);
+        }
+    }
+    key.hash = hash_text(&text);
+#pragma unroll
+    for (int index = 0; index < 6; index++) {
+        if (distinct & (1 << index))
+            key.hash = (key.hash ^ arguments.of[index]) * HASH_PRIME;
+    }
+    struct failure *failure = add_failure(&key);
+    if (!failure)
+        return;
+#pragma unroll
+    for (int index = 0; index < 6; index++)
+        failure->arguments[index] = arguments.of[index];
+    failure->text = text;
+    failure->text_length = length;
+    failure->ip = instruction_pointer(registers);
+    failure->missed = missed;
+    failure->missed_elsewhere = elsewhere;
+    describe_process(failure, thread);
+    failure->ready = 1;
+}
+
+// Notes that the kernel missed a capability, and whether it was for a user namespace other than the process's own.
+INLINE void note_missed(const struct cred *cred, struct user_namespace *users, u32 capability)
+{
+    u64 thread = current_pid_tgid();
+    u32 tid = thread;
+    struct thread *state = map_lookup(&threads, &tid);
+    if (!state) {
+        // Where refusals count, each thread in a call has a state.
+        if (count_refusals || find_target(thread >> 32) < 0)
+            return;
+        struct thread new = {.in_call = 1};
+        map_update(&threads, &tid, &new, ANY);
+        state = map_lookup(&threads, &tid);
+        if (!state)
+            return;
+    }
+    struct user_namespace *own = 0;
+    READ(own, cred->user_ns);
+    u64 bit = 1ULL << (capability & 63);
+    state->missed |= bit;
+    if (own != users)
+        state->missed_elsewhere |= bit;
+}
+
+// Counts a call that was not entered.
+INLINE void count_refusal(u64 thread, u32 target, struct pt_regs *registers, s64 returned)
+{
+    struct refusal_key key = {.tid = thread, .pid = thread >> 32, .target = target};
+    key.returned = returned > 0 || returned < -MOST_ERRNO ? NO_ERROR : (u32)returned;
+    if (is_compat())
+        key.target |= COMPAT;
+    key.call = call_number(registers);
+    struct call_rule *rule = map_lookup(&rules, &key.call);
+    if (rule && rule->deciding && !(key.target & COMPAT)) {
+        struct call_arguments arguments = {};
+        read_arguments(&arguments, registers);
+        key.argument = argument_at(&arguments, rule->deciding);
+    }
+    u64 now = monotonic_time(), ip = instruction_pointer(registers);
+    struct refusal *known = map_lookup(&refusals, &key);
+    if (!known) {
+        struct refusal new = {.count = 1, .first = now, .last = now, .ip = ip, .uid = (u32)current_uid_gid()};
+        current_comm(new.comm, sizeof(new.comm));
+        if (map_update(&refusals, &key, &new, ANY))
+            count_loss(REFUSALS_LOST);
+        return;
+    }
+    // The count is the thread's own, and a thread runs on one processor at a time: no atomic addition is needed.
+    known->count++;
+    known->last = now;
+    known->ip = ip;
+    // A process has another name since it executed its program.
+    current_comm(known->comm, sizeof(known->comm));
+}

@@ -1,0 +1,187 @@
+// What the programs of a tap keep, and what they share with src/kernel/tap.rs: limits, layouts, constants and maps.
+#pragma once
+#include "kernel.h"
+
+// How many targets a tap can have.
+#define MOST_TARGETS 16
+// How many threads are followed at a time, in 1.5 MB of the kernel's memory.
+#define THREADS (16 << 10)
+// How many different refusals of living threads are counted, in 2 MB of the kernel's memory.
+#define REFUSALS (16 << 10)
+// How many watched processes and children of theirs are followed.
+#define PROCESSES (8 << 10)
+// How many different failures of living processes are counted, in 4 MB of the kernel's memory.
+#define FAILURES (8 << 10)
+// The highest number of a call plus one.
+#define CALLS 1024
+// The deepest cgroup that is found for a target that runs already.
+#define DEEPEST 64
+
+// The size of the largest socket address (`struct sockaddr_storage`), and the flag in the length of an address.
+#define MOST_ADDRESS 128
+#define ADDRESS_TEXT (1 << 16)
+
+// The highest error number (`include/linux/err.h`), and those that a sandbox causes.
+#define MOST_ERRNO 4095
+#define EPERM 1
+#define ENOENT 2
+#define EACCES 13
+#define EINVAL 22
+#define EROFS 30
+
+#define NO_NEW_PRIVILEGES 1 // `PFA_NO_NEW_PRIVS` in `task_struct.atomic_flags`.
+#define SET_ID 06000        // `S_ISUID | S_ISGID`.
+
+// Flags in the target of a refusal or a failure.
+#define FIRST (1 << 16)  // The thread was unknown, so it may have been in this call when the tap began.
+#define COMPAT (1 << 17) // A call of the machine's 32-bit ABI.
+#define EXEC (1 << 18)   // No call failed, but the program got no privileges from its file.
+
+// Stands for every returned value that is no error: no filter of systemd's answered the call.
+#define NO_ERROR 1
+
+// The indexes of the numbers in `shared`: whether to count, and what had no room.
+enum { LIVE, REFUSALS_LOST, THREADS_LOST, FAILURES_LOST, SHARED };
+
+// What matters in a call. The loader knows the calls by name.
+struct call_rule {
+    u8 path;     // The index of the argument that is a path or a socket address, plus one; 0 for none.
+    u8 flags;    // `ADDRESS`, `IDENTITY`.
+    u8 distinct; // A bit for each argument that distinguishes failures.
+    u8 deciding; // The index of the argument that filters decide by, plus one; 0 for none.
+};
+
+#define ADDRESS 1  // The path is a socket address; the next argument is its length.
+#define IDENTITY 2 // The call takes user or group ids. A user namespace that lacks one makes it fail with EINVAL.
+
+// A cgroup to watch.
+struct watched_cgroup {
+    // Its id, and how many levels it is below the root; the id is 0 while the unit has no cgroup.
+    u64 id;
+    u64 level;
+    // Where a new cgroup of the unit appears: in the cgroup of this id, under a name with this hash.
+    u64 parent;
+    u64 name;
+};
+
+struct refusal_key {
+    u32 tid;
+    u32 pid;
+    u32 call;
+    u32 target; // The target's index, with flags.
+    u32 returned;
+    u32 argument; // The one that filters decide by; 0 where none is.
+};
+
+struct refusal {
+    u64 count;
+    u64 first; // Times of `CLOCK_MONOTONIC`.
+    u64 last;
+    u64 ip;
+    u64 uid;
+    char comm[16];
+};
+
+// What a thread is doing.
+struct thread {
+    u64 in_call;
+    // The capabilities that the kernel missed during this call, and those of them for a user namespace that is not the
+    // process's own.
+    u64 missed;
+    u64 missed_elsewhere;
+};
+
+struct failure_key {
+    u32 pid;
+    u32 call;
+    u32 target; // The target's index, with flags.
+    u32 returned;
+    u64 hash; // Of the text and of the arguments that distinguish failures.
+};
+
+struct failure {
+    u64 count;
+    u64 first; // Times of `CLOCK_MONOTONIC`.
+    u64 last;
+    u64 ready; // Whether the rest is filled in, which is of the first failure.
+    u64 arguments[6];
+    u64 ip;
+    u64 bounding;
+    u64 effective;
+    u64 missed;
+    u64 missed_elsewhere;
+    u32 user_namespace;
+    u32 mount_namespace;
+    u32 uid;
+    u32 effective_uid;
+    u32 effective_gid;
+    u32 tid;
+    u32 no_new_privileges;
+    s32 text_length; // Of a path with its zero byte, or of an address with a flag; negative where it could not be read.
+    char comm[16];
+    struct text text;
+};
+
+// What the loader sets: the number of cgroups to watch, whether processes are targets, what to count, and the process that
+// watches, whose own calls do not count.
+volatile const u64 cgroup_count = 0;
+volatile const u64 has_processes = 0;
+volatile const u64 count_refusals = 0;
+volatile const u64 count_failures = 0;
+volatile const u64 count_absent = 0;
+volatile const u64 watcher = 0;
+volatile const u64 root_cgroup = 0;
+
+struct {
+    NUMBER(type, ARRAY);
+    NUMBER(max_entries, SHARED);
+    TYPE(key, u32);
+    TYPE(value, u64);
+} shared SECTION(".maps");
+
+struct {
+    NUMBER(type, ARRAY);
+    NUMBER(max_entries, MOST_TARGETS);
+    TYPE(key, u32);
+    TYPE(value, struct watched_cgroup);
+} cgroups SECTION(".maps");
+
+// The watched processes and their children, with their targets' indexes.
+struct {
+    NUMBER(type, HASH);
+    NUMBER(max_entries, PROCESSES);
+    TYPE(key, u32);
+    TYPE(value, u64);
+} processes SECTION(".maps");
+
+// By thread, what it is doing.
+struct {
+    NUMBER(type, HASH);
+    NUMBER(max_entries, THREADS);
+    TYPE(key, u32);
+    TYPE(value, struct thread);
+} threads SECTION(".maps");
+
+struct {
+    NUMBER(type, ARRAY);
+    NUMBER(max_entries, CALLS);
+    TYPE(key, u32);
+    TYPE(value, struct call_rule);
+} rules SECTION(".maps");
+
+struct {
+    NUMBER(type, HASH);
+    NUMBER(max_entries, FAILURES);
+    TYPE(key, struct failure_key);
+    TYPE(value, struct failure);
+} failures SECTION(".maps");
+
+// A failure before it is filled in. It would not fit on the stack.
+static const struct failure no_failure;
+
+struct {
+    NUMBER(type, HASH);
+    NUMBER(max_entries, REFUSALS);
+    TYPE(key, struct refusal_key);
+    TYPE(value, struct refusal);
+} refusals SECTION(".maps");
