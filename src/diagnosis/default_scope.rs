@@ -173,11 +173,11 @@ mod tests {
         let file = ElfFile {
             abi: Some(Abi::X86_64),
             libc: Libc::Glibc,
-            build_id: None,
             imports: ["pthread_create", "unlinkat", "socket"].map(Into::into).into(),
-            is_static: false,
+            ..ElfFile::default()
         };
-        let program = Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file) };
+        let program =
+            Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file), libraries: Vec::new() };
         let scope = DefaultScope::new([(Abi::X86_64, "mkdir")], &policy, &groups).with_programs(&[program], &groups);
         let permitted = ["clone3", "unlinkat", "socket"].map(|call| scope.permits(Abi::X86_64, call));
         assert_eq!(permitted, [false, false, true]);

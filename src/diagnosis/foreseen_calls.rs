@@ -103,8 +103,7 @@ impl DenialForecast {
             .filter(|foreseen| foreseen.abi == native)
             .map(|foreseen| (foreseen.call, foreseen.likelihood))
             .collect();
-        let has_imports = |program: &Program| matches!(program.image, ProgramImage::Native(_));
-        let are_known = !programs.is_empty() && programs.iter().all(has_imports);
+        let are_known = !programs.is_empty() && programs.iter().all(Program::has_known_imports);
         let likely = foreseen.iter().filter(|(_, likelihood)| **likelihood == Likelihood::Likely);
         forecast.likely = count_kinds(native, likely.map(|(call, _)| *call), groups);
         let typical = TYPICAL.iter().filter_map(|group| groups.calls(group)).flatten();

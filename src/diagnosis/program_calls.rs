@@ -48,8 +48,7 @@ impl ProgramCalls {
         let names: BTreeSet<&str> = denied.iter().map(|(_, name)| *name).collect();
         let weighing = Weighing { denied: &names, policy, groups };
         let mut weighed = Self {
-            is_complete: !programs.is_empty()
-                && programs.iter().all(|program| matches!(program.image, ProgramImage::Native(_))),
+            is_complete: !programs.is_empty() && programs.iter().all(|program| program.has_known_imports()),
             ..Self::default()
         };
         for program in programs {
@@ -109,7 +108,8 @@ impl Weighing<'_> {
     fn is_evidence(&self, program: &Program, imported: &ImportedCall<'_>) -> bool {
         let settings = self.policy.settings.program();
         if let Some(kind) = find_kind(imported.call) {
-            return self.is_kind_denied(kind) && can_do(kind, &self.policy.settings);
+            // A program that changes its identity does so itself: libraries offer it.
+            return imported.library.is_none() && self.is_kind_denied(kind) && can_do(kind, &self.policy.settings);
         }
         let is_network = self.is_network(imported.call);
         let refuses_all = self.policy.families().is_some_and(crate::policy::AddressFamilies::refuses_all);
@@ -172,9 +172,15 @@ fn can_do(kind: CallKind, settings: &Settings) -> bool {
 fn describe_import(program: &Program, imported: &ImportedCall<'_>) -> Cow<'static, str> {
     let name = escape(program.name());
     let function = imported.function;
-    if function == imported.call {
-        format!("imported by {name}").into()
+    let by = match imported.library {
+        Some(library) => format!("by {} for {name}", escape(library.as_bytes())),
+        None => format!("by {name}"),
+    };
+    if imported.is_direct {
+        format!("made {by} without libc").into()
+    } else if function == imported.call {
+        format!("imported {by}").into()
     } else {
-        format!("imported by {name} as {function}").into()
+        format!("imported {by} as {function}").into()
     }
 }

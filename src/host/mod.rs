@@ -16,7 +16,7 @@ pub(crate) mod late_evidence;
 pub(crate) mod live_host;
 pub mod log_host;
 pub(crate) mod log_machine;
-pub(crate) mod program_files;
+pub mod program_files;
 pub(crate) mod unit_processes;
 pub(crate) mod unit_settings;
 

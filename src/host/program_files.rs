@@ -4,16 +4,20 @@
 //! A file that the unit's processes could have written or swapped is no evidence, nor one outside the root directory
 //! that they see.
 
+mod libraries;
 mod limited_file;
+mod read_cache;
 
 use self::limited_file::{LimitedFile, ReadLimits};
+use self::read_cache::{BuildKey, ReadProgram};
 use crate::diagnosis::{Situation, is_before_exec};
 use crate::incidents::Incident;
+use crate::policy::ProgramSettings;
 use crate::policy::launched::find_launched;
 use crate::policy::program_path::below_usr;
-use crate::policy::{ProgramSettings, Settings};
 use crate::programs::interpreter::{find_interpreter, is_interpreter};
-use crate::programs::{ElfFile, Program, ProgramImage, UnreadReason};
+use crate::programs::library_calls::DEEPEST;
+use crate::programs::{ElfFile, FileParts as _, LibraryCalls, Program, ProgramImage, UnreadReason};
 use crate::unit_files::executables::BINARIES;
 use crate::unit_files::regular_file;
 use crate::unit_files::rooted::RootedTree;
@@ -25,13 +29,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The limit on programs of a unit.
 const MOST_PROGRAMS: usize = 16;
 
 /// The limit on the bytes read from all executables of a unit.
-const MOST_BYTES: u64 = 64 << 20;
+const MOST_BYTES: u64 = 256 << 20;
 
 /// The time after which no further part of a file is read.
 const LONGEST: Duration = Duration::from_millis(300);
@@ -56,7 +61,7 @@ const MOST_LINKS: usize = 40;
 /// `root` is this machine's.
 pub(crate) fn read_programs(situation: &mut Situation, manager: Manager, root: &Path, incidents: &[Incident]) {
     let settings = &situation.policy.settings;
-    let mut reader = ProgramReader::new(root, manager, settings);
+    let mut reader = ProgramReader::new(root, manager, settings.program());
     for command in settings.commands().iter().filter(|one| one.key.starts_with("ExecStart") && !one.privileged) {
         let launched = find_launched(&command.program, &command.arguments);
         for program in std::iter::once(&*command.program).chain(launched.iter().map(String::as_str)) {
@@ -69,6 +74,17 @@ pub(crate) fn read_programs(situation: &mut Situation, manager: Manager, root: &
     situation.programs = reader.programs;
 }
 
+/// Reads one executable below a root, and follows its libraries to a depth. Takes its time: for measurements.
+#[must_use]
+pub fn read_executable(root: &Path, executable: &Path, deepest: u32) -> Option<Program> {
+    const UNHURRIED: Duration = Duration::from_secs(60);
+    let mut reader = ProgramReader::new(root, Manager::System, &ProgramSettings::default());
+    reader.limits = Rc::new(ReadLimits::new(u64::MAX, UNHURRIED));
+    reader.deepest = deepest;
+    reader.add_command(executable.to_str()?);
+    reader.programs.pop()
+}
+
 /// Reads executables until a limit is reached.
 struct ProgramReader<'a> {
     root: &'a Path,
@@ -78,7 +94,9 @@ struct ProgramReader<'a> {
     /// the user who copied it), and the user of a user's unit.
     trusted: Vec<u32>,
     programs: Vec<Program>,
-    limits: ReadLimits,
+    limits: Rc<ReadLimits>,
+    /// How deep the functions of libraries are followed.
+    deepest: u32,
 }
 
 /// A file that was opened for reading.
@@ -91,7 +109,7 @@ struct OpenedFile {
 }
 
 impl<'a> ProgramReader<'a> {
-    fn new(root: &'a Path, manager: Manager, settings: &Settings) -> Self {
+    fn new(root: &'a Path, manager: Manager, settings: &ProgramSettings) -> Self {
         let owner = fs::metadata(root).ok().map(|root| root.uid());
         let user = match manager {
             Manager::System => None,
@@ -99,10 +117,11 @@ impl<'a> ProgramReader<'a> {
         };
         Self {
             root,
-            own_root: find_own_root(root, settings.program()),
+            own_root: find_own_root(root, settings),
             trusted: std::iter::once(0).chain(owner).chain(user).collect(),
             programs: Vec::new(),
-            limits: ReadLimits::new(MOST_BYTES, LONGEST),
+            limits: Rc::new(ReadLimits::new(MOST_BYTES, LONGEST)),
+            deepest: DEEPEST,
         }
     }
 
@@ -205,9 +224,9 @@ impl<'a> ProgramReader<'a> {
     }
 
     fn add(&mut self, path: &[u8], file: Result<OpenedFile, UnreadReason>) {
-        let (path, image) = match file {
+        let (path, image, libraries) = match file {
             Ok(file) => self.read(path, file),
-            Err(reason) => (path.into(), ProgramImage::Unread(reason)),
+            Err(reason) => (path.into(), ProgramImage::Unread(reason), Vec::new()),
         };
         let build = |image: &ProgramImage| match image {
             ProgramImage::Native(file) | ProgramImage::Interpreter(file) => file.build_id.clone(),
@@ -216,12 +235,12 @@ impl<'a> ProgramReader<'a> {
         let (build_id, known) = (build(&image), self.programs.iter().map(|program| build(&program.image)));
         let is_known = self.has(&path) || (build_id.is_some() && known.into_iter().any(|known| known == build_id));
         if !is_known {
-            self.programs.push(Program { path, image });
+            self.programs.push(Program { path, image, libraries });
         }
     }
 
     /// Reads an executable. For a script, reads its interpreter.
-    fn read(&mut self, path: &[u8], mut opened: OpenedFile) -> (Box<[u8]>, ProgramImage) {
+    fn read(&mut self, path: &[u8], mut opened: OpenedFile) -> (Box<[u8]>, ProgramImage, Vec<LibraryCalls>) {
         let mut path: Box<[u8]> = path.into();
         let mut is_general = false;
         for _ in 0..MOST_INTERPRETERS {
@@ -237,23 +256,44 @@ impl<'a> ProgramReader<'a> {
             path = by_name.unwrap_or(interpreter).as_bytes().into();
             opened = match found {
                 Ok(found) => found,
-                Err(reason) => return (path, ProgramImage::Unread(reason)),
+                Err(reason) => return (path, ProgramImage::Unread(reason), Vec::new()),
             };
             is_general = true;
         }
         let OpenedFile { resolved, file, is_protected } = opened;
         if !is_protected {
-            return (path, ProgramImage::Unread(UnreadReason::Replaceable));
+            return (path, ProgramImage::Unread(UnreadReason::Replaceable), Vec::new());
         }
         is_general |= is_interpreter(&path) || is_interpreter(resolved.as_os_str().as_bytes());
-        let length = file.metadata().map_or(0, |metadata| metadata.len());
-        let image = match ElfFile::read(&mut LimitedFile::new(file, length, &mut self.limits)) {
-            Some(file) if is_general => ProgramImage::Interpreter(file),
-            Some(file) if file.is_static && file.imports.is_empty() => ProgramImage::Static,
-            Some(file) => ProgramImage::Native(file),
-            None => ProgramImage::Unread(UnreadReason::Unusable),
+        let (image, libraries) = match self.read_linked(file, &resolved, !is_general) {
+            Some(ReadProgram { file, .. }) if is_general => (ProgramImage::Interpreter(file), Vec::new()),
+            Some(ReadProgram { file, .. }) if file.is_static && file.imports.is_empty() && file.numbers.is_empty() => {
+                (ProgramImage::Static, Vec::new())
+            }
+            Some(ReadProgram { file, libraries }) => (ProgramImage::Native(file), libraries),
+            None => (ProgramImage::Unread(UnreadReason::Unusable), Vec::new()),
         };
-        (path, image)
+        (path, image, libraries)
+    }
+
+    /// Reads an executable, and what it reaches through its libraries if they count. A build that this process has read
+    /// before is not read again.
+    fn read_linked(&self, file: File, resolved: &Path, with_libraries: bool) -> Option<ReadProgram> {
+        let metadata = file.metadata().ok()?;
+        let mut parts = LimitedFile::new(file, metadata.len(), Rc::clone(&self.limits));
+        let build_id = ElfFile::read_build_id(&mut parts);
+        let root = self.own_root.clone().unwrap_or_default();
+        let key = build_id.map(|id| BuildKey::new(id, &metadata, root, with_libraries.then_some(self.deepest)));
+        if let Some(known) = key.as_ref().and_then(read_cache::find) {
+            return Some(known);
+        }
+        let (file, linkage) = ElfFile::read(&mut parts)?;
+        let libraries = if with_libraries { self.read_libraries(resolved, &linkage) } else { Vec::new() };
+        let read = ReadProgram { file, libraries };
+        if let Some(key) = key.filter(|_| !parts.is_exhausted()) {
+            read_cache::add(key, &read);
+        }
+        Some(read)
     }
 }
 

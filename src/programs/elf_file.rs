@@ -3,32 +3,25 @@
 //! Every file is hostile input. The reader asks for parts of the file by position, each of a bounded size, and believes
 //! no size that the file states. The format is that of `elf(5)`.
 
+use super::code_file::LONGEST_SYMBOL;
+use super::elf_tables::{LARGEST_NOTE, Sections, find_abi, read, read_header, read_segments, string_at};
+use super::machine_code;
 use super::wrappers::{Libc, is_wrapper};
-use crate::syscalls::{Abi, Arch};
+use crate::syscalls::Abi;
 use elf::abi::{
-    DT_NEEDED, DT_NULL, NT_GNU_BUILD_ID, PT_INTERP, PT_NOTE, SHN_UNDEF, SHT_DYNAMIC, SHT_DYNSYM, SHT_PROGBITS,
-    STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE,
+    DT_NEEDED, DT_NULL, DT_RPATH, DT_RUNPATH, NT_GNU_BUILD_ID, PF_X, PT_INTERP, PT_LOAD, PT_NOTE, SHN_UNDEF,
+    SHT_DYNAMIC, SHT_DYNSYM, SHT_PROGBITS, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE,
 };
 use elf::dynamic::DynamicTable;
-use elf::endian::{AnyEndian, EndianParse as _};
-use elf::file::{Class, FileHeader, parse_ident};
+use elf::endian::AnyEndian;
+use elf::file::FileHeader;
 use elf::note::{Note, NoteIterator};
-use elf::section::{SectionHeader, SectionHeaderTable};
-use elf::segment::{ProgramHeader, SegmentTable};
+use elf::segment::ProgramHeader;
 use elf::symbol::SymbolTable;
 use std::collections::BTreeSet;
 
-/// The limits on headers, of sections and of segments.
-const MOST_HEADERS: u64 = 4096;
-
-/// The limit on the size of a table of symbols or strings, in bytes.
-const LARGEST_TABLE: u64 = 16 << 20;
-
 /// The limit on the size of Go's table of functions, in bytes.
 const LARGEST_GO_TABLE: u64 = 48 << 20;
-
-/// The limit on the size of a note or of the interpreter's path, in bytes.
-const LARGEST_NOTE: u64 = 64 << 10;
 
 /// The limit on the entries of a table of symbols.
 const MOST_SYMBOLS: usize = 1 << 18;
@@ -42,8 +35,16 @@ const MOST_GO_FUNCTIONS: usize = 20_000;
 /// The limit on the length of a function's name. The functions of libc have shorter names.
 const LONGEST_FUNCTION: usize = 64;
 
+/// The limit on the length of a list of directories, and on their number.
+const LONGEST_PATH: usize = 4096;
+const MOST_PATHS: usize = 16;
+
 /// The limit on the length of a library's name (`NAME_MAX`).
 const LONGEST_LIBRARY: usize = 255;
+
+/// The size of the parts in which code is read, and how much of the next part each has, so that no call lies between two.
+const CODE_PART: u64 = 1 << 20;
+const CODE_OVERLAP: u64 = 64;
 
 /// Gives parts of a file by position.
 pub trait FileParts {
@@ -64,7 +65,7 @@ impl FileParts for &[u8] {
 }
 
 /// The facts of an ELF executable or library.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ElfFile {
     /// The ABI of its calls; `None` for a machine without a table of calls.
     pub abi: Option<Abi>,
@@ -75,85 +76,67 @@ pub struct ElfFile {
     /// The functions of libc that it imports, or that Go linked into it, as far as [`wrappers`](super::wrappers) knows
     /// them.
     pub imports: BTreeSet<Box<str>>,
+    /// Whether it was written in Go: `imports` are the functions that Go linked into it.
+    pub is_go: bool,
+    /// The numbers of the calls that a static program makes itself.
+    pub numbers: BTreeSet<u32>,
     /// Whether it brings all its code along: its imports show nothing.
     pub is_static: bool,
 }
 
+/// What the linker is to find for a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Linkage {
+    /// The functions that it imports, except those of libc that make calls.
+    pub functions: Vec<Box<str>>,
+    /// The libraries that it needs (`DT_NEEDED`).
+    pub libraries: Vec<Box<str>>,
+    /// The directories in which its libraries are searched first (`DT_RUNPATH`).
+    pub paths: Vec<Box<str>>,
+}
+
 impl ElfFile {
-    /// Reads the facts; `None` if the file is no ELF file, a broken one, or one that exceeds a limit: a part of its
+    /// Reads the id of a build alone.
+    pub fn read_build_id(file: &mut impl FileParts) -> Option<Box<[u8]>> {
+        let header = read_header(file)?;
+        let segments = read_segments(file, &header);
+        segments.iter().find_map(|segment| read_build_id(file, &header, segment))
+    }
+
+    /// Reads the libraries alone that a file needs.
+    pub(crate) fn read_needed(file: &mut impl FileParts) -> Option<Linkage> {
+        let header = read_header(file)?;
+        let (libraries, paths) = Sections::read(file, &header).read_libraries(file, &header)?;
+        Some(Linkage { functions: Vec::new(), libraries, paths })
+    }
+
+    /// Reads the facts, and what the linker is to find; `None` if the file is no ELF file, a broken one, or one that exceeds a limit: a part of its
     /// imports would look like all of them.
-    pub fn read(file: &mut impl FileParts) -> Option<Self> {
+    pub fn read(file: &mut impl FileParts) -> Option<(Self, Linkage)> {
         let header = read_header(file)?;
         let segments = read_segments(file, &header);
         let sections = Sections::read(file, &header);
         let interpreter = segments.iter().find(|segment| segment.p_type == PT_INTERP);
         let interpreter = interpreter.and_then(|segment| read(file, segment.p_offset, segment.p_filesz, LARGEST_NOTE));
-        let libraries = sections.read_libraries(file, &header)?;
+        let (libraries, paths) = sections.read_libraries(file, &header)?;
         let has_musl = |name: &[u8]| name.windows(4).any(|part| part == b"musl");
-        let is_musl = interpreter.as_deref().is_some_and(has_musl) || libraries.has_musl;
-        let mut imports = sections.read_imports(file, &header)?;
-        imports.extend(sections.read_go_functions(file)?);
+        let is_musl = interpreter.as_deref().is_some_and(has_musl)
+            || libraries.iter().any(|library| library.starts_with("libc.musl-"));
+        let is_static = interpreter.is_none() && libraries.is_empty();
+        let (mut imports, functions) = sections.read_imports(file, &header)?;
+        let go_functions = sections.read_go_functions(file)?;
+        let is_go = !go_functions.is_empty();
+        imports.extend(go_functions);
         let facts = Self {
             abi: find_abi(&header),
             libc: if is_musl { Libc::Musl } else { Libc::Glibc },
             build_id: segments.iter().find_map(|segment| read_build_id(file, &header, segment)),
-            is_static: interpreter.is_none() && !libraries.has_any,
             imports,
+            is_go,
+            numbers: if is_static { read_numbers(file, &header, &segments)? } else { BTreeSet::new() },
+            is_static,
         };
-        (!file.is_exhausted()).then_some(facts)
-    }
-}
-
-/// The libraries that a file needs (`DT_NEEDED`).
-#[derive(Debug, Default)]
-struct Libraries {
-    has_any: bool,
-    /// Whether one of them is musl's libc.
-    has_musl: bool,
-}
-
-/// Reads a part whose size the file states, up to a limit.
-fn read(file: &mut impl FileParts, offset: u64, size: u64, most: u64) -> Option<Vec<u8>> {
-    let size = usize::try_from(size).ok().filter(|_| size <= most)?;
-    file.read_part(offset, size)
-}
-
-/// Returns the string at a position of a table; `None` if it is longer than a limit.
-fn string_at(strings: &[u8], at: u64, longest: usize) -> Option<&str> {
-    let rest = strings.get(usize::try_from(at).ok()?..)?;
-    let start = rest.get(..=longest).unwrap_or(rest);
-    str::from_utf8(start.get(..memchr::memchr(0, start)?)?).ok()
-}
-
-fn read_header(file: &mut impl FileParts) -> Option<FileHeader<AnyEndian>> {
-    const IDENT: usize = 16;
-    let ident = parse_ident::<AnyEndian>(&file.read_part(0, IDENT)?).ok()?;
-    let rest = match ident.1 {
-        Class::ELF32 => 36,
-        Class::ELF64 => 48,
-    };
-    FileHeader::parse_tail(ident, &file.read_part(IDENT as u64, rest)?).ok()
-}
-
-/// Returns the ABI. The tokens of audit records are made of the same facts (`linux/audit.h`).
-fn find_abi(header: &FileHeader<AnyEndian>) -> Option<Abi> {
-    let is_64 = u32::from(header.class == Class::ELF64) << 31;
-    let is_little = u32::from(header.endianness.is_little()) << 30;
-    Arch(u32::from(header.e_machine) | is_64 | is_little).abi(None)
-}
-
-fn read_segments(file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> Vec<ProgramHeader> {
-    let (count, size) = (u64::from(header.e_phnum), u64::from(header.e_phentsize));
-    let is_sound = size == size_of_entry(header.class, 32, 56);
-    let table = read(file, header.e_phoff, count * size, MOST_HEADERS * 64).filter(|_| is_sound);
-    let table = table.unwrap_or_default();
-    SegmentTable::new(header.endianness, header.class, &table).iter().collect()
-}
-
-const fn size_of_entry(class: Class, small: u64, large: u64) -> u64 {
-    match class {
-        Class::ELF32 => small,
-        Class::ELF64 => large,
+        (!file.is_exhausted()).then_some((facts, Linkage { functions, libraries, paths }))
     }
 }
 
@@ -174,77 +157,88 @@ fn read_build_id(
     })
 }
 
-/// The section headers of a file.
-struct Sections {
-    headers: Vec<SectionHeader>,
-    names: Vec<u8>,
+/// Returns the numbers of the calls that the code makes itself.
+fn read_numbers(
+    file: &mut impl FileParts,
+    header: &FileHeader<AnyEndian>,
+    segments: &[ProgramHeader],
+) -> Option<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    if find_abi(header) != Some(Abi::X86_64) {
+        return Some(found);
+    }
+    let is_code = |segment: &&ProgramHeader| segment.p_type == PT_LOAD && segment.p_flags & PF_X != 0;
+    for segment in segments.iter().filter(is_code) {
+        let end = segment.p_offset.checked_add(segment.p_filesz)?;
+        let mut at = segment.p_offset;
+        while at < end {
+            let code = read(file, at, (end - at).min(CODE_PART + CODE_OVERLAP), u64::MAX)?;
+            found.extend(machine_code::find_numbers(&code));
+            at += CODE_PART;
+        }
+    }
+    Some(found)
 }
 
 impl Sections {
-    fn read(file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> Self {
-        let (count, size) = (u64::from(header.e_shnum), u64::from(header.e_shentsize));
-        let is_sound = size == size_of_entry(header.class, 40, 64);
-        let table = read(file, header.e_shoff, count * size, MOST_HEADERS * 64).filter(|_| is_sound);
-        let table = table.unwrap_or_default();
-        let headers: Vec<SectionHeader> =
-            SectionHeaderTable::new(header.endianness, header.class, &table).iter().collect();
-        let names = headers.get(usize::from(header.e_shstrndx));
-        let names = names.and_then(|section| read(file, section.sh_offset, section.sh_size, LARGEST_NOTE));
-        Self { names: names.unwrap_or_default(), headers }
-    }
-
-    /// Reads the first table of a kind, and the strings that it refers to: both are empty if the file has no such table.
-    fn read_table(&self, file: &mut impl FileParts, kind: u32) -> Option<(Vec<u8>, Vec<u8>)> {
-        let Some(table) = self.headers.iter().find(|section| section.sh_type == kind) else {
-            return Some((Vec::new(), Vec::new()));
-        };
-        let strings = self.headers.get(usize::try_from(table.sh_link).ok()?)?;
-        let table = read(file, table.sh_offset, table.sh_size, LARGEST_TABLE)?;
-        Some((table, read(file, strings.sh_offset, strings.sh_size, LARGEST_TABLE)?))
-    }
-
-    fn read_libraries(&self, file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> Option<Libraries> {
+    /// Returns the libraries that the file needs, and the directories in which they are searched first.
+    fn read_libraries(
+        &self,
+        file: &mut impl FileParts,
+        header: &FileHeader<AnyEndian>,
+    ) -> Option<(Vec<Box<str>>, Vec<Box<str>>)> {
         let (table, strings) = self.read_table(file, SHT_DYNAMIC)?;
         let entries = DynamicTable::new(header.endianness, header.class, &table);
         let entries = entries.iter().take(MOST_SYMBOLS).take_while(|entry| entry.d_tag != DT_NULL);
-        let needed = entries.filter(|entry| entry.d_tag == DT_NEEDED).take(MOST_LIBRARIES);
-        let mut libraries = Libraries::default();
-        // A name with a slash is a path, which the linker takes as it is; no distribution has such libraries.
-        for name in needed.filter_map(|entry| string_at(&strings, entry.d_val(), LONGEST_LIBRARY)) {
-            libraries.has_any |= !name.is_empty() && !name.contains('/');
-            libraries.has_musl |= name.starts_with("libc.musl-") && !name.contains('/');
+        let (mut libraries, mut paths) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match entry.d_tag {
+                DT_NEEDED if libraries.len() < MOST_LIBRARIES => {
+                    libraries.extend(string_at(&strings, entry.d_val(), LONGEST_LIBRARY));
+                }
+                DT_RUNPATH | DT_RPATH => paths.extend(string_at(&strings, entry.d_val(), LONGEST_PATH)),
+                _ => {}
+            }
         }
-        Some(libraries)
+        // A name with a slash is a path, which the linker takes as it is; no distribution has such libraries.
+        libraries.retain(|name| !name.is_empty() && !name.contains('/'));
+        let split = |path: &&str| path.split(':').map(Into::into).take(MOST_PATHS).collect::<Vec<Box<str>>>();
+        Some((libraries.into_iter().map(Into::into).collect(), paths.iter().flat_map(|path| split(path)).collect()))
     }
 
-    /// Returns the undefined functions that are wrappers of calls.
-    fn read_imports(&self, file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> Option<BTreeSet<Box<str>>> {
+    /// Returns the undefined functions: those that are wrappers of calls, and the others.
+    fn read_imports(
+        &self,
+        file: &mut impl FileParts,
+        header: &FileHeader<AnyEndian>,
+    ) -> Option<(BTreeSet<Box<str>>, Vec<Box<str>>)> {
         let (table, strings) = self.read_table(file, SHT_DYNSYM)?;
         let symbols = SymbolTable::new(header.endianness, header.class, &table);
-        let mut found = BTreeSet::new();
+        let (mut wrappers, mut others) = (BTreeSet::new(), Vec::new());
         for (index, symbol) in symbols.iter().enumerate() {
             if index >= MOST_SYMBOLS || file.is_exhausted() {
                 return None;
             }
             let is_function = matches!(symbol.st_symtype(), STT_FUNC | STT_NOTYPE | STT_GNU_IFUNC);
-            if symbol.st_shndx == SHN_UNDEF && is_function {
-                let name = string_at(&strings, symbol.st_name.into(), LONGEST_FUNCTION);
-                found.extend(name.filter(|name| is_wrapper(name)).map(Into::into));
+            if symbol.st_shndx != SHN_UNDEF || !is_function {
+                continue;
+            }
+            match string_at(&strings, symbol.st_name.into(), LONGEST_SYMBOL) {
+                Some(name) if is_wrapper(name) => _ = wrappers.insert(name.into()),
+                Some(name) if !name.is_empty() => others.push(name.into()),
+                _ => {}
             }
         }
-        Some(found)
+        Some((wrappers, others))
     }
 
     /// Returns the functions of Go's packages `syscall` and `x/sys/unix` that are wrappers of calls. Go's linker keeps
     /// only functions that the program can reach, and `.gopclntab` names these in every program, also a stripped one.
     fn read_go_functions(&self, file: &mut impl FileParts) -> Option<BTreeSet<Box<str>>> {
         const PACKAGES: [&str; 2] = ["\0syscall.", "\0golang.org/x/sys/unix."];
-        let is_table = |section: &&SectionHeader| {
-            let name = string_at(&self.names, section.sh_name.into(), LONGEST_FUNCTION);
-            section.sh_type == SHT_PROGBITS && matches!(name, Some(".gopclntab" | ".data.rel.ro.gopclntab"))
-        };
         let mut found = BTreeSet::new();
-        let Some(table) = self.headers.iter().find(is_table) else { return Some(found) };
+        let table = self.find(&[".gopclntab", ".data.rel.ro.gopclntab"]);
+        let Some(table) = table.filter(|table| table.sh_type == SHT_PROGBITS) else { return Some(found) };
         let table = read(file, table.sh_offset, table.sh_size, LARGEST_GO_TABLE)?;
         for package in PACKAGES {
             for (index, at) in memchr::memmem::find_iter(&table, package.as_bytes()).enumerate() {

@@ -2,18 +2,25 @@
 //! each.
 //!
 //! - `elf_file` reads an ELF file, by parts that the caller provides.
+//! - `code_file` and `machine_code` find what a library's functions call, and `library_calls` walks from the imported ones
+//!   to those of libc.
 //! - `wrappers` maps a function of libc to its calls.
 //! - `interpreter` recognises interpreters, and reads the first line of a script.
 //! - `program` joins them: the calls of one program.
 
 #![forbid(unsafe_code)]
 
+mod code_file;
 pub mod elf_file;
+mod elf_tables;
 pub(crate) mod interpreter;
+pub mod library_calls;
+mod machine_code;
 pub mod program;
 pub(crate) mod wrappers;
 
 pub use elf_file::{ElfFile, FileParts};
+pub use library_calls::LibraryCalls;
 pub use program::{ImportedCall, Program, ProgramImage, UnreadReason};
 pub use wrappers::Libc;
 

@@ -1,7 +1,8 @@
 //! A program of a unit, and the calls that it can make.
 
 use super::elf_file::ElfFile;
-use super::wrappers::{find_calls, is_rarely_used};
+use super::library_calls::{DEEPEST, LibraryCalls};
+use super::wrappers::{find_calls, is_rarely_used, is_rarely_used_in_go};
 use crate::syscalls::Abi;
 
 /// A program that a unit's command lines or its records name.
@@ -11,6 +12,8 @@ pub struct Program {
     pub path: Box<[u8]>,
     /// What its executable shows.
     pub image: ProgramImage,
+    /// What it reaches through its libraries.
+    pub libraries: Vec<LibraryCalls>,
 }
 
 /// What the executable of a program shows.
@@ -76,8 +79,12 @@ impl UnreadReason {
 pub struct ImportedCall<'a> {
     /// The call.
     pub call: &'static str,
-    /// The imported function.
+    /// The imported function; the call itself if the code makes it without libc.
     pub function: &'a str,
+    /// The library that imports the function for the program; `None` if the program imports it.
+    pub library: Option<&'a str>,
+    /// Whether the code makes the call itself, without libc.
+    pub is_direct: bool,
     /// Whether most programs use the function only in rare cases.
     pub is_rare: bool,
 }
@@ -96,6 +103,13 @@ impl Program {
     #[must_use]
     pub fn name(&self) -> &[u8] {
         self.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+    }
+
+    /// Whether its imports show every call that it can make. A static program also makes calls whose numbers its code
+    /// computes.
+    #[must_use]
+    pub fn has_known_imports(&self) -> bool {
+        matches!(&self.image, ProgramImage::Native(file) if file.is_go || !file.is_static)
     }
 
     /// Describes why nothing shows its calls, in words that follow its path; `None` if its imports do.
@@ -117,14 +131,50 @@ impl Program {
         }
     }
 
-    /// Returns the calls that its imports lead to, those of the program's own ABI.
+    /// Returns the calls that its imports and its libraries lead to, those of the program's own ABI.
     pub fn imported_calls(&self) -> impl Iterator<Item = (Abi, ImportedCall<'_>)> {
         let file = self.file().and_then(|file| Some((file, file.abi?)));
-        file.into_iter().flat_map(|(file, abi)| {
-            file.imports.iter().flat_map(move |function| {
-                let is_rare = is_rarely_used(function);
-                find_calls(function, file.libc, abi).map(move |call| (abi, ImportedCall { call, function, is_rare }))
-            })
+        file.into_iter().flat_map(move |(file, abi)| {
+            let own = file.imports.iter().flat_map(move |function| {
+                let is_rare = is_rarely_used(function) || (file.is_go && is_rarely_used_in_go(function));
+                find_calls(function, file.libc, abi).map(move |call| ImportedCall {
+                    call,
+                    function,
+                    library: None,
+                    is_direct: file.is_go,
+                    is_rare,
+                })
+            });
+            let direct = file.numbers.iter().filter_map(move |number| direct_call(abi, *number, None));
+            let libraries = self.libraries.iter().flat_map(move |library| library_calls(library, file, abi));
+            own.chain(direct).chain(libraries).map(move |call| (abi, call))
         })
     }
+}
+
+/// Returns the call with a number, which code makes itself.
+fn direct_call(abi: Abi, number: u32, library: Option<&str>) -> Option<ImportedCall<'_>> {
+    let call = abi.call_name(number)?;
+    Some(ImportedCall { call, function: call, library, is_direct: true, is_rare: is_rarely_used(call) })
+}
+
+/// Returns the calls that a library leads to.
+fn library_calls<'a>(
+    library: &'a LibraryCalls,
+    file: &'a ElfFile,
+    abi: Abi,
+) -> impl Iterator<Item = ImportedCall<'a>> + 'a {
+    let name = Some(&*library.library);
+    let functions = library.functions.iter().filter(|(_, depth)| **depth <= DEEPEST).flat_map(move |(function, _)| {
+        let is_rare = is_rarely_used(function);
+        find_calls(function, file.libc, abi).map(move |call| ImportedCall {
+            call,
+            function,
+            library: name,
+            is_direct: false,
+            is_rare,
+        })
+    });
+    let numbers = library.numbers.iter().filter(|(_, depth)| **depth <= DEEPEST);
+    functions.chain(numbers.filter_map(move |(number, _)| direct_call(abi, *number, name)))
 }

@@ -66,7 +66,7 @@ fn build(imports: &[&str], libraries: &[&str], interpreter: &str) -> Vec<u8> {
 }
 
 fn read(file: &[u8]) -> Option<ElfFile> {
-    ElfFile::read(&mut &*file)
+    ElfFile::read(&mut &*file).map(|(file, _)| file)
 }
 
 #[test]
@@ -78,7 +78,8 @@ fn imports_libraries_and_build_id_are_read() {
     assert_eq!(imports, ["__send_chk", "accept4", "open64"], "only functions that make calls");
     assert_eq!((file.abi, file.libc, file.is_static), (Some(Abi::X86_64), Libc::Glibc, false));
     assert_eq!(file.build_id.as_deref(), Some(&[1, 2, 3][..]));
-    let program = Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file) };
+    let program =
+        Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file), libraries: Vec::new() };
     let calls: Vec<&str> = program.imported_calls().map(|(_, imported)| imported.call).collect();
     assert_eq!((program.name(), &*calls), (&b"x"[..], &["sendto", "accept4", "openat"][..]));
 }
@@ -137,7 +138,8 @@ fn many_symbols_with_one_endless_name_are_read_at_once() {
 fn file_that_exceeds_the_time_limit_shows_nothing() {
     let file = build(&["accept4", "bind"], &["libc.so.6"], "/lib/ld.so");
     let read_late = |questions| {
-        ElfFile::read(&mut Late { bytes: &file, questions_left: Cell::new(questions) }).map(|file| file.imports.len())
+        ElfFile::read(&mut Late { bytes: &file, questions_left: Cell::new(questions) })
+            .map(|(file, _)| file.imports.len())
     };
     assert_eq!([0, 1, 3, 4].map(read_late), [None, None, None, Some(2)]);
 }

@@ -64,11 +64,10 @@ fn program(path: &str, imports: &[&str]) -> Program {
     let file = ElfFile {
         abi: Some(Abi::X86_64),
         libc: Libc::Glibc,
-        build_id: None,
         imports: imports.iter().map(|name| (*name).into()).collect(),
-        is_static: false,
+        ..ElfFile::default()
     };
-    Program { path: path.as_bytes().into(), image: ProgramImage::Native(file) }
+    Program { path: path.as_bytes().into(), image: ProgramImage::Native(file), libraries: Vec::new() }
 }
 
 /// Returns what the default opens besides the denied calls, and why.
@@ -442,7 +441,8 @@ fn setting_shows_or_rules_out_calls() {
 fn interpreter_counts_for_network_only_once_a_socket_was_denied() {
     let opens = |call: &str| {
         let file = ProgramImage::Interpreter(program("", &["bind", "connect", "fsync"]).file().unwrap().clone());
-        let programs = vec![Program { path: b"/usr/bin/python3".as_slice().into(), image: file }];
+        let programs =
+            vec![Program { path: b"/usr/bin/python3".as_slice().into(), image: file, libraries: Vec::new() }];
         let policy = policy("SystemCallFilter=@basic-io @file-system", &[]);
         let situation = Situation { policy, drop_in: drop_in(), history: None, programs };
         let denied = vec![incident(Abi::X86_64, call, Action::KillProcess)];

@@ -1,51 +1,53 @@
 //! A file that is read within limits of size and time.
 
 use crate::programs::FileParts;
+use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How much may still be read.
 #[derive(Debug)]
 pub(super) struct ReadLimits {
-    bytes: u64,
+    bytes: Cell<u64>,
     until: Instant,
 }
 
 impl ReadLimits {
     pub(super) fn new(bytes: u64, time: Duration) -> Self {
-        Self { bytes, until: Instant::now() + time }
+        Self { bytes: Cell::new(bytes), until: Instant::now() + time }
     }
 }
 
 /// A file that is read within limits.
 #[derive(Debug)]
-pub(super) struct LimitedFile<'a> {
+pub(super) struct LimitedFile {
     file: File,
     length: u64,
-    limits: &'a mut ReadLimits,
+    limits: Rc<ReadLimits>,
     /// Whether a part was refused because too many bytes were read before.
     is_too_large: bool,
 }
 
-impl<'a> LimitedFile<'a> {
-    pub(super) fn new(file: File, length: u64, limits: &'a mut ReadLimits) -> Self {
+impl LimitedFile {
+    pub(super) fn new(file: File, length: u64, limits: Rc<ReadLimits>) -> Self {
         Self { file, length, limits, is_too_large: false }
     }
 }
 
-impl FileParts for LimitedFile<'_> {
+impl FileParts for LimitedFile {
     fn read_part(&mut self, offset: u64, length: usize) -> Option<Vec<u8>> {
         let size = u64::try_from(length).ok()?;
         let is_inside = offset.checked_add(size).is_some_and(|end| end <= self.length);
         if !is_inside || self.is_exhausted() {
             return None;
         }
-        let Some(left) = self.limits.bytes.checked_sub(size) else {
+        let Some(left) = self.limits.bytes.get().checked_sub(size) else {
             self.is_too_large = true;
             return None;
         };
-        self.limits.bytes = left;
+        self.limits.bytes.set(left);
         let mut part = vec![0; length];
         self.file.read_exact_at(&mut part, offset).ok()?;
         Some(part)

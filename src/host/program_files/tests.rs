@@ -1,7 +1,7 @@
 //! Reads the programs of units below built roots.
 
 use super::*;
-use crate::policy::{Policy, UnitFile};
+use crate::policy::{Policy, Settings, UnitFile};
 use crate::syscalls::{Abi, Groups};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -16,7 +16,7 @@ fn programs_under(manager: Manager, root: &Path, lines: &str, exes: &[&str]) -> 
     let policy = Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64));
     let drop_in = PathBuf::from("/etc/systemd/system/x.service.d/zz-harden-why.conf");
     let mut situation = Situation { policy, drop_in, history: None, programs: Vec::new() };
-    let mut reader = ProgramReader::new(root, manager, &situation.policy.settings);
+    let mut reader = ProgramReader::new(root, manager, situation.policy.settings.program());
     for exe in exes {
         reader.add_recorded(exe.as_bytes(), 0);
     }
