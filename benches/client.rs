@@ -1,9 +1,12 @@
 //! How fast the client answers, compared with ausearch in the same run: `cargo bench --bench client`. Without ausearch
 //! its columns stay empty. `cargo bench --bench client -- overview` measures only the overview, on a manager of its own
-//! with 300 loaded units; `-- explain` everything else; `-- mixed` a log with 1,000,000 records among 50 times as
+//! with 300 loaded units; `-- programs` only `check` of large executables; `-- explain` everything else; `-- mixed` a log with 1,000,000 records among 50 times as
 //! many other lines, which takes 15 GB and some minutes.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "of figures for people to read")]
+
+#[path = "support/large_programs.rs"]
+mod large_programs;
 
 #[expect(dead_code, reason = "tests use the rest")]
 #[path = "../tests/support"]
@@ -12,7 +15,9 @@ mod support {
 }
 
 use harden_why::audit::Action;
+use harden_why::host::program_files::read_executable;
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource, Store};
+use harden_why::programs::library_calls::DEEPEST;
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Manager, Rung, Unit};
 use std::fs::File;
@@ -40,10 +45,13 @@ fn main() {
     }
     let dir = tempfile::tempdir().unwrap();
     let asked = |part: &str| std::env::args().any(|argument| argument == part);
-    if !asked("mixed") && !asked("explain") {
+    if !asked("mixed") && !asked("explain") && !asked("programs") {
         overview(dir.path());
     }
-    if asked("overview") {
+    if !asked("mixed") && !asked("explain") && !asked("overview") {
+        programs(dir.path());
+    }
+    if asked("overview") || asked("programs") {
         return;
     }
     println!(
@@ -116,6 +124,30 @@ fn overview(dir: &Path) {
         took[0].as_secs_f64() * 1_000.0,
         took[RUNS - 1].as_secs_f64() * 1_000.0
     );
+}
+
+/// Measures `check` of an executable of 100 MiB with 200 libraries, and of a static one, and how long it takes to read the
+/// first one again in one process.
+fn programs(dir: &Path) {
+    let root = dir.join("programs");
+    large_programs::make(&root);
+    for name in ["large", "static"] {
+        let unit = format!("[Service]\nSystemCallFilter=@basic-io\nExecStart=/usr/bin/{name}\n");
+        std::fs::write(root.join("etc/systemd/system/x.service"), unit).unwrap();
+        let arguments = ["--bus", "unix:path=/nonexistent", "check", "x", "--root", root.to_str().unwrap()];
+        let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).args(arguments).arg("-v").output().unwrap();
+        let page = String::from_utf8(output.stdout).unwrap();
+        let shown = if name == "large" { "fsync" } else { "write" };
+        assert!(page.contains(shown), "{name}: {page}");
+        let (took, memory) = best(env!("CARGO_BIN_EXE_harden-why"), &arguments, RUNS);
+        println!("check of {name}: {:.0} ms, {:.1} MB", took.as_secs_f64() * 1e3, memory as f64 / 1e6);
+    }
+    for reading in ["first", "second"] {
+        let began = Instant::now();
+        let program = read_executable(&root, Path::new("/usr/bin/large"), DEEPEST).unwrap();
+        println!("the {reading} reading of large takes {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(program.libraries.len(), large_programs::LIBRARIES, "each library shows calls");
+    }
 }
 
 /// The shortest of some runs, and the greatest resident size of one of them, in bytes.

@@ -17,7 +17,7 @@
 //! |---|---|---|
 //! | [`audit`] | one kernel audit record, parsed from bytes of any dialect; untrusted text | yes |
 //! | [`syscalls`] | the meaning of a call's number: architecture, (ABI, number) ↔ name, `@groups` | yes |
-//! | [`programs`] | the calls that an executable can make: its imports, and libc's calls for each | yes |
+//! | [`programs`] | the calls that an executable can make: its imports, those of its libraries, and libc's calls for each | yes |
 //! | [`units`] | the unit of a process: unit names, cgroup paths, evidence weighed into an attribution | yes |
 //! | [`policy`] | what the unit forbids: settings with file and line, systemd's merge order, a verdict for a call | yes |
 //! | [`incidents`] | the denials so far: folded into bounded incidents, and their store | all but `store` |
@@ -65,7 +65,9 @@
 //! | the refusal of a drop-in that would start an allow-list | `would_start_allow_list` in `src/diagnosis/proof.rs` |
 //! | what a default remedy may open | [`diagnosis::DefaultScope`]; [`diagnosis::relatives`] lists the calls that give no further power |
 //! | which calls count as needed by the program | `src/diagnosis/program_calls.rs`; `src/programs/wrappers.rs` lists the calls of libc's functions |
-//! | which executables are read | `src/host/program_files.rs` |
+//! | which executables are read | `src/host/program_files.rs`; its libraries in `program_files/libraries.rs` |
+//! | how deep libraries are followed | [`programs::library_calls::DEEPEST`] |
+//! | what `check` foresees, and what differs on other machines | `src/diagnosis/foreseen_calls.rs`, `src/diagnosis/portability.rs` |
 //! | which calls a remedy opens | `src/diagnosis/search.rs`; [`diagnosis::privileged_calls`] lists the groups that evidence alone never opens |
 //! | the lines that grant an access | `src/diagnosis/access_remedy.rs`; `src/diagnosis/access_needs.rs` says what an access needs |
 //! | which drop-in takes a remedy | `src/diagnosis/drop_in_place.rs`; [`unit_files`] knows templates, transient units and read-only places |

@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod common_options;
 pub mod help;
+pub(crate) mod machine;
 pub(crate) mod parse;
 pub mod queries;
 pub mod selection;
@@ -76,7 +77,7 @@ pub enum Command {
     /// Log calls that fail silently, for a limited time
     LogRefusals(LogRefusals),
 
-    /// Check whether denied calls would pass now
+    /// Check which calls would be denied, now or elsewhere
     Check(Check),
 
     /// Show number, name and groups of a system call

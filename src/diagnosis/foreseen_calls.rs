@@ -6,11 +6,12 @@
 //!   improbable.
 //! - Unknown: nothing shows the calls of a program without imports.
 
-use super::program_calls::{can_have_effect, find_kind};
+use super::program_calls::{can_have_effect, describe_import, find_kind};
 use super::relatives;
 use crate::policy::{DirectiveCause, Effect, Policy, Verdict};
 use crate::programs::{ImportedCall, Program, ProgramImage};
 use crate::syscalls::{Abi, Groups};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The groups of calls that services in general make.
@@ -38,9 +39,9 @@ pub struct ForeseenCall<'a> {
     pub call: &'static str,
     /// How likely the program makes it.
     pub likelihood: Likelihood,
-    /// The imported function.
-    pub function: &'a str,
-    /// The program that imports it.
+    /// Why the program can make it, in a word group.
+    pub reason: Cow<'static, str>,
+    /// The program.
     pub program: &'a Program,
     /// What the denial does.
     pub effect: Effect,
@@ -56,9 +57,9 @@ pub fn foresee_denials<'a>(programs: &'a [Program], policy: &Policy) -> Vec<Fore
     for program in programs {
         for (abi, imported) in program.imported_calls() {
             let Verdict::Denied { effect, by, .. } = policy.verdict(abi, imported.call) else { continue };
-            let ImportedCall { call, function, .. } = imported;
             let likelihood = judge(program, &imported, policy);
-            let foreseen = ForeseenCall { abi, call, likelihood, function, program, effect, by };
+            let (call, reason) = (imported.call, describe_import(program, &imported));
+            let foreseen = ForeseenCall { abi, call, likelihood, reason, program, effect, by };
             let known = found.entry((abi, call)).or_insert_with(|| foreseen.clone());
             if foreseen.likelihood < known.likelihood {
                 *known = foreseen;

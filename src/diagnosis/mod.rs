@@ -17,6 +17,7 @@ mod finding;
 pub(crate) mod fixed;
 pub(crate) mod foreseen_calls;
 mod group_cover;
+pub(crate) mod portability;
 mod possible_intrusion;
 pub mod privileged_calls;
 mod program_calls;

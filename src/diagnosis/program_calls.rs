@@ -8,6 +8,7 @@
 //! - A setting can rule out what the imports show: without a capability, or without address families, the call fails.
 
 use super::privileged_calls;
+use super::relatives;
 use crate::audit::text::escape;
 use crate::policy::{Policy, Settings};
 use crate::programs::{ImportedCall, Program, ProgramImage};
@@ -93,7 +94,8 @@ impl ProgramCalls {
     #[must_use]
     pub fn rules_out(&self, call: &str) -> bool {
         let plain = call.strip_suffix("32").unwrap_or(call);
-        self.is_complete && find_kind(call).is_some() && !self.imported.contains(call) && !self.imported.contains(plain)
+        let can_be_missed = find_kind(call).is_some() || relatives::is_older_form(call);
+        self.is_complete && can_be_missed && !self.imported.contains(call) && !self.imported.contains(plain)
     }
 }
 
@@ -169,7 +171,8 @@ fn can_do(kind: CallKind, settings: &Settings) -> bool {
     }
 }
 
-fn describe_import(program: &Program, imported: &ImportedCall<'_>) -> Cow<'static, str> {
+/// Describes why a program can make a call, in a word group.
+pub(super) fn describe_import(program: &Program, imported: &ImportedCall<'_>) -> Cow<'static, str> {
     let name = escape(program.name());
     let function = imported.function;
     let by = match imported.library {

@@ -64,6 +64,11 @@ pub(super) fn find_equivalents(call: &str) -> impl Iterator<Item = &'static str>
         .flat_map(|(of, _, _)| of.iter().copied())
 }
 
+/// Whether a call is the older form of one that takes flags. Libraries that make the newer form do not go back to it.
+pub(super) fn is_older_form(call: &str) -> bool {
+    FAMILIES.iter().any(|family| family.reason == FLAGS && family.calls.first() == Some(&call))
+}
+
 const fn family(calls: &'static [&'static str], reason: &'static str) -> CallFamily {
     CallFamily { calls, reason }
 }

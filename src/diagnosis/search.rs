@@ -173,15 +173,18 @@ impl<'a> Search<'a> {
         let mut remedies: Vec<Remedy> = self.narrowest().into_iter().collect();
         if !names.is_empty() {
             let relatives = self.relatives();
-            if !relatives.is_empty() {
-                remedies.extend(self.allow(&names, RemedyKind::Relatives, &relatives));
-            }
-            remedies.extend(self.fail_with_error(&names, &relatives));
             let rules_out = |call: &str| self.proof.scope().program().rules_out(call);
             let shown = self.evident();
             let own = relatives.iter().filter(|opened| !rules_out(&opened.call));
             let own: Vec<OpenedCall> =
                 own.chain(shown.iter().filter(|shown| !has_call(&relatives, &shown.call))).cloned().collect();
+            if !relatives.is_empty() {
+                let wider = self.allow(&names, RemedyKind::Relatives, &relatives);
+                // The default is then the one for the denied calls alone.
+                let reserve = |remedy: Remedy| remedy.with_reservation(Reservation::WiderThanDenied);
+                remedies.extend(if own.is_empty() { wider.map(reserve) } else { wider });
+            }
+            remedies.extend(self.fail_with_error(&names, &relatives));
             if own != relatives {
                 remedies.extend(self.allow(&names, RemedyKind::Evidence, &own));
             }

@@ -100,7 +100,7 @@ mod tests {
     use crate::diagnosis::{FileChange, History};
     use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::policy::{Policy, Settings, UnitFile};
-    use crate::programs::{ElfFile, Libc, Program, ProgramImage, UnreadReason};
+    use crate::programs::{ElfFile, Program, ProgramImage, UnreadReason};
     use crate::syscalls::groups::GroupSource;
     use crate::syscalls::{Abi, Arch, Call};
     use crate::units::{Manager, Unit};
@@ -213,10 +213,10 @@ mod tests {
 
     #[test]
     fn other_architecture_is_opened_by_default_if_an_executable_of_it_or_none_was_read() {
-        let program = |image| Program { path: b"/bin/x".as_slice().into(), image };
+        let program = |image| Program { path: b"/bin/x".as_slice().into(), image, libraries: Vec::new() };
         let native = |abi| {
             let imports = std::iter::empty::<&str>().map(Into::into).collect();
-            let file = ElfFile { abi: Some(abi), libc: Libc::Glibc, build_id: None, imports, is_static: false };
+            let file = ElfFile { abi: Some(abi), imports, ..ElfFile::default() };
             program(ProgramImage::Native(file))
         };
         let (wide, narrow) = (|| native(Abi::X86_64), || native(Abi::I386));

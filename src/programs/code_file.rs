@@ -1,9 +1,9 @@
 //! The code of a library by function: where functions start, what they refer to, and which symbols these are.
 //!
-//! The tables for the search of a name are read at once, those of the code only if a function is asked for.
+//! The tables for the search of a name are read at once, those of the code with the first function that a walk reaches.
 
-use super::elf_file::FileParts;
-use super::elf_tables::{Sections, find_abi, read, read_header, read_segments, string_at};
+use super::elf_tables::{LONGEST_SYMBOL, Sections, find_abi, read, read_header, read_segments, string_at};
+use super::file_parts::FileParts;
 use super::machine_code::{Reference, scan};
 use crate::syscalls::Abi;
 use elf::abi::{
@@ -35,9 +35,6 @@ const MOST_INITIAL: usize = 64;
 const R_X86_64_GLOB_DAT: u64 = 6;
 const R_X86_64_JUMP_SLOT: u64 = 7;
 const R_X86_64_RELATIVE: u64 = 8;
-
-/// The limit on the length of a symbol's name: names of C++ are long.
-pub(super) const LONGEST_SYMBOL: usize = 1024;
 
 /// A library, and the tables of its functions.
 pub(super) struct CodeFile<F> {

@@ -3,8 +3,10 @@
 //! Every file is hostile input. The reader asks for parts of the file by position, each of a bounded size, and believes
 //! no size that the file states. The format is that of `elf(5)`.
 
-use super::code_file::LONGEST_SYMBOL;
-use super::elf_tables::{LARGEST_NOTE, Sections, find_abi, read, read_header, read_segments, string_at};
+use super::elf_tables::{
+    LARGEST_NOTE, LONGEST_SYMBOL, Sections, find_abi, read, read_header, read_segments, string_at,
+};
+use super::file_parts::FileParts;
 use super::machine_code;
 use super::wrappers::{Libc, is_wrapper};
 use crate::syscalls::Abi;
@@ -45,24 +47,6 @@ const LONGEST_LIBRARY: usize = 255;
 /// The size of the parts in which code is read, and how much of the next part each has, so that no call lies between two.
 const CODE_PART: u64 = 1 << 20;
 const CODE_OVERLAP: u64 = 64;
-
-/// Gives parts of a file by position.
-pub trait FileParts {
-    /// Returns `length` bytes from `offset`; `None` if the file is shorter or cannot be read.
-    fn read_part(&mut self, offset: u64, length: usize) -> Option<Vec<u8>>;
-
-    /// Whether a limit of the caller was reached, of time or of size. The reader then gives up.
-    fn is_exhausted(&self) -> bool {
-        false
-    }
-}
-
-impl FileParts for &[u8] {
-    fn read_part(&mut self, offset: u64, length: usize) -> Option<Vec<u8>> {
-        let start = usize::try_from(offset).ok()?;
-        self.get(start..start.checked_add(length)?).map(<[u8]>::to_vec)
-    }
-}
 
 /// The facts of an ELF executable or library.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The headers and tables of an ELF file, each read by position and within a limit. The format is that of `elf(5)`.
 
-use super::elf_file::FileParts;
+use super::file_parts::FileParts;
 use crate::syscalls::{Abi, Arch};
 use elf::endian::{AnyEndian, EndianParse as _};
 use elf::file::{Class, FileHeader, parse_ident};
@@ -15,6 +15,9 @@ const LARGEST_TABLE: u64 = 16 << 20;
 
 /// The limit on the size of a note or of the interpreter's path, in bytes.
 pub(super) const LARGEST_NOTE: u64 = 64 << 10;
+
+/// The limit on the length of a symbol's name: names of C++ are long.
+pub(super) const LONGEST_SYMBOL: usize = 1024;
 
 /// Reads a part whose size the file states, up to a limit.
 pub(super) fn read(file: &mut impl FileParts, offset: u64, size: u64, most: u64) -> Option<Vec<u8>> {

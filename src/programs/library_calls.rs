@@ -5,7 +5,7 @@
 //! happens in rare cases: [`DEEPEST`] is where the recorded programs no longer made most of the calls.
 
 use super::code_file::CodeFile;
-use super::elf_file::FileParts;
+use super::file_parts::FileParts;
 use super::machine_code::Reference;
 use super::wrappers::is_wrapper;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

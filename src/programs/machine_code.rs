@@ -91,3 +91,54 @@ impl LastNumber {
         self.0.filter(|(set, _)| at - set <= NUMBER_DISTANCE).map(|(_, number)| number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn references(code: &[u8]) -> Vec<Reference> {
+        let mut found = Vec::new();
+        scan(code, 0x1000, |reference| found.push(reference));
+        found
+    }
+
+    #[test]
+    fn calls_and_addresses_are_relative_to_the_next_instruction() {
+        use Reference::{Contents, Place};
+        for (code, expected) in [
+            (&[0xe8, 0x10, 0, 0, 0][..], Place(0x1015, None)),
+            (&[0xe9, 0xfb, 0xff, 0xff, 0xff], Place(0x1000, None)),
+            (&[0x0f, 0x84, 1, 0, 0, 0], Place(0x1007, None)),
+            (&[0x48, 0x8d, 0x3d, 2, 0, 0, 0], Place(0x1009, None)),
+            (&[0xff, 0x25, 4, 0, 0, 0], Contents(0x100a, None)),
+            (&[0x48, 0x8b, 0x05, 3, 0, 0, 0], Contents(0x100a, None)),
+            // mov edi, 157; call
+            (&[0xbf, 0x9d, 0, 0, 0, 0xe8, 0, 0, 0, 0], Place(0x100a, Some(157))),
+        ] {
+            assert!(references(code).contains(&expected), "{code:02x?}: {:?}", references(code));
+        }
+        for cut in [&[0xe8][..], &[0xff, 0x15, 0], &[0x0f], &[]] {
+            assert_eq!(references(cut), [], "{cut:02x?}");
+        }
+    }
+
+    #[test]
+    fn number_is_the_last_constant_before_the_call() {
+        for (code, expected) in [
+            // mov eax, 41; syscall
+            (&[0xb8, 41, 0, 0, 0, 0x0f, 0x05][..], &[41][..]),
+            // mov rax, 49; mov edi, 3; syscall
+            (&[0x48, 0xc7, 0xc0, 49, 0, 0, 0, 0xbf, 3, 0, 0, 0, 0x0f, 0x05], &[49]),
+            // xor eax, eax; syscall
+            (&[0x31, 0xc0, 0x0f, 0x05], &[0]),
+            // mov r8d, 41 is another register; a large constant is no number.
+            (&[0x41, 0xb8, 41, 0, 0, 0, 0x0f, 0x05], &[]),
+            (&[0xb8, 0, 0, 1, 0, 0x0f, 0x05], &[]),
+            (&[0x0f, 0x05], &[]),
+        ] {
+            assert_eq!(find_numbers(code).into_iter().collect::<Vec<_>>(), expected, "{code:02x?}");
+        }
+        let far = [&[0xb8, 41, 0, 0, 0][..], &[0x90; NUMBER_DISTANCE], &[0x0f, 0x05]].concat();
+        assert!(find_numbers(&far).is_empty());
+    }
+}

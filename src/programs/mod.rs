@@ -13,13 +13,15 @@
 mod code_file;
 pub mod elf_file;
 mod elf_tables;
+mod file_parts;
 pub(crate) mod interpreter;
 pub mod library_calls;
 mod machine_code;
 pub mod program;
 pub(crate) mod wrappers;
 
-pub use elf_file::{ElfFile, FileParts};
+pub use elf_file::ElfFile;
+pub use file_parts::FileParts;
 pub use library_calls::LibraryCalls;
 pub use program::{ImportedCall, Program, ProgramImage, UnreadReason};
 pub use wrappers::Libc;

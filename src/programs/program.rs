@@ -131,6 +131,22 @@ impl Program {
         }
     }
 
+    /// Returns the program as its build for another ABI would be: with the same functions.
+    #[must_use]
+    pub(crate) fn moved_to(&self, abi: Abi) -> Self {
+        let mut moved = self.clone();
+        if let ProgramImage::Native(file) | ProgramImage::Interpreter(file) = &mut moved.image {
+            let own = file.abi.replace(abi);
+            let renumber = |number: u32| abi.call_number(own?.call_name(number)?);
+            file.numbers = file.numbers.iter().filter_map(|number| renumber(*number)).collect();
+            for library in &mut moved.libraries {
+                let numbers = library.numbers.iter();
+                library.numbers = numbers.filter_map(|(number, depth)| Some((renumber(*number)?, *depth))).collect();
+            }
+        }
+        moved
+    }
+
     /// Returns the calls that its imports and its libraries lead to, those of the program's own ABI.
     pub fn imported_calls(&self) -> impl Iterator<Item = (Abi, ImportedCall<'_>)> {
         let file = self.file().and_then(|file| Some((file, file.abi?)));

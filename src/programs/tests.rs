@@ -1,6 +1,7 @@
 //! Reads built and broken ELF files.
 
 use super::elf_file::ElfFile;
+use super::library_calls::{DEEPEST, LibraryWalk};
 use super::{FileParts, Libc, Program, ProgramImage};
 use crate::syscalls::Abi;
 use proptest::prelude::*;
@@ -199,5 +200,8 @@ proptest! {
         if let Some(read) = read(&file) {
             prop_assert!(read.imports.len() <= 3);
         }
+        let mut walk = LibraryWalk::new();
+        walk.add("libx.so.1".into(), file.as_slice());
+        prop_assert!(walk.walk(["serve"], DEEPEST).len() <= 1);
     }
 }

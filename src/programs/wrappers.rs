@@ -55,19 +55,19 @@ const DIRECT: &str = "accept4 bind brk capget capset chdir chroot clone close co
 
 /// Functions that most programs import for rare cases: fewer than three in ten of the recorded programs that import one
 /// made its calls (`tests/data/imports`).
-const RARELY_USED: &str = "abort alarm clock copy_file_range daemon fchmodat fgetxattr flistxattr fremovexattr fsetxattr ftruncate \
+const RARELY_USED: &str = "abort clock copy_file_range daemon fchmodat fgetxattr flistxattr fremovexattr fsetxattr ftruncate \
             get_current_dir_name getpass getpgid getpgrp getrusage getsid getxattr inotify_init inotify_rm_watch \
             io_destroy io_setup io_submit killpg lgetxattr link listxattr llistxattr lsetxattr mbind mkdirat \
             mkfifo mkfifoat mknod mknodat mlockall mremap msgget msgrcv msgsnd msync munlock munlockall posix_fadvise \
             pthread_setaffinity_np pwritev raise readlinkat readv recvfrom removexattr renameat rmdir \
             sched_get_priority_min sched_setaffinity sd_notify sd_notifyf sd_pid_notify sd_pid_notify_with_fds \
             sd_pid_notifyf semctl semget semop sendfile sendmmsg setitimer setns setpgid setpriority setsid \
-            setxattr shmat shmget shutdown sigsuspend sleep splice symlink symlinkat syncfs sysinfo tcgetpgrp unshare \
+            setxattr shmat shmget sigsuspend sleep splice symlink symlinkat syncfs sysinfo tcgetpgrp unshare \
             usleep utime utimes wait wait3";
 
 /// Functions that Go links into every program with sockets or mapped files, and that few of them use (the Go programs of
 /// `tests/data/programs`).
-const RARELY_USED_IN_GO: &str = "accept ioctl madvise recvmsg sendmsg sendto";
+const RARELY_USED_IN_GO: &str = "accept ioctl madvise recvmsg sendmsg sendto shutdown";
 
 const ALLOCATOR: &str = "libc's allocator gets and returns memory by them";
 const AT: &str = "newer ABIs have only the call that takes a directory";
@@ -336,7 +336,7 @@ pub(crate) fn is_rarely_used(function: &str) -> bool {
     find_function(function).is_some_and(|(name, _)| RARELY_USED.split_whitespace().any(|rare| rare == name))
 }
 
-/// Whether Go links a function into programs of which few use it.
+/// Whether Go links a function into programs although few of them use it.
 pub(super) fn is_rarely_used_in_go(function: &str) -> bool {
     find_function(function).is_some_and(|(name, _)| RARELY_USED_IN_GO.split_whitespace().any(|rare| rare == name))
 }

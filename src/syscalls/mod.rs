@@ -5,6 +5,7 @@
 mod abi;
 mod arch;
 pub mod groups;
+pub(crate) mod introduced;
 mod names;
 #[rustfmt::skip]
 mod table;

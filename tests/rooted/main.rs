@@ -19,6 +19,7 @@ mod options;
 mod pager;
 mod picture;
 mod programs;
+mod real_programs;
 mod recorded_imports;
 mod remedies;
 mod removal;

@@ -252,7 +252,7 @@ const ANSWERS: [(&[&str], &[&str]); 11] = [
     (&[".BR apply "], &["views/applied.rs"]),
     (&[".B log-refusals", ".B status"], &["views/refusal_logging.rs"]),
     (&[".B tap"], &["views/tapped.rs"]),
-    (&[".B check"], &["verbs/check.rs"]),
+    (&[".B check"], &["verbs/check.rs", "views/foreseen.rs"]),
     (&[".B syscall"], &["verbs/syscall.rs"]),
     (&[".B status"], &["verbs/status.rs"]),
     (&[".B rehearse"], &["views/rehearsed.rs"]),

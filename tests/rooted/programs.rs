@@ -7,8 +7,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Explains a record of call 63 (uname) by a unit with these lines, below a root with these copies of executables.
-fn explain(option: &str, lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<u8> {
+/// The number of uname on x86-64.
+const UNAME: u32 = 63;
+
+/// Builds a root with a unit `x.service` of these lines, and with these copies of executables.
+pub(crate) fn build_root(lines: &str, copies: &[(&Path, &str)]) -> TempDir {
     let root = TempDir::new().unwrap();
     for (from, to) in copies {
         let path = root.path().join(to.trim_start_matches('/'));
@@ -19,10 +22,20 @@ fn explain(option: &str, lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Ve
     let units = root.path().join("etc/systemd/system");
     fs::create_dir_all(&units).unwrap();
     fs::write(units.join("x.service"), format!("[Service]\n{lines}\n")).unwrap();
+    root
+}
+
+/// Explains a record of uname by a unit with these lines, below a root with these copies of executables.
+fn explain(option: &str, lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<u8> {
+    explain_call(UNAME, option, lines, exe, copies)
+}
+
+fn explain_call(call: u32, option: &str, lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<u8> {
+    let root = build_root(lines, copies);
     let log = root.path().join("log");
     let record = format!(
         "type=SECCOMP msg=audit(1795456064.827:2): auid=4294967295 uid=0 gid=0 ses=4294967295 pid=7 comm=\"x\" \
-         exe=\"{exe}\" sig=31 arch=c000003e syscall=63 compat=0 ip=0x7f code=0x80000000\n"
+         exe=\"{exe}\" sig=31 arch=c000003e syscall={call} compat=0 ip=0x7f code=0x80000000\n"
     );
     fs::write(&log, record).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_harden-why"))
@@ -35,7 +48,12 @@ fn explain(option: &str, lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Ve
 
 /// Returns what the default opens, with the reasons.
 fn opened(lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<(String, String)> {
-    let output = explain("--json", lines, exe, copies);
+    opened_for(UNAME, lines, exe, copies)
+}
+
+/// Returns what the default opens for a denial of a call, with the reasons.
+pub(crate) fn opened_for(call: u32, lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<(String, String)> {
+    let output = explain_call(call, "--json", lines, exe, copies);
     let answer: serde_json::Value = serde_json::from_slice(&output).unwrap();
     let remedies = answer["units"][0]["remedies"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let default = remedies.iter().find(|remedy| remedy["default"] == true).unwrap();
@@ -47,7 +65,7 @@ fn opened(lines: &str, exe: &str, copies: &[(&Path, &str)]) -> Vec<(String, Stri
     default["opens"].as_array().unwrap().iter().map(|call| (text(call), reason(call))).collect()
 }
 
-fn has(opened: &[(String, String)], call: &str, reason: &str) -> bool {
+pub(crate) fn has(opened: &[(String, String)], call: &str, reason: &str) -> bool {
     opened.iter().any(|(name, why)| name == call && why == reason)
 }
 

@@ -1,5 +1,6 @@
 //! The arguments of the verbs that look at denials: `check`, `explain`, `follow`, `forget` and `tap`.
 
+use super::machine::Machine;
 use super::selection::{ChosenUnits, StateDir, TimeOptions};
 use super::values::{duration, line_count, setting_line};
 use clap::Args;
@@ -28,6 +29,10 @@ pub struct Check {
     /// Groups as 'systemd-analyze syscall-filter' has them
     #[arg(long, value_name = "FILE", requires = "log")]
     pub groups: Option<PathBuf>,
+
+    /// Check for other machines too: aarch64, systemd=257
+    #[arg(long = "for", value_name = "MACHINE", value_delimiter = ',')]
+    pub machines: Vec<Machine>,
 
     /// Where the incidents are.
     #[command(flatten)]

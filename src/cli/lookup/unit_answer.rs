@@ -11,10 +11,10 @@ use super::transient::describe_transient;
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
-use crate::cli::views::answer::{Answer, RemedyView};
+use crate::cli::views::answer::{Answer, DenialView, RemedyView};
 use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::unit_effects::effect_notes;
-use crate::diagnosis::{Diagnosis, Remedy, diagnose};
+use crate::diagnosis::{Diagnosis, Remedy, Reservation, diagnose};
 use crate::host::filter_in_force::find_missing_filter;
 use crate::host::program_files::read_programs;
 use crate::host::unit_settings;
@@ -71,9 +71,8 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     }
     let is_restarted = instances.is_empty() || !instances.iter().all(UnitName::is_per_connection);
     answer.apply = apply_command(&named, &answer.remedies, is_restarted);
-    let is_service = named.name.suffix() == "service" && !named.name.is_template();
-    let can_rehearse = silent == SilentRefusals::Possible && instances.is_empty() && is_service;
-    answer.rehearse = answer.expected_denials.and(rehearse_command(&named, &answer)).filter(|_| can_rehearse);
+    let is_single = silent == SilentRefusals::Possible && instances.is_empty();
+    answer.rehearse = rehearse_command(&named, &answer).filter(|_| is_single);
     if let (Some(properties), Some(situation)) = (properties, situation) {
         add_exposure(&mut answer.remedies, &properties, &situation);
         if properties.transient {
@@ -211,13 +210,76 @@ fn apply_command(unit: &Unit, remedies: &[RemedyView], is_restarted: bool) -> Op
     may.then(|| format!("harden-why apply {which}{restart}{}{}", unit.manager.option(), unit.name))
 }
 
-/// Returns the command that finds every denial in one restart; `None` if the caller may not change the unit.
+/// Returns the command that finds every denial in one restart; `None` if the caller may not change the unit, fewer than
+/// two further denials are expected, a denial may show an intrusion, or the unit is no service.
 fn rehearse_command(unit: &Unit, answer: &Answer) -> Option<String> {
-    answer.apply.as_ref().map(|_| format!("harden-why rehearse --apply {}{}", unit.manager.option(), unit.name))
+    let is_service = unit.name.suffix() == "service" && !unit.name.is_template();
+    let is_intrusion = |denial: &DenialView| denial.reservation == Some(Reservation::PossibleIntrusion.as_str());
+    let is_useful = answer.apply.is_some() && answer.expected_denials.is_some();
+    (is_service && is_useful && !answer.denials.iter().any(is_intrusion))
+        .then(|| format!("harden-why rehearse --apply {}{}", unit.manager.option(), unit.name))
 }
 
 /// Notes that the answer leaves out incidents.
 fn truncation_note(complete: bool) -> Option<Note> {
     let text = "there are more denials than shown here: narrow the answer with --since";
     (!complete).then(|| Note::new("more-denials", text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
+    use crate::cli::lookup::log_input::open_log;
+    use crate::incidents::local_time::LocalTime;
+    use crate::syscalls::Groups;
+    use std::path::PathBuf;
+
+    /// Returns the answer for the unit of a golden case, as for a caller who may change it.
+    fn answer(case: &str, name: &str) -> Answer {
+        let case = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(case);
+        let (root, log) = (case.join("root"), case.join("log"));
+        let unit = Unit { manager: Manager::System, name: name.parse().unwrap() };
+        let question = LogQuestion {
+            root: Some(root.clone()),
+            file: log.clone(),
+            assumed: Some(unit.name.clone()),
+            ..LogQuestion::default()
+        };
+        let incidents = read_incidents(&mut *open_log(&log).unwrap(), &question).unwrap().incidents;
+        let groups = Groups::embedded();
+        let situation = unit_settings::from_files(&root, &unit, None, &groups).situation;
+        let diagnosis = diagnose(incidents, situation.as_ref(), &groups);
+        let time = LocalTime { now: None, zone: jiff::tz::TimeZone::UTC };
+        let mut answer = Answer::new(Some(&unit), &diagnosis, situation.as_ref(), &groups, &time, Vec::new());
+        answer.apply = Some("harden-why apply --restart web.service".to_owned());
+        answer
+    }
+
+    fn command(name: &str, answer: &Answer) -> Option<String> {
+        rehearse_command(&Unit { manager: Manager::System, name: name.parse().unwrap() }, answer)
+    }
+
+    #[test]
+    fn rehearsal_is_suggested_for_services_with_further_denials_that_the_caller_may_change() {
+        let mut found = answer("owner-excludes", "probe.service");
+        found.expected_denials = Some(2);
+        assert_eq!(command("web.service", &found).as_deref(), Some("harden-why rehearse --apply web.service"));
+        for other in ["web@.service", "web.socket", "web.timer"] {
+            assert_eq!(command(other, &found), None, "{other}");
+        }
+        found.expected_denials = None;
+        assert_eq!(command("web.service", &found), None, "no further denials");
+        found.expected_denials = Some(2);
+        found.apply = None;
+        assert_eq!(command("web.service", &found), None, "not the caller's to change");
+    }
+
+    #[test]
+    fn rehearsal_is_never_suggested_where_a_denial_may_show_an_intrusion() {
+        let mut found = answer("possible-intrusion", "web.service");
+        assert_eq!(found.expected_denials, None, "{:?}", found.denials);
+        found.expected_denials = Some(9);
+        assert_eq!(command("web.service", &found), None);
+    }
 }

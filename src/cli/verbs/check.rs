@@ -1,45 +1,39 @@
-//! `check`: whether the calls seen so far would pass, under the unit's settings or with further lines.
+//! `check`: whether the calls seen so far would pass, and which calls of the unit's programs would be denied, under the
+//! unit's settings or with further lines, here or on another machine.
 
+mod added_lines;
+mod sources;
+
+use self::added_lines::{describe_origin, with_lines};
+use self::sources::{Checking, find_in_log, find_in_store};
 use crate::audit::Note;
 use crate::audit::note::{join_texts, put_root_causes_first};
-use crate::audit::text::{escape_excerpt, plural, shown_path};
+use crate::audit::text::plural;
 use crate::cli::args::{Check, Common};
-use crate::cli::exit_status::{ExitStatus, UnknownUnitError, UsageError};
+use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::incident_source::{ManagerScope, OtherSource, UnitIncidents};
-use crate::cli::lookup::log_groups::load_groups;
+use crate::cli::lookup::incident_source::{ManagerScope, OtherSource};
 use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
-use crate::cli::lookup::similar_names::similar_word;
-use crate::cli::lookup::subject::Subject;
-use crate::cli::lookup::subject_search::find_subject;
-use crate::cli::lookup::unit_names::{latest_sighting, managers_to_ask, require_instance};
 use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::cli::verbs::each_unit;
 use crate::cli::views::answer::SCHEMA;
-use crate::host::filter_in_force::find_missing_filter;
-use crate::host::log_machine::LogMachine;
-use crate::host::unit_settings;
-use crate::host::unit_settings::LoadedSettings;
+use crate::cli::views::foreseen::{ForeseenView, MachineView, UnreadProgramView, add_foreseen, add_machines};
+use crate::host::program_files::read_programs;
 use crate::incidents::Incident;
 use crate::incidents::local_time::LocalTime;
-use crate::operations::outcome::NothingToDo;
 use crate::policy;
 use crate::policy::{Policy, Verdict};
-use crate::syscalls::{Abi, Groups};
-use crate::systemd::manager::Managers;
-use crate::units::{Manager, Unit, UnitName};
+use crate::syscalls::Abi;
+use crate::units::{Unit, UnitName};
 use anstream::ColorChoice;
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
-
-/// Sorts after any drop-in.
-const LAST: &str = "zzzz-check.conf";
 
 /// The verdicts for all calls seen so far.
 #[derive(Debug, Serialize)]
@@ -47,11 +41,17 @@ pub(crate) struct Checked {
     schema: u32,
     unit: String,
     manager: String,
-    /// Whether every call passes, judged by its name.
+    /// Whether every call passes, judged by its name, and none of the programs' calls would likely be denied.
     pass: bool,
     /// How many calls pass or not, in words.
     conclusion: String,
     calls: Vec<CheckedCallView>,
+    /// The calls that the unit's programs can make and that would be denied, besides `calls`.
+    foreseen: Vec<ForeseenView>,
+    /// The programs whose calls nothing shows.
+    unknown_programs: Vec<UnreadProgramView>,
+    /// What differs on the machines that `--for` names.
+    machines: Vec<MachineView>,
     notes: Vec<Note>,
 }
 
@@ -66,106 +66,6 @@ struct CheckedCallView {
     effect: Option<String>,
     /// The directives that deny it, with file and line if known.
     by: Vec<String>,
-}
-
-/// What to check: a unit's incidents, and its settings.
-struct Checking {
-    unit: Unit,
-    /// The unit of the answer: the template of instances.
-    named: Unit,
-    incidents: Vec<Incident>,
-    settings: LoadedSettings,
-    groups: Groups,
-    notes: Vec<Note>,
-}
-
-/// Finds the unit's incidents in the daemon's store.
-async fn find_in_store(
-    common: &Common,
-    asked: &Check,
-    chosen: &ChosenUnit,
-    local_time: &LocalTime,
-) -> anyhow::Result<Checking> {
-    let context = Context::open(common, &asked.source, OtherSource::LogOption, local_time).await?;
-    let subject = find_subject(&context, chosen).await?;
-    let named = subject.named();
-    let Subject { unit, found: UnitIncidents { incidents, .. }, notes: lookup_notes, .. } = subject;
-    let settings = match &asked.root {
-        Some(root) => {
-            ensure!(root.is_dir(), "--root {} is not a directory", shown_path(root));
-            require_files(root, &unit)?;
-            unit_settings::from_files(root, &unit, None, context.groups())
-        }
-        None => unit_settings::load(&context.managers, &unit, context.groups()).await,
-    };
-    let missing = match asked.root {
-        Some(_) => None,
-        None => find_missing_filter(&context.managers, &unit, &settings).await,
-    };
-    let evicted = context.eviction_note(latest_sighting(&incidents));
-    let mut notes = context.notes;
-    notes.extend(missing);
-    notes.extend(evicted);
-    notes.extend(lookup_notes);
-    Ok(Checking { unit, named, incidents, settings, groups: context.loaded_groups.groups, notes })
-}
-
-/// Requires the unit to exist below the root that the user named.
-fn require_files(root: &Path, unit: &Unit) -> anyhow::Result<()> {
-    ensure!(
-        unit_settings::has_files(root, unit),
-        UnknownUnitError(format!("{} has no files below {}", unit.name, shown_path(root)))
-    );
-    Ok(())
-}
-
-/// Finds the unit's incidents in a log. Records of unknown units count as the unit's, since the user asks about it.
-async fn find_in_log(common: &Common, asked: &Check, chosen: &ChosenUnit, log: &Path) -> anyhow::Result<Checking> {
-    let name = require_instance(chosen.name.clone())?;
-    // The log can be of another machine, where the user has another uid.
-    let scope = match chosen.managers {
-        ManagerScope::User(_) => ManagerScope::Users,
-        scope => scope,
-    };
-    let question = LogQuestion { root: asked.root.clone(), file: log.to_owned(), ..LogQuestion::default() };
-    let read = read_incidents(&mut *open_log(log)?, &question)?;
-    let root = read.root(&question);
-    let incidents: Vec<Incident> = read
-        .incidents
-        .into_iter()
-        .filter(|incident| {
-            let is_it = |unit: &Unit| unit.name == name && scope.includes(Some(unit.manager));
-            incident.key.unit.as_ref().is_none_or(is_it)
-        })
-        .collect();
-    let manager = incidents.iter().find_map(|incident| Some(incident.key.unit.as_ref()?.manager));
-    let default = managers_to_ask(chosen.managers).first().copied().unwrap_or(Manager::System);
-    let unit = Unit { manager: manager.unwrap_or(default), name };
-    if let Some(root) = &asked.root {
-        require_files(root, &unit)?;
-    }
-    if incidents.is_empty() {
-        bail!(NothingToDo(format!(
-            "{} has no denials of {}, so there is nothing to check.",
-            shown_path(log),
-            unit.name
-        )));
-    }
-    let (at_hand, note) = load_groups(asked.groups.as_deref())?;
-    let mut notes: Vec<Note> = note.into_iter().collect();
-    let unknown = incidents.iter().filter(|incident| incident.key.unit.is_none()).map(|incident| incident.count).sum();
-    if unknown > 0 {
-        let text = format!("{} of unknown units count as those of {}", plural(unknown, "record"), unit.name);
-        notes.push(Note::new("unit-assumed", text));
-    }
-    let (settings, groups) = if let Some(root) = &root {
-        let machine = LogMachine::new(at_hand, Some(root.as_path()), read.summary.facts.clone());
-        machine.load_settings(root, &unit, &incidents)
-    } else {
-        let groups = at_hand.into_groups();
-        (unit_settings::load(&Managers::new(&common.bus), &unit, &groups).await, groups)
-    };
-    Ok(Checking { named: unit.clone(), unit, incidents, settings, groups, notes })
 }
 
 /// Checks units one after another.
@@ -196,10 +96,10 @@ fn list_units_of_log(asked: &Check, log: &Path) -> anyhow::Result<BTreeSet<UnitN
     Ok(read.incidents.into_iter().filter_map(|incident| Some(incident.key.unit?.name)).collect())
 }
 
-/// Checks the calls that a unit was denied.
+/// Checks the calls that a unit was denied, and those that its programs can make.
 ///
 /// # Errors
-/// The unit has no incidents, its settings cannot be read, or a `--with` line is not a setting.
+/// The unit is unknown, its settings cannot be read, or a `--with` line is not a setting.
 async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: &LocalTime) -> anyhow::Result<Checked> {
     let Checking { unit, named, incidents, settings, groups, mut notes } = match &asked.log {
         Some(log) => find_in_log(common, asked, chosen, log).await?,
@@ -207,14 +107,38 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
     };
     notes.extend(settings.notes);
     put_root_causes_first(&mut notes);
-    let Some(situation) = settings.situation else {
+    let Some(mut situation) = settings.situation else {
         bail!("cannot read the settings of {}: {}", unit.name, describe_missing(&notes));
     };
+    // A log can be of another machine, whose files only a root shows.
+    let root = asked.root.as_deref().or_else(|| asked.log.is_none().then_some(Path::new("/")));
+    if let Some(root) = root {
+        read_programs(&mut situation, unit.manager, root, &incidents);
+    }
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
+    let (calls, unknown) = list_calls(&incidents);
+    let mut foreseen = ForeseenView::list(&situation.programs, &policy, by);
+    foreseen.retain(|foreseen| !calls.iter().any(|(_, call)| *call == foreseen.call));
+    let machines = asked.machines.iter().map(|machine| {
+        let here = foreseen.iter().map(|foreseen| &*foreseen.call);
+        MachineView::new(*machine, &situation.programs, &policy, &groups, here.collect())
+    });
+    let machines: Vec<MachineView> = machines.collect();
+    let calls = calls.iter().map(|(abi, call)| CheckedCallView::new(&policy, *abi, call, by));
+    let calls = calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect();
+    let mut checked = Checked::new(&named, calls, foreseen, notes);
+    checked.unknown_programs = UnreadProgramView::list(&situation);
+    checked.pass &= machines.iter().all(MachineView::passes);
+    checked.machines = machines;
+    Ok(checked)
+}
+
+/// Returns the calls of incidents, and those without a name.
+fn list_calls(incidents: &[Incident]) -> (BTreeSet<(Abi, &str)>, BTreeSet<String>) {
     let mut calls: BTreeSet<(Abi, &str)> = BTreeSet::new();
     let mut unknown: BTreeSet<String> = BTreeSet::new();
-    for incident in &incidents {
+    for incident in incidents {
         match incident.denial() {
             None if incident.access().is_some() => {}
             Some(denial) => match (denial.call.abi(), denial.call.name()) {
@@ -224,8 +148,7 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
             None => _ = unknown.insert("a death by SIGSYS without a record".to_owned()),
         }
     }
-    let calls = calls.into_iter().map(|(abi, call)| CheckedCallView::new(&policy, abi, call, by));
-    Ok(Checked::new(&named, calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect(), notes))
+    (calls, unknown)
 }
 
 /// Says why a unit's settings cannot be read.
@@ -235,66 +158,6 @@ fn describe_missing(notes: &[Note]) -> String {
         return "no files below /, and no service manager answers (add --root DIR)".to_owned();
     }
     join_texts(notes)
-}
-
-/// Returns the policy with lines after all others.
-fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Result<Policy> {
-    if lines.is_empty() {
-        return Ok(policy.clone());
-    }
-    for line in lines {
-        require_setting(line)?;
-    }
-    let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
-    let with = policy.with_dropin(Path::new(LAST), content.as_bytes(), groups);
-    // systemd ignores unknown words and starts the unit. The user gave these words, so they are errors here.
-    let mut faults: BTreeMap<u32, Vec<String>> = BTreeMap::new();
-    for note in with.notes() {
-        if let Some(origin) = note.origin.as_ref().filter(|origin| is_option(&origin.path)) {
-            faults.entry(origin.line).or_default().push(describe_fault(&note.text));
-        }
-    }
-    if !faults.is_empty() {
-        let faults = faults.into_iter().map(|(number, faults)| {
-            let line = option_at(lines, number).map_or_else(String::new, escape_excerpt);
-            format!("{line}: {}", faults.join("; "))
-        });
-        bail!(UsageError(format!("invalid --with {}", faults.collect::<Vec<_>>().join("; "))));
-    }
-    Ok(with)
-}
-
-/// Requires a `--with` line to be a setting that decides on system calls.
-fn require_setting(line: &str) -> anyhow::Result<()> {
-    let key = line.split_once('=').map(|(key, _)| key.trim());
-    let known = key.and_then(policy::Directive::from_key).is_some();
-    if known && !line.contains(['\n', '\r', '\0']) {
-        return Ok(());
-    }
-    let meant = key.and_then(|key| similar_word(key, policy::Directive::ALL.iter().map(|one| one.key())));
-    let advice =
-        meant.map_or_else(|| "write --with 'SystemCallFilter=…'".to_owned(), |meant| format!("did you mean {meant}=?"));
-    let line = escape_excerpt(line);
-    bail!(UsageError(format!("invalid --with {line}: not a setting that decides on system calls; {advice}")))
-}
-
-/// Describes what systemd would ignore as a fault of the user's line.
-fn describe_fault(ignored: &str) -> String {
-    match ignored.split_once(", ignored") {
-        Some((what, "")) => what.to_owned(),
-        Some((what, meant)) => format!("{what} ({})", meant.trim_start_matches([':', ' '])),
-        None => ignored.to_owned(),
-    }
-}
-
-/// Returns the `--with` line at a line of the drop-in.
-fn option_at(with: &[String], line: u32) -> Option<&str> {
-    // Line 1 is the section header.
-    Some((line as usize).checked_sub(2).and_then(|at| with.get(at))?.as_str())
-}
-
-fn is_option(path: &Path) -> bool {
-    path == Path::new(LAST)
 }
 
 impl CheckedCallView {
@@ -313,25 +176,33 @@ impl CheckedCallView {
     }
 }
 
-/// Returns where a directive is: its file and line, or its `--with` option.
-fn describe_origin(cause: &policy::DirectiveCause, with: &[String]) -> String {
-    match &cause.origin {
-        Some(origin) if is_option(&origin.path) => {
-            format!(
-                "--with '{}'",
-                option_at(with, origin.line).map_or_else(|| format!("{}=…", cause.directive.key()), escape_excerpt)
-            )
+impl Checked {
+    fn new(unit: &Unit, calls: Vec<CheckedCallView>, foreseen: Vec<ForeseenView>, notes: Vec<Note>) -> Self {
+        let pass = calls.iter().all(|call| matches!(call.verdict, "pass" | "depends"))
+            && !foreseen.iter().any(ForeseenView::is_likely);
+        let mut parts = Vec::new();
+        if !calls.is_empty() {
+            parts.push(conclude(&calls));
         }
-        Some(origin) => format!("{}= at {origin}", cause.directive.key()),
-        None => format!("{}=, as systemd holds it", cause.directive.key()),
+        let likely = foreseen.iter().filter(|foreseen| foreseen.is_likely()).count();
+        parts.extend(conclude_foreseen(likely, foreseen.len() - likely, calls.is_empty()));
+        let (unit, manager) = (unit.name.to_string(), unit.manager.to_string());
+        let (unknown_programs, machines) = (Vec::new(), Vec::new());
+        let conclusion = parts.join("; ");
+        Self { schema: SCHEMA, unit, manager, pass, conclusion, calls, foreseen, unknown_programs, machines, notes }
     }
 }
 
-impl Checked {
-    fn new(unit: &Unit, calls: Vec<CheckedCallView>, notes: Vec<Note>) -> Self {
-        let pass = !calls.is_empty() && calls.iter().all(|call| matches!(call.verdict, "pass" | "depends"));
-        let (unit, manager) = (unit.name.to_string(), unit.manager.to_string());
-        Self { schema: SCHEMA, unit, manager, pass, conclusion: conclude(&calls), calls, notes }
+/// Says how many calls of the unit's programs would be denied; nothing about them if other calls say enough.
+fn conclude_foreseen(likely: usize, possible: usize, is_alone: bool) -> Option<String> {
+    let of = if is_alone { "of its programs" } else { "more of its programs" };
+    let calls = |count: usize| plural(count as u64, "call");
+    match (likely, possible) {
+        (0, 0) if is_alone => Some("no call of its programs is known to be denied".to_owned()),
+        (0, 0) => None,
+        (0, possible) => Some(format!("{} {of} could be denied", calls(possible))),
+        (likely, 0) => Some(format!("{} {of} would likely be denied", calls(likely))),
+        (likely, possible) => Some(format!("{} {of} would likely be denied, {possible} possibly", calls(likely))),
     }
 }
 
@@ -349,8 +220,7 @@ fn conclude(calls: &[CheckedCallView]) -> String {
     }
     if parts.is_empty() {
         parts.push(match calls.len() {
-            0 => return "no call to judge".to_owned(),
-            1 => "the only call passes".to_owned(),
+            0 | 1 => "the only call passes".to_owned(),
             _ => format!("all of {total} pass"),
         });
     }
@@ -361,7 +231,7 @@ fn conclude(calls: &[CheckedCallView]) -> String {
 }
 
 impl Reply for Checked {
-    fn page(&self, _: Detail) -> String {
+    fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
         page.line(format_args!(
             "{} {}",
@@ -383,6 +253,8 @@ impl Reply for Checked {
                 page.line(format_args!("    {}", styled(PLACE, by)));
             }
         }
+        add_foreseen(&mut page, &self.foreseen, &self.unknown_programs, detail);
+        add_machines(&mut page, &self.machines, detail);
         add_notes(&mut page, &self.notes);
         page.finish()
     }
@@ -395,6 +267,7 @@ impl Reply for Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Manager;
 
     #[test]
     fn conclusion_counts_calls_by_verdict_and_agrees_with_pass() {
@@ -408,7 +281,7 @@ mod tests {
             (&["pass"], "the only call passes", true),
             (&["denied"], "1 of 1 call would be denied", false),
         ] {
-            let checked = Checked::new(&unit, verdicts.iter().copied().map(call).collect(), Vec::new());
+            let checked = Checked::new(&unit, verdicts.iter().copied().map(call).collect(), Vec::new(), Vec::new());
             assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, pass));
             assert!(checked.page(Detail::Short).contains(conclusion));
         }

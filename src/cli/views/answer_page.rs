@@ -3,6 +3,7 @@
 use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven};
 use super::brief_page;
 use super::denials;
+use super::program_evidence::describe_number;
 use super::remedy::show_line;
 use crate::audit::Note;
 use crate::audit::text::plural;
@@ -187,7 +188,10 @@ fn render_instructions(page: &mut Page, answer: &Answer) {
     }
     if let Some((rehearse, expected)) = answer.rehearse.as_ref().zip(answer.expected_denials) {
         page.line(format_args!("In one restart, with nothing blocked: {}", styled(GOOD, rehearse)));
-        page.paragraph(0, &format!("Without it, about {expected} more denials are expected, one a restart."));
+        page.paragraph(
+            0,
+            &format!("Without it, {} more denials are expected, one a restart.", describe_number(expected)),
+        );
     }
     if let Some(configuration) = &answer.configuration {
         page.gap();

@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, DenialView, RemedyView};
 use super::folded::{FoldedDenial, join_some, name_calls};
-use super::program_evidence::NO_EVIDENCE;
+use super::program_evidence::{NO_EVIDENCE, describe_number};
 use crate::audit::Note;
 use crate::audit::text::plural;
 
@@ -132,10 +132,11 @@ fn suggest<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>], at: usize, conditi
 /// Describes how many denials may follow, and the two commands.
 fn describe_outlook(notes: &[Note], expected: u32) -> String {
     let lacks = notes.iter().any(|note| note.id == NO_EVIDENCE);
+    let number = describe_number(expected);
     let basis = if lacks { " (a guess: its program shows no calls, see -v)" } else { "" };
     format!(
-        "about {expected} more denials are likely, one per restart{basis}. rehearse finds them in one restart, with \
-         nothing blocked; apply keeps the filter on"
+        "{number} more denials are likely, one per restart{basis}. rehearse finds them in one restart, with nothing \
+         blocked; apply keeps the filter on"
     )
 }
 

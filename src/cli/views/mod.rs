@@ -11,6 +11,7 @@ pub(crate) mod cause;
 pub(crate) mod decision;
 pub(crate) mod denials;
 mod folded;
+pub(crate) mod foreseen;
 pub(crate) mod program_evidence;
 pub(crate) mod progress_words;
 pub(crate) mod refusal_logging;

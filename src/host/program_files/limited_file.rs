@@ -18,6 +18,12 @@ impl ReadLimits {
     pub(super) fn new(bytes: u64, time: Duration) -> Self {
         Self { bytes: Cell::new(bytes), until: Instant::now() + time }
     }
+
+    /// Returns how many bytes may still be read.
+    #[cfg(test)]
+    pub(super) fn bytes_left(&self) -> u64 {
+        self.bytes.get()
+    }
 }
 
 /// A file that is read within limits.

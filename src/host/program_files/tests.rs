@@ -160,3 +160,20 @@ fn file_that_is_no_program_is_unread() {
         assert_eq!(describe(&found), [format!("/usr/bin/{name} unread")]);
     }
 }
+
+#[test]
+fn build_that_was_read_before_is_not_read_again() {
+    let root = machine();
+    fs::copy(root.path().join("usr/bin/own"), root.path().join("usr/bin/same")).unwrap();
+    let read = |name: &str| {
+        let mut reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
+        reader.limits = Rc::new(ReadLimits::new(u64::MAX, Duration::from_secs(60)));
+        reader.add_command(name);
+        (reader.limits.bytes_left(), reader.programs.pop().unwrap().image)
+    };
+    let (first, image) = read("/usr/bin/own");
+    let (second, same) = read("/usr/bin/same");
+    assert_eq!(image, same);
+    let (first, second) = (u64::MAX - first, u64::MAX - second);
+    assert!(second * 10 < first, "{first} bytes, then {second}");
+}

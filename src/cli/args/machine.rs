@@ -1,0 +1,38 @@
+//! The machines that an answer can be asked for: an architecture, or a version of systemd.
+
+use crate::syscalls::Abi;
+use crate::syscalls::introduced::{NEWEST, OLDEST};
+use std::fmt;
+use std::str::FromStr;
+
+/// Another machine than this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// A machine of an architecture.
+    Arch(Abi),
+    /// A machine with a version of systemd.
+    Systemd(u32),
+}
+
+impl FromStr for Machine {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if let Some(version) = word.strip_prefix("systemd=") {
+            let version: Option<u32> = version.parse().ok().filter(|version| *version >= OLDEST);
+            let needed = || format!("systemd=N needs a version from {OLDEST} on, as in systemd={}", NEWEST - 5);
+            return version.map(Self::Systemd).ok_or_else(needed);
+        }
+        let unknown = || "neither an architecture, such as aarch64, nor a version, such as systemd=257".to_owned();
+        Abi::from_name(word).map(Self::Arch).ok_or_else(unknown)
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Arch(abi) => f.write_str(abi.name()),
+            Self::Systemd(version) => write!(f, "systemd {version}"),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The lines that `check --with` adds to a unit's settings.
+
+use crate::audit::text::escape_excerpt;
+use crate::cli::exit_status::UsageError;
+use crate::cli::lookup::similar_names::similar_word;
+use crate::policy;
+use crate::policy::Policy;
+use crate::syscalls::Groups;
+use anyhow::bail;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Sorts after any drop-in.
+const LAST: &str = "zzzz-check.conf";
+
+/// Returns the policy with lines after all others.
+pub(super) fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Result<Policy> {
+    if lines.is_empty() {
+        return Ok(policy.clone());
+    }
+    for line in lines {
+        require_setting(line)?;
+    }
+    let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
+    let with = policy.with_dropin(Path::new(LAST), content.as_bytes(), groups);
+    // systemd ignores unknown words and starts the unit. The user gave these words, so they are errors here.
+    let mut faults: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for note in with.notes() {
+        if let Some(origin) = note.origin.as_ref().filter(|origin| is_option(&origin.path)) {
+            faults.entry(origin.line).or_default().push(describe_fault(&note.text));
+        }
+    }
+    if !faults.is_empty() {
+        let faults = faults.into_iter().map(|(number, faults)| {
+            let line = option_at(lines, number).map_or_else(String::new, escape_excerpt);
+            format!("{line}: {}", faults.join("; "))
+        });
+        bail!(UsageError(format!("invalid --with {}", faults.collect::<Vec<_>>().join("; "))));
+    }
+    Ok(with)
+}
+
+/// Requires a `--with` line to be a setting that decides on system calls.
+fn require_setting(line: &str) -> anyhow::Result<()> {
+    let key = line.split_once('=').map(|(key, _)| key.trim());
+    let known = key.and_then(policy::Directive::from_key).is_some();
+    if known && !line.contains(['\n', '\r', '\0']) {
+        return Ok(());
+    }
+    let meant = key.and_then(|key| similar_word(key, policy::Directive::ALL.iter().map(|one| one.key())));
+    let advice =
+        meant.map_or_else(|| "write --with 'SystemCallFilter=…'".to_owned(), |meant| format!("did you mean {meant}=?"));
+    let line = escape_excerpt(line);
+    bail!(UsageError(format!("invalid --with {line}: not a setting that decides on system calls; {advice}")))
+}
+
+/// Describes what systemd would ignore as a fault of the user's line.
+fn describe_fault(ignored: &str) -> String {
+    match ignored.split_once(", ignored") {
+        Some((what, "")) => what.to_owned(),
+        Some((what, meant)) => format!("{what} ({})", meant.trim_start_matches([':', ' '])),
+        None => ignored.to_owned(),
+    }
+}
+
+/// Returns the `--with` line at a line of the drop-in.
+fn option_at(with: &[String], line: u32) -> Option<&str> {
+    // Line 1 is the section header.
+    Some((line as usize).checked_sub(2).and_then(|at| with.get(at))?.as_str())
+}
+
+fn is_option(path: &Path) -> bool {
+    path == Path::new(LAST)
+}
+
+/// Returns where a directive is: its file and line, or its `--with` option.
+pub(super) fn describe_origin(cause: &policy::DirectiveCause, with: &[String]) -> String {
+    match &cause.origin {
+        Some(origin) if is_option(&origin.path) => {
+            format!(
+                "--with '{}'",
+                option_at(with, origin.line).map_or_else(|| format!("{}=…", cause.directive.key()), escape_excerpt)
+            )
+        }
+        Some(origin) => format!("{}= at {origin}", cause.directive.key()),
+        None => format!("{}=, as systemd holds it", cause.directive.key()),
+    }
+}

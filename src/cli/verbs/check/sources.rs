@@ -1,0 +1,172 @@
+//! Where `check` takes a unit's denials and settings from: the daemon's store, a log, or files alone.
+
+use crate::audit::Note;
+use crate::audit::text::{plural, shown_path};
+use crate::cli::args::{Check, Common};
+use crate::cli::exit_status::UnknownUnitError;
+use crate::cli::lookup::context::Context;
+use crate::cli::lookup::incident_source::{ManagerScope, OtherSource, UnitIncidents};
+use crate::cli::lookup::log_groups::load_groups;
+use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
+use crate::cli::lookup::log_input::open_log;
+use crate::cli::lookup::subject::Subject;
+use crate::cli::lookup::subject_search::find_subject;
+use crate::cli::lookup::unit_names::{latest_sighting, managers_to_ask, require_instance};
+use crate::cli::lookup::unit_words::ChosenUnit;
+use crate::host::filter_in_force::find_missing_filter;
+use crate::host::log_machine::LogMachine;
+use crate::host::unit_settings;
+use crate::host::unit_settings::LoadedSettings;
+use crate::incidents::Incident;
+use crate::incidents::local_time::LocalTime;
+use crate::operations::outcome::NothingToDo;
+use crate::syscalls::Groups;
+use crate::systemd::manager::Managers;
+use crate::units::{Manager, Unit};
+use anyhow::{bail, ensure};
+use std::path::Path;
+
+/// What to check: a unit's incidents, and its settings.
+pub(super) struct Checking {
+    pub unit: Unit,
+    /// The unit of the answer: the template of instances.
+    pub named: Unit,
+    pub incidents: Vec<Incident>,
+    pub settings: LoadedSettings,
+    pub groups: Groups,
+    pub notes: Vec<Note>,
+}
+
+/// Finds the unit's incidents in the daemon's store. A unit without denials has none; below a root, none are needed.
+pub(super) async fn find_in_store(
+    common: &Common,
+    asked: &Check,
+    chosen: &ChosenUnit,
+    local_time: &LocalTime,
+) -> anyhow::Result<Checking> {
+    let opened = Context::open(common, &asked.source, OtherSource::LogOption, local_time).await;
+    let context = match (opened, &asked.root) {
+        (Ok(context), _) => context,
+        (Err(error), Some(root)) if asked.source.state_dir.is_none() => return find_files_alone(chosen, root, &error),
+        (Err(error), _) => return Err(error),
+    };
+    let found = match find_subject(&context, chosen).await {
+        Ok(subject) => {
+            let named = subject.named();
+            let Subject { unit, found: UnitIncidents { incidents, .. }, notes, .. } = subject;
+            (unit, named, incidents, notes)
+        }
+        Err(error) => {
+            let unit = find_without_denials(chosen, asked.root.as_deref(), error)?;
+            (unit.clone(), unit, Vec::new(), Vec::new())
+        }
+    };
+    let (unit, named, incidents, lookup_notes) = found;
+    let settings = match &asked.root {
+        Some(root) => {
+            ensure!(root.is_dir(), "--root {} is not a directory", shown_path(root));
+            require_files(root, &unit)?;
+            unit_settings::from_files(root, &unit, None, context.groups())
+        }
+        None => unit_settings::load(&context.managers, &unit, context.groups()).await,
+    };
+    let missing = match asked.root {
+        Some(_) => None,
+        None => find_missing_filter(&context.managers, &unit, &settings).await,
+    };
+    let evicted = context.eviction_note(latest_sighting(&incidents));
+    let mut notes = context.notes;
+    notes.extend(missing);
+    notes.extend(evicted);
+    notes.extend(lookup_notes);
+    Ok(Checking { unit, named, incidents, settings, groups: context.loaded_groups.groups, notes })
+}
+
+/// Returns the unit of a question that found no denials of it: the manager knows it, or it has files below a root.
+fn find_without_denials(chosen: &ChosenUnit, root: Option<&Path>, error: anyhow::Error) -> anyhow::Result<Unit> {
+    let unit = Unit { manager: find_manager(chosen), name: chosen.name.clone() };
+    let is_known = error.is::<NothingToDo>()
+        || (error.is::<UnknownUnitError>() && root.is_some_and(|root| unit_settings::has_files(root, &unit)));
+    if is_known { Ok(unit) } else { Err(error) }
+}
+
+/// Returns the manager that a question means by default.
+fn find_manager(chosen: &ChosenUnit) -> Manager {
+    managers_to_ask(chosen.managers).first().copied().unwrap_or(Manager::System)
+}
+
+/// Checks the files below a root without any denials, where neither a daemon nor a store answers.
+fn find_files_alone(chosen: &ChosenUnit, root: &Path, error: &anyhow::Error) -> anyhow::Result<Checking> {
+    ensure!(root.is_dir(), "--root {} is not a directory", shown_path(root));
+    let unit = Unit { manager: find_manager(chosen), name: chosen.name.clone() };
+    require_files(root, &unit)?;
+    let (at_hand, note) = load_groups(None)?;
+    let groups = at_hand.into_groups();
+    let settings = unit_settings::from_files(root, &unit, None, &groups);
+    let reason = format!("only the unit's programs were checked, no denials: {error}");
+    let notes = note.into_iter().chain([Note::new("no-denials-read", reason)]).collect();
+    Ok(Checking { named: unit.clone(), unit, incidents: Vec::new(), settings, groups, notes })
+}
+
+/// Requires the unit to exist below the root that the user named.
+fn require_files(root: &Path, unit: &Unit) -> anyhow::Result<()> {
+    ensure!(
+        unit_settings::has_files(root, unit),
+        UnknownUnitError(format!("{} has no files below {}", unit.name, shown_path(root)))
+    );
+    Ok(())
+}
+
+/// Finds the unit's incidents in a log. Records of unknown units count as the unit's, since the user asks about it.
+pub(super) async fn find_in_log(
+    common: &Common,
+    asked: &Check,
+    chosen: &ChosenUnit,
+    log: &Path,
+) -> anyhow::Result<Checking> {
+    let name = require_instance(chosen.name.clone())?;
+    // The log can be of another machine, where the user has another uid.
+    let scope = match chosen.managers {
+        ManagerScope::User(_) => ManagerScope::Users,
+        scope => scope,
+    };
+    let question = LogQuestion { root: asked.root.clone(), file: log.to_owned(), ..LogQuestion::default() };
+    let read = read_incidents(&mut *open_log(log)?, &question)?;
+    let root = read.root(&question);
+    let incidents: Vec<Incident> = read
+        .incidents
+        .into_iter()
+        .filter(|incident| {
+            let is_it = |unit: &Unit| unit.name == name && scope.includes(Some(unit.manager));
+            incident.key.unit.as_ref().is_none_or(is_it)
+        })
+        .collect();
+    let manager = incidents.iter().find_map(|incident| Some(incident.key.unit.as_ref()?.manager));
+    let default = managers_to_ask(chosen.managers).first().copied().unwrap_or(Manager::System);
+    let unit = Unit { manager: manager.unwrap_or(default), name };
+    if let Some(root) = &asked.root {
+        require_files(root, &unit)?;
+    }
+    if incidents.is_empty() {
+        bail!(NothingToDo(format!(
+            "{} has no denials of {}, so there is nothing to check.",
+            shown_path(log),
+            unit.name
+        )));
+    }
+    let (at_hand, note) = load_groups(asked.groups.as_deref())?;
+    let mut notes: Vec<Note> = note.into_iter().collect();
+    let unknown = incidents.iter().filter(|incident| incident.key.unit.is_none()).map(|incident| incident.count).sum();
+    if unknown > 0 {
+        let text = format!("{} of unknown units count as those of {}", plural(unknown, "record"), unit.name);
+        notes.push(Note::new("unit-assumed", text));
+    }
+    let (settings, groups) = if let Some(root) = &root {
+        let machine = LogMachine::new(at_hand, Some(root.as_path()), read.summary.facts.clone());
+        machine.load_settings(root, &unit, &incidents)
+    } else {
+        let groups = at_hand.into_groups();
+        (unit_settings::load(&Managers::new(&common.bus), &unit, &groups).await, groups)
+    };
+    Ok(Checking { named: unit.clone(), unit, incidents, settings, groups, notes })
+}
