@@ -19,7 +19,7 @@ const TYPICAL: [&str; 2] = ["@default", "@system-service"];
 
 /// How many denials, one a restart, a call of each kind of [`DenialForecast`] leads to. `tests/rooted/replay.rs` measures
 /// the sum on recorded programs. A kind for calls that programs import for rare cases did not improve it.
-const WEIGHTS: [f64; 3] = [0.6, 0.01, 0.07];
+const WEIGHTS: [f64; 3] = [0.5, 0.01, 0.07];
 
 /// How likely a program makes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,6 @@
 use harden_why::host::program_files::read_executable;
 use harden_why::programs::{ElfFile, LibraryCalls, Program, ProgramImage};
 use harden_why::syscalls::Abi;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +23,7 @@ pub(crate) fn load(name: &str) -> Vec<Program> {
     let number = |call: &str| Abi::X86_64.call_number(call).unwrap();
     let mut file =
         ElfFile { abi: Some(Abi::X86_64), is_go: text.lines().any(|line| line == "# go"), ..ElfFile::default() };
-    let mut libraries: BTreeMap<&str, LibraryCalls> = BTreeMap::new();
+    let mut libraries: Vec<LibraryCalls> = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((head, names)) = line.split_once(": ") else {
             file.imports.extend(line.split_whitespace().map(Into::into));
@@ -34,8 +33,10 @@ pub(crate) fn load(name: &str) -> Vec<Program> {
             ["calls"] => file.numbers.extend(names.split_whitespace().map(number)),
             [library, depth, ref calls @ ..] => {
                 let depth: u32 = depth.parse().unwrap();
-                let found = libraries.entry(library).or_default();
-                found.library = library.into();
+                if libraries.last().is_none_or(|last| &*last.library != library) {
+                    libraries.push(LibraryCalls { library: library.into(), ..LibraryCalls::default() });
+                }
+                let found = libraries.last_mut().unwrap();
                 if calls.is_empty() {
                     found.functions.extend(names.split_whitespace().map(|name| (name.into(), depth)));
                 } else {
@@ -45,7 +46,7 @@ pub(crate) fn load(name: &str) -> Vec<Program> {
             _ => panic!("{name}: {line}"),
         }
     }
-    vec![Program { path, image: ProgramImage::Native(file), libraries: libraries.into_values().collect() }]
+    vec![Program { path, image: ProgramImage::Native(file), libraries }]
 }
 
 /// Describes what a program imports, as [`load`] reads it.

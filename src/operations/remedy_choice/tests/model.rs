@@ -6,7 +6,7 @@ use crate::diagnosis::{FileChange, History, Situation, relatives};
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
 use crate::operations::remedy_choice::{ApplyDecision, ChosenRemedy, RemedyChoice, RemedyFile, choose};
 use crate::policy::{Effect, Policy, Settings, UnitFile, Verdict};
-use crate::programs::{ElfFile, Libc, Program, ProgramImage};
+use crate::programs::{ElfFile, Program, ProgramImage};
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Arch, Call, Groups};
 use crate::units::{Manager, Rung, Unit, UnitName};
@@ -45,8 +45,8 @@ const EVIDENT: [&str; 2] = ["bind", "uname"];
 
 static PROGRAMS: LazyLock<Vec<Program>> = LazyLock::new(|| {
     let imports = IMPORTS.map(Into::into).into();
-    let file = ElfFile { abi: Some(Abi::X86_64), libc: Libc::Glibc, build_id: None, imports, is_static: false };
-    vec![Program { path: b"/bin/x".as_slice().into(), image: ProgramImage::Native(file) }]
+    let file = ElfFile { abi: Some(Abi::X86_64), imports, ..ElfFile::default() };
+    vec![Program { path: b"/bin/x".as_slice().into(), image: ProgramImage::Native(file), libraries: Vec::new() }]
 });
 
 /// The content of the files.
