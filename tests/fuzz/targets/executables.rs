@@ -1,7 +1,8 @@
 //! Executables: the ELF reader and the first line of a script.
 
 use crate::programs::interpreter::{find_interpreter, is_interpreter};
-use crate::programs::{ElfFile, FileParts, Program, ProgramImage};
+use crate::programs::library_calls::{DEEPEST, LibraryWalk};
+use crate::programs::{ElfFile, FileParts, LibraryCalls, Program, ProgramImage};
 use std::cell::Cell;
 
 /// How many bytes the reader may ask for, as a multiple of the file's size: it reads a few tables, each once.
@@ -17,11 +18,20 @@ pub(super) fn check(input: &[u8]) {
     let facts = ElfFile::read(&mut file);
     let segments = 1 + input.len() / 56;
     assert!(file.read.get() <= input.len() * (MOST_READ + segments), "{} bytes were read", file.read.get());
-    let Some(facts) = facts else { return };
-    let program = Program { path: input.into(), image: ProgramImage::Native(facts) };
+    let Some((facts, _)) = facts else { return };
+    let program = Program { path: input.into(), image: ProgramImage::Native(facts), libraries: walk(input) };
     for (abi, imported) in program.imported_calls() {
         assert!(abi.call_number(imported.call).is_some(), "{} is no call of {abi:?}", imported.call);
     }
+}
+
+/// Follows the functions of the input as those of a library, from each name that it could export.
+fn walk(input: &[u8]) -> Vec<LibraryCalls> {
+    const MOST_NAMES: usize = 64;
+    let names = input.split(|byte| *byte == 0).filter_map(|name| str::from_utf8(name).ok());
+    let mut walk = LibraryWalk::new();
+    walk.add("libx.so.1".into(), input);
+    walk.walk(names.filter(|name| !name.is_empty()).take(MOST_NAMES), DEEPEST)
 }
 
 /// Counts what is read of a file.

@@ -7,7 +7,7 @@ use crate::diagnosis::{
 };
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
 use crate::policy::{Effect, Policy, Settings, SyscallFilter, UnitFile, Verdict};
-use crate::programs::{ElfFile, Libc, Program, ProgramImage};
+use crate::programs::{ElfFile, Program, ProgramImage};
 use crate::syscalls::{Abi, Call, Groups};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -152,10 +152,8 @@ fn parse_denial(line: &str) -> Option<Incident> {
 fn build_program(imports: &[u8]) -> Program {
     let file = ElfFile {
         abi: Some(Abi::X86_64),
-        libc: Libc::Glibc,
-        build_id: None,
         imports: lines(imports).flat_map(str::split_ascii_whitespace).map(Into::into).collect(),
-        is_static: false,
+        ..ElfFile::default()
     };
-    Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file) }
+    Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file), libraries: Vec::new() }
 }
