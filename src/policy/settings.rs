@@ -157,8 +157,6 @@ impl Settings {
             let mut ignored =
                 |why| notes.push(FileNote::at(&line.origin, format!("{} {why}, ignored", escape_excerpt(&line.value))));
             match directive.spec().value {
-                // The effective value of these lists depends on the version of systemd, which is unknown here.
-                ValueKind::Calls | ValueKind::AddressFamilies => {}
                 ValueKind::ErrorNumber if self.default_effect.apply(line) => {}
                 ValueKind::ErrorNumber => ignored("is no error number"),
                 ValueKind::Namespaces => Namespaces::apply(&mut self.namespaces, line, &mut notes),
@@ -172,6 +170,7 @@ impl Settings {
                     }
                     None => ignored("is neither yes nor no"),
                 },
+                // The effective value of calls and families depends on the version of systemd, which is unknown here.
                 // `SandboxSettings` merges the lines of directives that filter no calls.
                 _ => {}
             }

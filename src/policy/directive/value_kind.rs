@@ -44,13 +44,12 @@ impl ValueKind {
         match self {
             Self::Switch | Self::Toggle => "b",
             Self::ErrorNumber => "i",
-            Self::Namespaces => "t",
+            Self::Namespaces | Self::Capabilities => "t",
             Self::AddressFamilies | Self::Calls => "(bas)",
             Self::Architectures | Self::Paths | Self::Names => "as",
             Self::Word => "s",
             Self::Mounts | Self::Devices => "a(ss)",
             Self::Binds => "a(ssbt)",
-            Self::Capabilities => "t",
             Self::SocketBinds => "a(iiqq)",
             Self::Addresses => "a(iayu)",
         }

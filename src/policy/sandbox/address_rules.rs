@@ -34,9 +34,7 @@ fn matches_port(entry: &str, address: SocketAddr) -> bool {
     let mut parts: Vec<&str> = entry.split(':').collect();
     let port = parts.pop().filter(|port| !matches!(*port, "ipv4" | "ipv6" | "tcp" | "udp"));
     let is_family = |part: &&str| matches!((*part, address.is_ipv4()), ("ipv4", false) | ("ipv6", true));
-    if parts.iter().any(|part| is_family(part))
-        || (port.is_none() && is_family(&entry.rsplit(':').next().unwrap_or_default()))
-    {
+    if parts.iter().any(is_family) || (port.is_none() && is_family(&entry.rsplit(':').next().unwrap_or_default())) {
         return false;
     }
     match port.map(|port| port.split_once('-').unwrap_or((port, port))) {
