@@ -337,6 +337,37 @@ fn killed_tap_leaves_no_program_in_the_kernel() {
 }
 
 #[test]
+fn status_shows_running_taps_and_none_that_was_killed() {
+    let Some(unit) = Unit::start("loop", POLICY) else { return };
+    let status = |more: &[&str]| {
+        let bus = unit.manager.bus();
+        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "status"];
+        let output = unit.manager.command(&[&client, more].concat()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let taps = || serde_json::from_str::<Value>(&status(&["--json"])).unwrap()["taps"].clone();
+    assert_eq!(taps(), Value::Array(Vec::new()));
+    let (first, killed) = (unit.tap(&["x", &unit.pid()]), unit.tap(&["x"]));
+    let pid = |tap: &RunningTap| u64::from(tap.0.id());
+    let known = taps();
+    assert_eq!(known[0]["targets"], serde_json::json!(["x.service", unit.pid()]), "{known}");
+    assert_eq!((known[0]["pid"].as_u64(), known[1]["pid"].as_u64()), (Some(pid(&first)), Some(pid(&killed))));
+    assert!(known[0]["since"].as_str() < known[0]["until"].as_str(), "{known}");
+    let page = status(&[]);
+    let expected = format!("  tapped x.service and {} since ", unit.pid());
+    assert!(page.contains(&expected) && page.contains(&format!("harden-why (pid {})", pid(&first))), "{page}");
+    assert!(page.lines().count() <= 10, "{page}");
+    let mut child = killed.0;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(taps().as_array().map(Vec::len), Some(1));
+    kill(Pid::from_raw(first.0.id().cast_signed()), Signal::SIGINT).unwrap();
+    let mut child = first.0;
+    child.wait().unwrap();
+    assert_eq!(taps(), Value::Array(Vec::new()));
+}
+
+#[test]
 fn tap_that_cannot_begin_says_why() {
     let Some(unit) = Unit::start("loop", POLICY) else { return };
     unit.manager.write("off.service", "[Service]\nExecStart=/bin/true\n");

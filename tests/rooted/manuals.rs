@@ -254,7 +254,7 @@ const ANSWERS: [(&[&str], &[&str]); 11] = [
     (&[".B tap"], &["views/tapped.rs"]),
     (&[".B check"], &["verbs/check.rs", "views/foreseen.rs"]),
     (&[".B syscall"], &["verbs/syscall.rs"]),
-    (&[".B status"], &["verbs/status.rs"]),
+    (&[".B status"], &["verbs/status.rs", "views/running_taps.rs"]),
     (&[".B rehearse"], &["views/rehearsed.rs"]),
     (&[".B restore"], &["verbs/restore.rs"]),
 ];

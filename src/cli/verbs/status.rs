@@ -8,6 +8,7 @@ use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
 use crate::cli::terminal::words::{count_times, describe_manager};
 use crate::cli::views::answer::SCHEMA;
 use crate::cli::views::refusal_logging::RecordingView;
+use crate::cli::views::running_taps::RunningTapView;
 use crate::host::blind_spots;
 use crate::host::filter_in_force::FiltersOff;
 use crate::incidents::Moment;
@@ -16,6 +17,7 @@ use crate::operations::local_machine::LocalMachine;
 use crate::operations::permission::root_command;
 use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::operations::rehearsal::recover::{KnownRehearsal, find_known};
+use crate::operations::tap::running::{RunningTap, TAPS};
 use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::caveats::WITHOUT_RECORDS;
 use crate::outlet::client;
@@ -55,6 +57,8 @@ pub(crate) struct Hearing {
     recording: Vec<RecordingView>,
     /// The system's units and the caller's own units that run without their own settings, for a rehearsal.
     rehearsals: Vec<RehearsedUnitView>,
+    /// The taps that watch now.
+    taps: Vec<RunningTapView>,
     /// The managers that install no filters at all, of the system manager and the caller's own.
     filters_off: Vec<FiltersOffView>,
     /// The system units whose filters name calls that libseccomp does not know, so that systemd ignores the names.
@@ -153,6 +157,8 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
         hearing.recording.push(view);
     }
     hearing.unknown_calls = view_unknown_calls();
+    let taps = RunningTap::find_all(Path::new(TAPS));
+    hearing.taps = taps.iter().map(|tap| RunningTapView::new(tap, clock)).collect();
     hearing.rehearsals =
         find_known(LocalMachine::new(&managers)).iter().map(|one| view_rehearsal(one, clock)).collect();
     hearing
@@ -189,6 +195,7 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
             absent: Some(format!("{error:#}")),
             recording: Vec::new(),
             rehearsals: Vec::new(),
+            taps: Vec::new(),
             filters_off: Vec::new(),
             unknown_calls: Vec::new(),
             limitations: blind_spots::find_common_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
@@ -225,6 +232,7 @@ impl Hearing {
             absent: None,
             recording: Vec::new(),
             rehearsals: Vec::new(),
+            taps: Vec::new(),
             filters_off: Vec::new(),
             unknown_calls: Vec::new(),
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
@@ -322,6 +330,9 @@ impl Hearing {
             };
             let text = format!("{} runs without its own settings{since}: {who}", one.unit);
             page.field("lifted", &styled(WARN, text));
+        }
+        for tap in &self.taps {
+            page.field("tapped", tap.line());
         }
     }
 

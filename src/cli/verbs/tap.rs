@@ -22,6 +22,7 @@ use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::tap::refusals::{TappedUnit, UnitRefusal};
 use crate::operations::tap::report::{failure_notes, loss_notes, report_to_daemon};
+use crate::operations::tap::running::{TAPS, TapFile};
 use crate::operations::tap::session::TapSession;
 use crate::operations::tap::targets::{TargetRequest, resolve_target};
 use crate::syscalls::Groups;
@@ -30,7 +31,9 @@ use crate::systemd::manager_lookup::all_managers;
 use crate::systemd::syscall_groups;
 use crate::units::Manager;
 use anyhow::ensure;
+use jiff::Timestamp;
 use std::path::Path;
+use std::time::Duration;
 
 /// Watches the targets, and answers.
 ///
@@ -44,25 +47,28 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let machine = LocalMachine::new(&managers);
     let scope = ManagerScope::from_flags(asked.system, asked.user);
     let in_scope: Vec<Manager> = all_managers(&managers).filter(|manager| scope.includes(Some(*manager))).collect();
-    let (mut watched, mut led) = (Vec::new(), Vec::new());
+    let (mut watched, mut names, mut led) = (Vec::new(), Vec::new(), Vec::new());
     for name in &asked.targets {
         let mut candidates = in_scope.clone();
         let request = if let Ok(pid) = name.parse() {
             // A process without a unit can be tapped as well.
             let found = ChosenUnit::find(name, scope).map(drop);
             found.or_else(|error| if error.is::<UsageError>() { Err(error) } else { Ok(()) })?;
+            names.push(name.clone());
             TargetRequest::Process(pid)
         } else {
             let chosen = ChosenUnit::find(name, scope)?;
             candidates.retain(|manager| chosen.managers.includes(Some(*manager)));
             let started = StartedUnit::find(&managers, chosen.name, &candidates).await?;
             led.extend(started.note());
+            names.push(started.name.to_string());
             TargetRequest::Unit(started.name)
         };
         watched.push(resolve_target(machine, &request, &candidates).await?);
     }
     let session = TapSession::load(machine, watched, &loaded.groups).await;
     let mut interruption = Interruption::from_signals()?;
+    let file = announce(&names, asked.duration);
     let mut live =
         TapProgress::new(!common.is_json(), color_choice(common), &asked.targets, session.policies(), local_time_now());
     let finished = session
@@ -71,6 +77,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
         })
         .await;
     drop(live);
+    drop(file);
     let finished = finished?;
 
     let mut notes = led;
@@ -97,6 +104,13 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     }
     let (seconds, refusals) = (finished.took.as_secs_f64(), views(&finished.refusals));
     Ok(Tapped { schema: SCHEMA, seconds, units: answers, refusals, notes })
+}
+
+/// Announces the tap to `status`. The tap works without, for example where `/run` is read-only.
+fn announce(targets: &[String], duration: Duration) -> Option<TapFile> {
+    let now = Timestamp::now().as_millisecond();
+    let length = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    TapFile::write(Path::new(TAPS), now, now.saturating_add(length), targets).ok()
 }
 
 /// Answers for the refusals of a unit.

@@ -19,6 +19,7 @@ pub(crate) mod rehearsal_progress;
 pub(crate) mod rehearsed;
 pub(crate) mod remedy;
 pub(crate) mod remedy_list;
+pub(crate) mod running_taps;
 mod snippet;
 pub mod system_configuration;
 pub(crate) mod tap_progress;

@@ -5,5 +5,6 @@ pub(crate) mod access_tally;
 pub(crate) mod access_verdict;
 pub(crate) mod refusals;
 pub(crate) mod report;
+pub(crate) mod running;
 pub(crate) mod session;
 pub(crate) mod targets;
