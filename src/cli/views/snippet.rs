@@ -46,7 +46,7 @@ pub(super) fn add_snippet(page: &mut Page, snippet: &Snippet<'_>, is_framed: boo
             page.line(format_args!("{} {text}", styled(DIM, format_args!("{number} |"))));
             shown = text;
         }
-        add_mark(page, &cut, label, &margin);
+        add_mark(page, &cut, label, &margin, is_framed);
     }
     if is_framed {
         page.line(&rule);
@@ -66,8 +66,9 @@ fn add_place(page: &mut Page, snippet: &Snippet<'_>) {
     }
 }
 
-/// Adds the carets below the pointed part, and its label behind or below them.
-fn add_mark(page: &mut Page, cut: &Cut, label: &str, margin: &str) {
+/// Adds the carets below the pointed part, and its label behind or below them. Without a frame, a whole value needs no
+/// carets above its label.
+fn add_mark(page: &mut Page, cut: &Cut, label: &str, margin: &str, is_framed: bool) {
     let rule = styled(DIM, format_args!("{margin} |"));
     let indent = display_width(&cut.before);
     let carets = styled(BAD, "^".repeat(display_width(&cut.pointed).max(1)));
@@ -76,7 +77,9 @@ fn add_mark(page: &mut Page, cut: &Cut, label: &str, margin: &str) {
         page.line(format_args!("{marked} {}", styled(BAD, label)));
         return;
     }
-    page.line(&marked);
+    if is_framed || !cut.is_whole_value() {
+        page.line(&marked);
+    }
     let room = columns().saturating_sub(margin.len() + MARGIN);
     let label_width = display_width(label);
     let wanted = if label_width <= room { label_width } else { LABEL };
@@ -89,6 +92,13 @@ struct Cut {
     before: String,
     pointed: String,
     after: String,
+}
+
+impl Cut {
+    /// Whether the part is all that the line assigns.
+    fn is_whole_value(&self) -> bool {
+        self.before.trim_end().ends_with('=') && self.after.trim().is_empty()
+    }
 }
 
 /// Escapes a line, and cuts it around its pointed part to a width.
