@@ -1,5 +1,9 @@
 //! Options that people know from systemctl and journalctl.
 
+use harden_why::audit::Action;
+use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+use harden_why::syscalls::{Arch, Call};
+use harden_why::units::{Manager, Rung, Unit};
 use std::process::{Command, Stdio};
 
 const LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/options.log");
@@ -10,6 +14,20 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// A denial of a unit of the system.
+fn incident(name: &str) -> Incident {
+    let event = IncidentEvent::Denial(Denial { call: Call::numbered(Arch::X86_64, 41), action: Action::KillProcess });
+    let unit = Some(Unit { manager: Manager::System, name: name.parse().unwrap() });
+    Incident {
+        rung: Some(Rung::OwnCgroup),
+        key: IncidentKey { unit, event, exe: b"/usr/bin/a".to_vec(), source: SightingSource::Audit },
+        count: 1,
+        first: Moment::At(1_795_456_064_000),
+        last: Moment::At(1_795_456_064_000),
+        sample: Sample { pid: 7, comm: b"a".to_vec(), uid: "0".into(), ..Sample::default() },
+    }
 }
 
 fn store() -> tempfile::TempDir {
@@ -59,6 +77,24 @@ fn list_without_legend_has_rows_alone() {
         assert_eq!(with_state(arguments).0, 2, "{arguments:?}");
     }
     assert!(run(&["--no-legend", "status"]).2.contains("'--no-legend' does not go with the command 'status'"));
+}
+
+#[test]
+fn all_looks_up_every_unit_and_the_list_says_how_many_it_did_not() {
+    let store = tempfile::tempdir().unwrap();
+    let incidents: Vec<Incident> = (0..300).map(|number| incident(&format!("unit-{number}.service"))).collect();
+    harden_why::incidents::Store::open(store.path()).unwrap().record(&incidents).unwrap();
+    let state = ["--bus", "unix:path=/nonexistent/bus", "--state-dir", store.path().to_str().unwrap()];
+    let with_state = |more: &[&str]| run(&[&state[..], more].concat()).1;
+    let said = "the state of the 44 units with the oldest denials was not looked up: 'harden-why --all' does";
+    let unwrapped = |page: String| page.replace('\n', " ");
+    assert!(unwrapped(with_state(&[])).contains(said) && !unwrapped(with_state(&["--all"])).contains("looked up"));
+    // Fewer rows are no reason to leave it out.
+    assert!(unwrapped(with_state(&["-n", "2"])).contains(said));
+    assert!(
+        with_state(&["--json"]).contains("\"units-not-examined\"")
+            && !with_state(&["--json", "--all"]).contains("not-examined")
+    );
 }
 
 #[test]

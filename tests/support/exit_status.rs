@@ -5,7 +5,7 @@ pub(crate) fn of_error(text: &str) -> i32 {
     let has_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let words = text.trim_start().trim_start_matches("harden-why: ");
     let is_not_found =
-        ["Unit", "Process"].iter().any(|start| words.starts_with(start)) && words.contains(" not found.");
+        ["Unit", "Process", "File"].iter().any(|start| words.starts_with(start)) && words.contains(" not found.");
     if is_not_found || words.contains(" has no files below ") {
         4
     } else if has_any(&[
@@ -25,6 +25,7 @@ pub(crate) fn of_error(text: &str) -> i32 {
         "invalid --with",
         "is a pattern",
         "is a template",
+        ", not of ",
         "is not a known architecture",
         "unexpected argument",
     ]) {

@@ -10,6 +10,7 @@ mod attribution_hostile;
 mod bus;
 mod causes;
 mod daemon;
+mod exit_status;
 mod filter_in_force;
 mod fixed;
 mod journal;

@@ -273,3 +273,31 @@ fn tap_of_timer_umbrella_or_template_watches_the_service_behind_it() {
         "{error}"
     );
 }
+
+#[test]
+fn pid_of_a_living_process_stands_for_its_unit_with_every_verb() {
+    let Some(machine) = Machine::start() else { return };
+    let unit = "[Service]\nSlice=system.slice\nExecStart=/bin/sh -c 'sleep 1000 & wait'\nSystemCallFilter=~uname\n";
+    machine.manager.write("live.service", unit);
+    machine.manager.reload();
+    machine.record(&["live.service"]);
+    assert!(machine.manager.start_unit("live.service"));
+    let main = String::from_utf8(machine.manager.systemctl(&["show", "-P", "MainPID", "live.service"]).stdout).unwrap();
+    let main = main.trim();
+    let children = || std::fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap_or_default();
+    let child = support::daemon::wait_for(
+        || children().split_whitespace().next().map(ToOwned::to_owned),
+        || "no child".to_owned(),
+    );
+    for pid in [main, &child] {
+        assert_eq!(machine.units(pid), one("live.service"), "{pid}");
+        assert_eq!(machine.json(&["check", pid])["unit"], "live.service");
+        assert_eq!(machine.json(&["apply", "--dry-run", pid])["unit"], "live.service");
+        assert_eq!(machine.client(&["--json", "revert", pid])["unit"], "live.service");
+    }
+    // Another manager has no such process, and a process that has ended has no unit.
+    let error = machine.error(&["--user", main]);
+    assert!(error.contains(&format!("process {main} belongs to live.service of the system manager")), "{error}");
+    assert!(machine.manager.systemctl(&["stop", "live.service"]).status.success());
+    assert!(machine.error(&[main]).contains(&format!("Process {main} not found. If it died, name its unit.")));
+}

@@ -209,7 +209,7 @@ impl Follower {
     async fn subscribe(&mut self, client: &HardenWhyProxy<'static>, inbox: &mut Inbox) -> anyhow::Result<()> {
         inbox.call(client.subscribe()).await?.map_err(explained)?;
         if !self.subscribed {
-            let what = "connected to harden-whyd, waiting for denials (Ctrl+C ends it)";
+            let what = "connected to harden-whyd, waiting for denials (Ctrl-C ends it)";
             print_remark(self.color, DIM, what);
         }
         self.subscribed = true;

@@ -18,7 +18,7 @@ use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::units::{Unit, UnitName};
-use examined::{DenialState, ExaminedUnit, examine};
+use examined::{DenialState, ExaminedUnit, MOST_EXAMINED, examine};
 use serde::Serialize;
 use silent::{SilentUnit, SilentUnits};
 use table::{Row, add_table};
@@ -90,6 +90,7 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     let all = cli.units.all;
     let (lines, silent) = tokio::join!(list_lines(&context, scope, all), query_silent(cli, &context, scope));
     let mut lines = lines?;
+    let known = lines.len();
     let most = cli.units.lines.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
     if cli.common.is_json() {
         lines.truncate(most);
@@ -105,7 +106,19 @@ pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Ove
     let mut notes = context.notes;
     notes.extend(silent.notes.iter().cloned());
     notes.extend(hidden.into_iter().chain(evicted));
+    notes.extend(unexamined_note(known, all));
     Ok(Overview { schema: SCHEMA, lines, silent, notes, own_units_only, all, most, has_legend: !cli.units.no_legend })
+}
+
+/// Notes that the state of the units with the oldest denials is unknown, since nobody asked for it.
+fn unexamined_note(units: usize, all: bool) -> Option<Note> {
+    let left = units.saturating_sub(MOST_EXAMINED);
+    (left > 0 && !all).then(|| {
+        let units = plural(left as u64, "unit");
+        let text =
+            format!("the state of the {units} with the oldest denials was not looked up: 'harden-why --all' does");
+        Note::new("units-not-examined", text)
+    })
 }
 
 /// Lists the units that can refuse calls without a record, unless neither the page nor stderr would show them: it takes a

@@ -64,6 +64,9 @@ pub(crate) async fn rehearse(
     let scope = ManagerScope::from_own_flags(asked.chosen.system, asked.chosen.user);
     let chosen = ChosenUnit::find(&asked.chosen.unit, scope)?;
     chosen.ensure_may_change("rehearse")?;
+    if !asked.dry_run {
+        chosen.ensure_root_if_system("rehearse")?;
+    }
     let candidates = managers_to_ask(chosen.managers);
     let started = StartedUnit::find(&managers, chosen.name, &candidates).await?;
     let request = RehearsalRequest {

@@ -42,6 +42,7 @@ pub(crate) async fn revert_all(common: &Common, asked: &Revert, color: ColorChoi
 /// systemd does not reread its files; then the drop-in stays as before.
 pub(crate) async fn revert(common: &Common, asked: &ChosenUnit) -> anyhow::Result<Applied> {
     asked.ensure_may_change("revert")?;
+    asked.ensure_root_if_system("revert")?;
     let name = asked.name.clone();
     let candidates = managers_to_ask(asked.managers);
     let managers = Managers::new(&common.bus);

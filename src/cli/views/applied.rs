@@ -235,7 +235,12 @@ impl Restarted {
 
 /// Returns the state of a unit after its restart, with the reason of a failure.
 fn describe_state(active_state: &str, result: Option<&str>) -> String {
-    let result = result.filter(|result| *result != "success").map_or_else(String::new, |result| format!(" ({result})"));
+    let result = match result {
+        // A unit that did its work.
+        Some("success") if active_state == "inactive" => " (finished)".to_owned(),
+        Some("success") | None => String::new(),
+        Some(result) => format!(" ({result})"),
+    };
     let style = if active_state == "failed" { BAD } else { GOOD };
     format!("{}{result}", styled(style, active_state))
 }

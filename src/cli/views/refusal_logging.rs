@@ -133,7 +133,7 @@ impl RefusalLogging {
         }
         if !left.is_empty() {
             page.gap();
-            page.line("These units do not restart, and are logged from their next start:");
+            page.paragraph(0, "These units do not restart, and are logged from their next start:");
             for unit in left {
                 unit_line(&mut page, unit, unit.not_restarted.unwrap_or_default());
             }
@@ -183,7 +183,7 @@ impl Reply for RefusalLogging {
                 ),
             ),
             RefusalLogOutcome::Nothing => {
-                page.line(format_args!("Already so: harden-why logs no refusals for {whose}."));
+                page.paragraph(0, &format!("Already so: harden-why logs no refusals for {whose}."));
             }
         }
         add_notes(&mut page, &self.notes);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 
 /// The most units whose settings are looked up, unless all are to be shown.
-const MOST_EXAMINED: usize = 256;
+pub(crate) const MOST_EXAMINED: usize = 256;
 
 /// How long a denial may be older than a start that it belongs to, in milliseconds: the daemon stores counts about once
 /// a second.
