@@ -7,6 +7,7 @@
 mod bad_unit_files;
 mod cli;
 mod completions;
+mod cockpit;
 mod exit_status;
 mod follow;
 mod foreign_home;

@@ -9,6 +9,7 @@ pub use super::access::AccessView;
 
 use super::program_evidence;
 use super::remedy;
+use super::snippet;
 use super::system_configuration::SystemConfiguration;
 use super::unproven::find_unproven;
 use crate::audit::Note;
@@ -302,11 +303,10 @@ pub struct DirectiveView {
     pub effect: Option<String>,
     /// Why it applies to the call.
     pub why: String,
-    /// What it does to the call: the words before and after the names of calls.
-    #[serde(skip)]
-    pub pointer: (String, String),
-    /// Its line in the file, if the caller may read it.
-    #[serde(skip)]
+    /// What its line does to the call: the words before and after the names of calls.
+    pub does: (String, String),
+    /// Its line in the file, if the caller may read it: the text before, in and after the deciding part.
+    #[serde(serialize_with = "snippet::serialize_line", skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceLine>,
 }
 

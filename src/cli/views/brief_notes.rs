@@ -55,7 +55,7 @@ pub(super) fn is_brief(note: &Note) -> bool {
 /// Whether the page points at the line of a note, and says there that systemd ignores the word.
 fn is_pointed_at(answer: &Answer, note: &Note) -> bool {
     let deciding = answer.denials.iter().filter_map(|denial| denial.cause.directives.first());
-    let mut ignored = deciding.filter(|directive| directive.pointer.0.starts_with("ignored"));
+    let mut ignored = deciding.filter(|directive| directive.does.0.starts_with("ignored"));
     ignored.any(|directive| match (&directive.file, directive.line) {
         (Some(file), Some(line)) => note.text.starts_with(&format!("{file}:{line}: ")),
         _ => false,

@@ -159,7 +159,7 @@ fn words_without_record(finding: &Finding) -> Option<(&'static str, &'static str
 impl DirectiveView {
     fn new(cause: &policy::DirectiveCause, abi: &str) -> Self {
         Self {
-            pointer: pointer_words(cause, abi),
+            does: words_around_call(cause, abi),
             source: None,
             directive: cause.directive.key(),
             file: cause.origin.as_ref().map(|origin| shown_path(&origin.path)),
@@ -171,7 +171,7 @@ impl DirectiveView {
 }
 
 /// Returns what a line does to calls: the words before and after their names.
-fn pointer_words(cause: &policy::DirectiveCause, abi: &str) -> (String, String) {
+fn words_around_call(cause: &policy::DirectiveCause, abi: &str) -> (String, String) {
     let own = |before: &str, after: &str| (before.to_owned(), after.to_owned());
     match &cause.why {
         CauseReason::NotAllowed(_) => own("this allow-list lacks ", ""),

@@ -139,7 +139,7 @@ impl<'a> CauseGroup<'a> {
         }
         let is_possible = self.cause().is_some_and(|cause| cause.kind == "possibly-unit");
         let describe = |(directive, calls): (&'a DirectiveView, Vec<&'a str>)| {
-            let (before, after) = &directive.pointer;
+            let (before, after) = &directive.does;
             let perhaps = if is_possible && !before.starts_with("may ") { "perhaps " } else { "" };
             (directive.source.as_ref(), format!("{perhaps}{before}{}{after}", join_some(&calls)))
         };
@@ -235,7 +235,7 @@ fn is_other_way(one: &DenialView, other: &DenialView) -> bool {
 
 /// Whether two directives are the same part of a line.
 fn is_same_part(one: &DirectiveView, other: &DirectiveView) -> bool {
-    one.pointer == other.pointer && one.source == other.source
+    one.does == other.does && one.source == other.source
 }
 
 /// Whether one line of one file decides both, or the words are the same where none does.

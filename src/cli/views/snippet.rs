@@ -6,6 +6,7 @@
 use crate::audit::text::escape;
 use crate::cli::terminal::page::{BAD, DIM, PLACE, Page, columns, styled};
 use crate::policy::SourceLine;
+use serde::{Serialize, Serializer};
 use textwrap::core::display_width;
 
 /// What stands for text that does not fit.
@@ -16,6 +17,9 @@ const LABEL: usize = 48;
 
 /// The columns between the line's number and its text.
 const MARGIN: usize = 3;
+
+/// The columns of a line in JSON.
+const SERIALIZED: usize = 400;
 
 /// A line of a unit file, and what it does.
 #[derive(Debug)]
@@ -87,7 +91,16 @@ fn add_mark(page: &mut Page, cut: &Cut, label: &str, margin: &str, is_framed: bo
     page.prefixed(&format!("{rule} {:indent$}", ""), &styled(BAD, label));
 }
 
+/// Serializes a line as its three parts, escaped, and cut to [`SERIALIZED`] columns.
+///
+/// # Errors
+/// Those of the serializer.
+pub(super) fn serialize_line<S: Serializer>(line: &Option<SourceLine>, serializer: S) -> Result<S::Ok, S::Error> {
+    line.as_ref().map(|line| cut_line(line, SERIALIZED)).serialize(serializer)
+}
+
 /// A line in three parts, escaped.
+#[derive(Debug, Serialize)]
 struct Cut {
     before: String,
     pointed: String,
@@ -196,6 +209,16 @@ mod tests {
     fn line_of_a_hostile_file_is_escaped() {
         let (shown, _) = cut("\tSystemCallFilter=\u{1b}[2J mount \u{202e}x \\", "mount", 80);
         assert_eq!(shown, "SystemCallFilter=\\x1b[2J mount \\u{202e}x \\");
+    }
+
+    #[test]
+    fn line_in_json_has_three_escaped_parts_of_bounded_length() {
+        let text = format!("SystemCallFilter=~uname <b>\u{1b} {}", "x".repeat(1 << 20));
+        let line = SourceLine { number: 1, text, span: 18..23 };
+        let json = serialize_line(&Some(line), serde_json::value::Serializer).unwrap();
+        assert_eq!((&json["before"], &json["pointed"]), (&"SystemCallFilter=~".into(), &"uname".into()));
+        let after = json["after"].as_str().unwrap();
+        assert!(after.starts_with(" <b>\\x1b xx") && after.ends_with("x...") && after.len() < SERIALIZED, "{after}");
     }
 
     proptest! {

@@ -1,0 +1,89 @@
+// One unit: the latest finding with the line that decided it, the remedy, and everything else folded.
+
+/* global cockpit */
+
+import { actionBar } from "./actions.js";
+import { managerOption, run } from "./client.js";
+import { box, code, element, folded, notes } from "./elements.js";
+import { hoursChart } from "./hours.js";
+import { remedies } from "./remedies.js";
+import { age, local, plural } from "./times.js";
+
+// Returns the page of a unit. `reload` shows it again.
+export async function unitPage(manager, unit, reload) {
+    const title = element("h1", { tabindex: "-1" }, unit);
+    const back = element("nav", { "aria-label": "Breadcrumb" }, element("a", {
+        href: "#/",
+        onclick: event => {
+            event.preventDefault();
+            cockpit.location.go([]);
+        },
+    }, "All units"));
+    try {
+        const answer = await run([...managerOption(manager), unit]);
+        const parts = (answer.units || []).map(one => oneAnswer(one, { manager, unit, reload }));
+        return [back, title, parts, notes(answer.notes || [])];
+    } catch (error) {
+        return [back, title, box("danger", "harden-why does not answer for this unit.", element("p", {}, error.message))];
+    }
+}
+
+function oneAnswer(answer, context) {
+    const [latest, ...older] = answer.denials;
+    return [
+        latest ? finding(latest) : element("p.hw-lead", {}, `No denials of ${answer.unit || context.unit} are known.`),
+        remedies(answer, context),
+        actionBar(answer, context),
+        notes(answer.notes || []),
+        silence(answer),
+        answer.denials.length > 0 && hoursChart(answer.denials),
+        older.length > 0 && folded(`${plural(older.length, "further denial")}`, older.map(finding)),
+        latest && folded("Details of all denials", detailsTable(answer.denials)),
+    ];
+}
+
+// The finding in words, and the lines that decided it.
+function finding(denial) {
+    const what = denial.call ? `${denial.call}(2)` : "A process died of SIGSYS";
+    const process = `${denial.exe || denial.comm} (pid ${denial.pid})`;
+    const times = denial.count === 1 ? "once" : `${denial.count} times`;
+    return element("section.hw-finding", {},
+        element("p.hw-lead", {}, element("strong", {}, what), `: ${process} ${denial.outcome}, ${times}, last `,
+            element("time", { datetime: denial.last, title: local(denial.last) }, age(denial.last)), "."),
+        element("p", {}, `Cause: ${denial.cause.words}.`),
+        denial.cause.directives.map(directive => snippet(directive, denial.call)));
+}
+
+// A line of a unit file with its deciding word marked.
+export function snippet(directive, call) {
+    const place = directive.file ? `${directive.file}:${directive.line}` : `${directive.directive}=`;
+    const { source, does } = directive;
+    return element("figure.hw-snippet", {},
+        element("figcaption", {}, place),
+        source && element("pre", {}, source.before, element("mark", {}, source.pointed), source.after),
+        element("p.hw-why", {}, does ? does.join(call) : directive.why));
+}
+
+function silence(answer) {
+    const silent = answer.silent || [];
+    if (silent.length === 0)
+        return null;
+    return box("info", "This unit can also be refused calls without a record.",
+        element("p", {}, "These settings refuse calls with an error: ", silent.join(", "),
+            ". A rehearsal, or logging for an hour, shows such calls."));
+}
+
+function detailsTable(denials) {
+    const heads = ["Call", "Process", "Outcome", "Count", "First", "Last", "Found by"];
+    const cell = (label, ...content) => element("td", { "data-label": label }, element("span", {}, content));
+    return element("table.hw-table", { "aria-label": "Details of all denials" },
+        element("thead", {}, element("tr", {}, heads.map(head => element("th", { scope: "col" }, head)))),
+        element("tbody", {}, denials.map(denial => element("tr", {},
+            element("th", { scope: "row" }, code(denial.call || "SIGSYS"), ` ${denial.arch || ""}`),
+            cell("Process", denial.exe || "", element("div.hw-place", {}, `${denial.comm}, pid ${denial.pid}, uid ${denial.uid}`)),
+            cell("Outcome", denial.outcome),
+            cell("Count", String(denial.count)),
+            cell("First", local(denial.first)),
+            cell("Last", local(denial.last)),
+            cell("Found by", denial.attribution ? `${denial.attribution.words} (${denial.attribution.confidence})` : "")))));
+}
