@@ -27,7 +27,7 @@
 //! | [`unit_files`] | unit files, drop-ins and the manager's configuration below a root | no |
 //! | [`systemd`] | queries to managers, their journal, their groups, the exposure score | no |
 //! | [`host`] | this machine as a whole: the `Host` trait, late evidence, a unit's settings, blind spots | no |
-//! | [`outlet`] | the interfaces for others: journal alerts, `org.hardenwhy1` on D-Bus | no |
+//! | [`outlet`] | the interfaces for others: journal alerts, `org.hardenwhy1` on D-Bus, metrics | no |
 //! | [`pipeline`] | record → attribution → fold, the same live and offline | drives |
 //! | [`operations`] | operations on units, without the terminal: drop-ins, rehearsals, taps, logging of refusals, recovery | no |
 //! | [`daemon`] | `harden-whyd`: one loop that owns everything but the disk | no |
@@ -79,6 +79,8 @@
 //! | a log format | its reader in `src/intake/`; [`intake::log_file`] recognises the formats |
 //! | an alert's text | [`outlet::alert::message`]; `systemd/harden-why.catalog` has the text of `journalctl -x` |
 //! | the words for what happened to a process | `src/incidents/outcome_words.rs` |
+//! | a metric | `src/cli/verbs/metrics.rs`; `src/outlet/metrics.rs` lays them out; `packaging/prometheus` has rules and a dashboard |
+//! | the page for Cockpit | `packaging/cockpit`; `tests/cockpit/run` tests it in a browser |
 //! | a D-Bus method | `src/outlet/service.rs`, its caller's side in [`outlet::client`], and `systemd/org.hardenwhy1.xml` |
 //! | a key of the configuration | [`daemon::config`] and `packaging/harden-why.conf` |
 //! | a BPF program | its C source in `src/kernel/bpf/`, and its reader in [`kernel::exit_cgroups`] or [`kernel::tap`] |

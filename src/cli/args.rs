@@ -3,7 +3,9 @@
 pub mod changes;
 pub mod common_options;
 pub mod help;
+pub mod journals;
 pub(crate) mod machine;
+pub mod metrics;
 pub(crate) mod parse;
 pub mod queries;
 pub mod selection;
@@ -14,6 +16,8 @@ pub(crate) mod values;
 
 pub use changes::{Apply, LogRefusals, Rehearse, Revert};
 pub use common_options::{Common, JsonLayout, OutputForm, When};
+pub use journals::JournalOptions;
+pub use metrics::MetricsArgs;
 pub use queries::{Check, Explain, Follow, Forget, TapArgs};
 pub use selection::{Chosen, ChosenUnits, StateDir, TimeOptions, Units};
 
@@ -95,6 +99,9 @@ pub enum Command {
         #[arg(long, value_name = "ARCH", value_parser = Offered(|| Abi::all().map(Abi::name).collect()))]
         arch: Option<String>,
     },
+
+    /// Print denials and the daemon's counters for Prometheus
+    Metrics(MetricsArgs),
 
     /// Deny a child process a call, and explain the denial
     Demo,

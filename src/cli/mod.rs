@@ -24,8 +24,8 @@ use terminal::page;
 use terminal::quiet::set_quiet;
 use verbs::restore::Restored;
 use verbs::{
-    apply, check, demo, explain, follow, forget, log_refusals, overview, rehearse, restore, revert, status, syscall,
-    tap, units,
+    apply, check, demo, explain, fleet, follow, forget, log_refusals, metrics, overview, rehearse, restore, revert,
+    status, syscall, tap, units,
 };
 use views::remedy_list::RemedyList;
 
@@ -81,6 +81,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<ExitStatus> {
     let common = &cli.common;
     match &cli.command {
+        None if cli.units.journals.is_given() => {
+            print_reply(common, color, &fleet::list_alerts(&cli.units, &local_time_now())?)
+        }
         None if cli.units.units.is_empty() && !cli.units.unknown => {
             let overview = block_on(overview::overview(cli, &local_time_now()))?;
             // JSON has the notes.
@@ -108,6 +111,13 @@ fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<
         Some(Command::Syscall { call, arch }) => print_reply(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => {
             print_reply(common, color, &block_on(async { Ok(status::query_status(common, &local_time_now()).await) })?)
+        }
+        Some(Command::Metrics(asked)) => {
+            let answer = block_on(async { Ok(metrics::metrics(common).await) })?;
+            match metrics::write_textfile(common, asked, &answer)? {
+                Some(written) => Ok(written),
+                None => print_reply(common, color, &answer),
+            }
         }
         Some(Command::Demo) => print_reply(common, color, &block_on(demo::run(&common.bus, &local_time_now()))?),
         Some(Command::Completions { shell }) => completions::print(*shell),

@@ -1,4 +1,4 @@
-//! The daemon's outputs: alerts in the journal, and `org.hardenwhy1` on D-Bus.
+//! What others read: alerts in the journal, `org.hardenwhy1` on D-Bus, and metrics.
 
 pub(crate) mod access;
 mod admission;
@@ -11,6 +11,7 @@ pub mod client_requests;
 pub mod correction;
 mod explanation;
 pub mod journal;
+pub(crate) mod metrics;
 mod rehearsals;
 mod service;
 mod subscribers;

@@ -3,6 +3,7 @@
 //! An entry of systemd-coredump has the pid and the cgroup of a process that dumped core. An entry of a manager names
 //! the unit and how its process ended, but not the pid: it counts only if no other unit fits.
 
+pub(crate) mod gathered;
 pub(crate) mod libsystemd;
 
 pub(crate) use crate::intake::journal_entry::DeathEntry;

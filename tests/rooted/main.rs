@@ -6,12 +6,13 @@
 
 mod bad_unit_files;
 mod cli;
-mod completions;
 mod cockpit;
+mod completions;
 mod exit_status;
 mod follow;
 mod foreign_home;
 mod forget;
+mod journals;
 mod json_failures;
 mod manuals;
 mod notices;

@@ -245,7 +245,7 @@ fn assert_has_words(page: &str, keys: &BTreeSet<String>) {
 }
 
 /// The source files of each verb's answer, by the headings of its sections in the page.
-const ANSWERS: [(&[&str], &[&str]); 11] = [
+const ANSWERS: [(&[&str], &[&str]); 13] = [
     (&[".B harden-why"], &["verbs/overview.rs", "verbs/overview/silent.rs"]),
     (&[".B follow"], &["verbs/follow.rs"]),
     (&[".B forget"], &["verbs/forget.rs"]),
@@ -257,6 +257,8 @@ const ANSWERS: [(&[&str], &[&str]); 11] = [
     (&[".B status"], &["verbs/status.rs", "views/running_taps.rs"]),
     (&[".B rehearse"], &["views/rehearsed.rs"]),
     (&[".B restore"], &["verbs/restore.rs"]),
+    (&[".B metrics"], &["verbs/metrics.rs"]),
+    (&[".B --directory"], &["views/fleet.rs"]),
 ];
 
 #[test]

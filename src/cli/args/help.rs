@@ -43,6 +43,7 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
     (
         "Other",
         &[
+            ("metrics", "harden-why metrics"),
             ("demo", "harden-why demo"),
             ("restore", "harden-why restore"),
             ("completions", "harden-why completions bash >~/.local/share/bash-completion/completions/harden-why"),

@@ -76,6 +76,9 @@ impl Cli {
             ("--since", before.times.since.is_some()),
             ("--until", before.times.until.is_some()),
             ("--boot", before.boot),
+            ("--directory", before.journals.directory.is_some()),
+            ("--file", !before.journals.file.is_empty()),
+            ("--merge", before.journals.merge),
             ("--unit", !before.unit_options.is_empty()),
         ];
         match left.into_iter().find(|(_, given)| *given) {
@@ -103,6 +106,7 @@ impl Command {
             | Self::Syscall { .. }
             | Self::Demo
             | Self::Status
+            | Self::Metrics(_)
             | Self::Restore
             | Self::Completions { .. }
             | Self::ListRemedies { .. }

@@ -1,5 +1,6 @@
 //! Options and arguments that select units and denials.
 
+use super::journals::JournalOptions;
 use super::values::row_count;
 use clap::Args;
 use std::path::PathBuf;
@@ -51,6 +52,10 @@ pub struct Units {
     /// Where the incidents are.
     #[command(flatten)]
     pub source: StateDir,
+
+    /// The journals of several machines.
+    #[command(flatten)]
+    pub journals: JournalOptions,
 }
 
 /// One unit.

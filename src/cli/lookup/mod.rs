@@ -1,6 +1,7 @@
 //! Finds the units and incidents that a command asks about, and builds the answer for one unit.
 
 pub(crate) mod context;
+pub(crate) mod fleet_alerts;
 pub(crate) mod incident_source;
 pub(crate) mod log_groups;
 pub(crate) mod log_incidents;

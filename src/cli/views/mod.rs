@@ -10,6 +10,7 @@ mod brief_page;
 pub(crate) mod cause;
 pub(crate) mod decision;
 pub(crate) mod denials;
+pub(crate) mod fleet;
 mod folded;
 pub(crate) mod foreseen;
 pub(crate) mod program_evidence;

@@ -15,6 +15,9 @@ type Handle = *mut c_void;
 // The types of `systemd/sd-journal.h`.
 type OpenFn = unsafe extern "C" fn(*mut Handle, c_int) -> c_int;
 type OpenDirectoryFn = unsafe extern "C" fn(*mut Handle, *const c_char, c_int) -> c_int;
+type OpenFilesFn = unsafe extern "C" fn(*mut Handle, *mut *const c_char, c_int) -> c_int;
+type RestartFn = unsafe extern "C" fn(Handle);
+type EnumerateFn = unsafe extern "C" fn(Handle, *mut *const c_void, *mut usize) -> c_int;
 type CloseFn = unsafe extern "C" fn(Handle);
 type AddMatchFn = unsafe extern "C" fn(Handle, *const c_void, usize) -> c_int;
 type SeekFn = unsafe extern "C" fn(Handle, u64) -> c_int;
@@ -27,6 +30,9 @@ type GetFn = unsafe extern "C" fn(Handle, *const c_char, *mut *const c_void, *mu
 pub(crate) struct Library {
     open: OpenFn,
     open_directory: OpenDirectoryFn,
+    open_files: OpenFilesFn,
+    restart_data: RestartFn,
+    enumerate_data: EnumerateFn,
     close: CloseFn,
     add_match: AddMatchFn,
     seek: SeekFn,
@@ -60,6 +66,9 @@ impl Library {
         Ok(Self {
             open: function!(c"sd_journal_open", OpenFn),
             open_directory: function!(c"sd_journal_open_directory", OpenDirectoryFn),
+            open_files: function!(c"sd_journal_open_files", OpenFilesFn),
+            restart_data: function!(c"sd_journal_restart_data", RestartFn),
+            enumerate_data: function!(c"sd_journal_enumerate_data", EnumerateFn),
             close: function!(c"sd_journal_close", CloseFn),
             add_match: function!(c"sd_journal_add_match", AddMatchFn),
             seek: function!(c"sd_journal_seek_realtime_usec", SeekFn),
@@ -82,6 +91,16 @@ impl Library {
             }
         };
         check(result)?;
+        Ok(JournalCursor { library: self, handle })
+    }
+
+    /// Opens a journal file of any machine.
+    pub(crate) fn open_file(&self, file: &Path) -> io::Result<JournalCursor<'_>> {
+        let path = CString::new(file.as_os_str().as_bytes())?;
+        let mut paths = [path.as_ptr(), std::ptr::null()];
+        let mut handle = null_mut();
+        // SAFETY: the handle is writable, and the list of paths ends with null and outlives the call.
+        check(unsafe { (self.open_files)(&raw mut handle, paths.as_mut_ptr(), 0) })?;
         Ok(JournalCursor { library: self, handle })
     }
 }
@@ -132,6 +151,25 @@ impl JournalCursor<'_> {
         // SAFETY: as above, and the time is writable.
         check(unsafe { (self.library.time)(self.handle, &raw mut time) })?;
         Ok(Some(time))
+    }
+
+    /// Calls a function with the name and the value of each field of the current entry.
+    pub(crate) fn visit_fields(&self, mut visit: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        // SAFETY: the handle is open.
+        unsafe { (self.library.restart_data)(self.handle) };
+        loop {
+            let (mut data, mut length) = (std::ptr::null(), 0);
+            // SAFETY: the handle is open, and both results are writable.
+            if check(unsafe { (self.library.enumerate_data)(self.handle, &raw mut data, &raw mut length) })? == 0 {
+                return Ok(());
+            }
+            // SAFETY: `length` bytes stay valid until the next call, and nothing keeps them until then.
+            let field = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) };
+            if let Some(at) = memchr::memchr(b'=', field) {
+                let (name, value) = field.split_at(at);
+                visit(name, value.get(1..).unwrap_or_default());
+            }
+        }
     }
 
     /// The first value of a field of the current entry; `None` if the field is missing or unreadable.

@@ -67,6 +67,14 @@ pub(crate) struct ExaminedUnit {
     pub(crate) decided_by: Vec<String>,
 }
 
+/// A unit's settings, and its denials explained by them.
+#[derive(Debug)]
+pub(crate) struct DiagnosedUnit {
+    /// `None` if the manager was not asked, or for processes of an unknown unit.
+    settings: Option<LoadedSettings>,
+    pub(crate) diagnosis: Diagnosis,
+}
+
 /// Looks up units, newest first. Without `all`, asks the managers only about the first [`MOST_EXAMINED`].
 pub(crate) async fn examine(
     context: &Context,
@@ -74,6 +82,18 @@ pub(crate) async fn examine(
     incidents: Vec<Incident>,
     all: bool,
 ) -> Vec<ExaminedUnit> {
+    let diagnosed = diagnose_units(context, units, incidents, all).await;
+    let examine = |unit: DiagnosedUnit| ExaminedUnit::new(unit.settings.as_ref(), &unit.diagnosis, &context.local_time);
+    diagnosed.into_iter().map(examine).collect()
+}
+
+/// Explains the denials of units as [`examine`] does.
+pub(crate) async fn diagnose_units(
+    context: &Context,
+    units: &[Option<Unit>],
+    incidents: Vec<Incident>,
+    all: bool,
+) -> Vec<DiagnosedUnit> {
     let mut by_unit: HashMap<Option<Unit>, Vec<Incident>> = HashMap::new();
     for incident in incidents {
         by_unit.entry(incident.key.unit.clone()).or_default().push(incident);
@@ -81,16 +101,16 @@ pub(crate) async fn examine(
     let most = if all { units.len() } else { MOST_EXAMINED };
     let mut answers = ask(context, units.iter().take(most).flatten()).await;
     let groups = context.groups();
-    let mut examined = Vec::new();
+    let mut diagnosed = Vec::new();
     for unit in units {
         let incidents = by_unit.remove(unit).unwrap_or_default();
         let answer = unit.as_ref().and_then(|unit| Some((unit, answers.remove(unit)?)));
         let settings = answer.map(|(unit, answer)| without_rehearsal(unit, from_answer(unit, answer, groups), groups));
         let situation = settings.as_ref().and_then(|settings| settings.situation.as_ref());
         let diagnosis = diagnose_causes(incidents, situation, groups);
-        examined.push(ExaminedUnit::new(settings.as_ref(), &diagnosis, &context.local_time));
+        diagnosed.push(DiagnosedUnit { settings, diagnosis });
     }
-    examined
+    diagnosed
 }
 
 /// Asks each manager for the properties of its units.

@@ -1,0 +1,53 @@
+//! `harden-why --directory DIR`: the alerts in the journals of many machines.
+
+use crate::cli::args::Units;
+use crate::cli::lookup::fleet_alerts::FleetAlerts;
+use crate::cli::lookup::unit_names::{UnitPattern, parse_scope};
+use crate::cli::views::fleet::FleetReport;
+use crate::incidents::local_time::LocalTime;
+use crate::outlet::alert::{DENIAL, LOGGED, POSSIBLE_INTRUSION, UNRECORDED_DEATH};
+use crate::systemd::journal::gathered::{GatheredAlert, find_files, read_alerts};
+use crate::units::{Manager, UnitName};
+use anyhow::{Context as _, ensure};
+use std::path::{Path, PathBuf};
+
+/// The directory of `--merge`.
+const JOURNALS: &str = "/var/log/journal";
+
+/// Lists the alerts of all machines.
+///
+/// # Errors
+/// A name or a time is invalid, or the journals cannot be read.
+pub(crate) fn list_alerts(units: &Units, clock: &LocalTime) -> anyhow::Result<FleetReport> {
+    let patterns = units.units.iter().map(|word| UnitPattern::parse(word)).collect::<anyhow::Result<Vec<_>>>()?;
+    let scope = parse_scope(units, clock)?;
+    let files = chosen_files(units)?;
+    let micros = |millis: i64| u64::try_from(millis).unwrap_or_default().saturating_mul(1_000);
+    let until = scope.times.until.map_or(u64::MAX, micros);
+    let mut fleet = FleetAlerts::default();
+    let ids = [DENIAL, POSSIBLE_INTRUSION, UNRECORDED_DEATH, LOGGED];
+    read_alerts(&files, &ids, scope.times.since.map(micros), |alert| {
+        let manager = str::from_utf8(&alert.manager).ok().and_then(|word| word.parse::<Manager>().ok());
+        if alert.at <= until && scope.managers.includes(manager) && is_chosen(&patterns, &alert) {
+            fleet.add(&alert);
+        }
+    })?;
+    Ok(FleetReport::new(&fleet, clock, units.lines))
+}
+
+fn is_chosen(patterns: &[UnitPattern], alert: &GatheredAlert) -> bool {
+    let unit = str::from_utf8(&alert.unit).ok().and_then(|word| word.parse::<UnitName>().ok());
+    patterns.is_empty() || unit.is_some_and(|unit| patterns.iter().any(|pattern| pattern.matches(&unit)))
+}
+
+/// Returns the journal files that the options name.
+fn chosen_files(units: &Units) -> anyhow::Result<Vec<PathBuf>> {
+    let journals = &units.journals;
+    if !journals.file.is_empty() {
+        return Ok(journals.file.clone());
+    }
+    let directory = journals.directory.as_deref().unwrap_or(Path::new(JOURNALS));
+    let files = find_files(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    ensure!(!files.is_empty(), "there is no journal (*.journal) in {} and three levels below", directory.display());
+    Ok(files)
+}

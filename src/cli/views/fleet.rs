@@ -1,0 +1,226 @@
+//! The alerts of many machines, as a table and as JSON.
+
+use super::answer::SCHEMA;
+use crate::audit::text::plural;
+use crate::cli::exit_status::ExitStatus;
+use crate::cli::lookup::fleet_alerts::{FleetAlerts, FleetKey, FleetRow, HostAlerts};
+use crate::cli::terminal::output::{Detail, Reply};
+use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, columns, styled};
+use crate::incidents::Moment;
+use crate::incidents::local_time::{LocalTime, moment};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The headings of the table.
+const HEADINGS: [&str; 7] = ["UNIT", "DIRECTIVE", "CALL", "HOSTS", "ALERTS", "FIRST", "LAST"];
+
+/// The most machines that the page names at once.
+const NAMED: usize = 8;
+
+/// The alerts of many machines.
+#[derive(Debug, Serialize)]
+pub(crate) struct FleetReport {
+    schema: u32,
+    /// The row with the newest alert first.
+    fleet: Vec<FleetLine>,
+    /// The machines with alerts.
+    hosts: BTreeSet<String>,
+    /// The number of alerts.
+    alerts: u64,
+    /// The number of alerts that no row counts, since there were too many different ones.
+    left_out: u64,
+    /// How many rows `--lines` leaves out.
+    #[serde(skip)]
+    further: usize,
+}
+
+/// A call that one directive denied to one unit.
+#[derive(Debug, Serialize)]
+struct FleetLine {
+    unit: String,
+    manager: String,
+    directive: String,
+    call: String,
+    alerts: u64,
+    /// The first and the latest alert, RFC 3339.
+    first: Option<String>,
+    last: Option<String>,
+    hosts: Vec<FleetHost>,
+    /// The file and line that denied the call.
+    origins: Vec<FleetVariant>,
+    /// The lines of the default remedy.
+    remedies: Vec<FleetVariant>,
+    #[serde(skip)]
+    shown: [String; 2],
+}
+
+/// A machine with alerts of a row.
+#[derive(Debug, Serialize)]
+struct FleetHost {
+    host: String,
+    alerts: u64,
+    first: Option<String>,
+    last: Option<String>,
+}
+
+/// The machines on which something is the same.
+#[derive(Debug, Serialize)]
+struct FleetVariant {
+    lines: Vec<String>,
+    hosts: BTreeSet<String>,
+}
+
+impl FleetReport {
+    /// Makes the report of at most `most` rows.
+    pub(crate) fn new(fleet: &FleetAlerts, clock: &LocalTime, most: Option<u32>) -> Self {
+        let mut rows: Vec<(&FleetKey, &FleetRow, HostAlerts)> =
+            fleet.rows.iter().map(|(key, row)| (key, row, sum_hosts(row))).collect();
+        rows.sort_by_key(|(_, _, all)| std::cmp::Reverse(all.last));
+        let most = most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        let further = rows.len().saturating_sub(most);
+        rows.truncate(most);
+        Self {
+            schema: SCHEMA,
+            fleet: rows.into_iter().map(|(key, row, all)| FleetLine::new(key, row, all, clock)).collect(),
+            hosts: fleet.hosts.clone(),
+            alerts: fleet.alerts,
+            left_out: fleet.left_out,
+            further,
+        }
+    }
+}
+
+fn sum_hosts(row: &FleetRow) -> HostAlerts {
+    row.hosts.values().fold(HostAlerts { alerts: 0, first: u64::MAX, last: 0 }, |all, host| HostAlerts {
+        alerts: all.alerts + host.alerts,
+        first: all.first.min(host.first),
+        last: all.last.max(host.last),
+    })
+}
+
+fn at(micros: u64) -> Moment {
+    Moment::At(i64::try_from(micros / 1_000).unwrap_or(i64::MAX))
+}
+
+fn variants(found: &BTreeMap<Vec<String>, BTreeSet<String>>) -> Vec<FleetVariant> {
+    let mut variants: Vec<FleetVariant> =
+        found.iter().map(|(lines, hosts)| FleetVariant { lines: lines.clone(), hosts: hosts.clone() }).collect();
+    variants.sort_by_key(|variant| std::cmp::Reverse(variant.hosts.len()));
+    variants
+}
+
+impl FleetLine {
+    fn new(key: &FleetKey, row: &FleetRow, all: HostAlerts, clock: &LocalTime) -> Self {
+        let FleetKey { unit, manager, directive, call } = key.clone();
+        let hosts = row.hosts.iter().map(|(host, seen)| FleetHost {
+            host: host.clone(),
+            alerts: seen.alerts,
+            first: moment(&at(seen.first)),
+            last: moment(&at(seen.last)),
+        });
+        let show = |micros| clock.show(&at(micros)).unwrap_or_default();
+        Self {
+            unit,
+            manager,
+            directive,
+            call,
+            alerts: all.alerts,
+            first: moment(&at(all.first)),
+            last: moment(&at(all.last)),
+            hosts: hosts.collect(),
+            origins: variants(&row.origins),
+            remedies: variants(&row.remedies),
+            shown: [show(all.first), show(all.last)],
+        }
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        let [first, last] = self.shown.clone();
+        let counts = [self.hosts.len().to_string(), self.alerts.to_string()];
+        let [hosts, alerts] = counts;
+        [or_dash(&self.unit), or_dash(&self.directive), or_dash(&self.call), hosts, alerts, first, last]
+    }
+
+    /// Adds what helps: one remedy for all machines, or one for each kind of settings.
+    fn add_remedy(&self, page: &mut Page) {
+        if self.remedies.is_empty() {
+            return;
+        }
+        let what = if self.call.is_empty() { &self.unit } else { &self.call };
+        let known: usize = self.remedies.iter().map(|variant| variant.hosts.len()).sum();
+        page.gap();
+        page.line(format_args!("{}: {}", styled(BOLD, &self.unit), styled(BAD, what)));
+        let is_one = self.remedies.len() == 1 && known == self.hosts.len();
+        for variant in &self.remedies {
+            let whose = if is_one { "one remedy for all".to_owned() } else { name_hosts(&variant.hosts) };
+            page.paragraph(2, &format!("{whose}:"));
+            for line in &variant.lines {
+                page.line(format_args!("    {}", styled(GOOD, format_args!("+ {line}"))));
+            }
+        }
+        if self.origins.len() > 1 {
+            page.paragraph(2, "The settings differ:");
+            for variant in &self.origins {
+                page.paragraph(4, &format!("{}: {}", variant.lines.join(", "), name_hosts(&variant.hosts)));
+            }
+        }
+    }
+}
+
+fn name_hosts(hosts: &BTreeSet<String>) -> String {
+    let named: Vec<&str> = hosts.iter().map(String::as_str).take(NAMED).collect();
+    let more = hosts.len().saturating_sub(named.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", named.join(", "))
+}
+
+impl Reply for FleetReport {
+    fn page(&self, _: Detail) -> String {
+        let mut page = Page::default();
+        if self.fleet.is_empty() {
+            page.line("No alerts of harden-whyd in these journals.");
+            return page.finish();
+        }
+        add_table(&mut page, &self.fleet.iter().map(FleetLine::cells).collect::<Vec<_>>());
+        for line in &self.fleet {
+            line.add_remedy(&mut page);
+        }
+        page.gap();
+        let counts = format!("{} of {}", plural(self.alerts, "alert"), plural(self.hosts.len() as u64, "host"));
+        let further = if self.further > 0 { format!(", {} more rows", self.further) } else { String::new() };
+        let left_out =
+            if self.left_out > 0 { format!(", {} left out: too many hosts", self.left_out) } else { String::new() };
+        page.line(styled(DIM, format_args!("{counts}{further}{left_out}")));
+        page.finish()
+    }
+
+    fn exit_status(&self) -> ExitStatus {
+        if self.fleet.is_empty() { ExitStatus::Done } else { ExitStatus::Found }
+    }
+}
+
+/// Adds the table. Where it is too wide, the first times are left out, then each row has two lines.
+fn add_table(page: &mut Page, rows: &[[String; 7]]) {
+    let headings = HEADINGS.map(str::to_owned);
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&headings]).filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let all: Vec<usize> = (0..HEADINGS.len()).collect();
+    let without_first: Vec<usize> = all.iter().copied().filter(|column| *column != 5).collect();
+    let fits = |shown: &[usize]| shown.iter().map(|column| width(*column) + 2).sum::<usize>() <= columns() + 2;
+    let Some(shown) = [all, without_first].into_iter().find(|shown| fits(shown)) else {
+        for [unit, directive, call, hosts, alerts, first, last] in rows {
+            page.line(format_args!("{}  {directive}  {call}", styled(BOLD, unit)));
+            page.paragraph(2, &format!("{hosts} hosts, {alerts} alerts, from {first} to {last}"));
+        }
+        return;
+    };
+    for (number, row) in [&headings].into_iter().chain(rows).enumerate() {
+        let cells = shown.iter().filter_map(|column| Some((row.get(*column)?, width(*column))));
+        let line = cells.map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>().join("  ");
+        let line = line.trim_end().to_owned();
+        page.line(if number == 0 { styled(DIM, line) } else { line });
+    }
+}

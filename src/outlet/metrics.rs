@@ -1,0 +1,155 @@
+//! Metrics as text: OpenMetrics, and the older format of Prometheus, which node_exporter reads from files.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// The label of the one series that stands for those that are too many.
+pub(crate) const OTHERS: &str = "(others)";
+
+/// The format of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MetricsFormat {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// The text format 0.0.4 of Prometheus.
+    Prometheus,
+}
+
+/// A metric with its samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Metric {
+    /// The name of its samples; that of a counter ends with `_total`.
+    pub(crate) name: &'static str,
+    pub(crate) kind: MetricKind,
+    pub(crate) help: &'static str,
+    pub(crate) samples: Vec<MetricSample>,
+}
+
+/// The kind of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MetricKind {
+    /// A number that grows, or begins again.
+    Counter,
+    /// A number that can fall.
+    Gauge,
+}
+
+impl MetricKind {
+    /// Returns the word of both formats.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// One value of a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MetricSample {
+    pub(crate) labels: MetricLabels,
+    pub(crate) value: u64,
+}
+
+/// The labels of a sample.
+pub(crate) type MetricLabels = BTreeMap<&'static str, String>;
+
+impl Metric {
+    /// A metric of one value without labels.
+    pub(crate) fn single(name: &'static str, kind: MetricKind, help: &'static str, value: u64) -> Self {
+        Self { name, kind, help, samples: vec![MetricSample { labels: MetricLabels::new(), value }] }
+    }
+
+    /// A metric of at most `most` series. Those with the smallest values share one, whose labels are all [`OTHERS`].
+    pub(crate) fn bounded(
+        name: &'static str,
+        kind: MetricKind,
+        help: &'static str,
+        series: BTreeMap<MetricLabels, u64>,
+        most: usize,
+    ) -> Self {
+        let mut samples: Vec<MetricSample> =
+            series.into_iter().map(|(labels, value)| MetricSample { labels, value }).collect();
+        if samples.len() > most {
+            samples.sort_by_key(|sample| std::cmp::Reverse(sample.value));
+            let rest = samples.split_off(most.saturating_sub(1));
+            let value = rest.iter().map(|sample| sample.value).fold(0, u64::saturating_add);
+            let names = rest.first().into_iter().flat_map(|sample| sample.labels.keys());
+            let labels = names.map(|name| (*name, OTHERS.to_owned())).collect();
+            samples.push(MetricSample { labels, value });
+        }
+        Self { name, kind, help, samples }
+    }
+}
+
+/// Lays metrics out as text.
+pub(crate) fn render(metrics: &[Metric], format: MetricsFormat) -> String {
+    let mut text = String::new();
+    for metric in metrics.iter().filter(|metric| !metric.samples.is_empty()) {
+        let Metric { name, kind, help, samples } = metric;
+        // OpenMetrics names the family of a counter without its suffix.
+        let family = match format {
+            MetricsFormat::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
+            MetricsFormat::Prometheus => name,
+        };
+        let kind = kind.as_str();
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} {kind}");
+        for MetricSample { labels, value } in samples {
+            let labels: Vec<String> =
+                labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape_label(value))).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let _ = writeln!(text, "{name}{labels} {value}");
+        }
+    }
+    if format == MetricsFormat::OpenMetrics {
+        text.push_str("# EOF\n");
+    }
+    text
+}
+
+/// Escapes a label's value as both formats do.
+fn escape_label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(count: u64) -> BTreeMap<MetricLabels, u64> {
+        (1..=count).map(|number| (MetricLabels::from([("name", format!("u{number:03}.service"))]), number)).collect()
+    }
+
+    #[test]
+    fn counter_is_named_as_each_format_wants_it() {
+        let labels = MetricLabels::from([("name", "a\\x2db.service".to_owned()), ("what", "\"\n".to_owned())]);
+        let samples = vec![MetricSample { labels, value: 3 }];
+        let counter = Metric { name: "harden_why_denials_total", kind: MetricKind::Counter, help: "Denials.", samples };
+        let sample = "harden_why_denials_total{name=\"a\\\\x2db.service\",what=\"\\\"\\n\"} 3\n";
+        assert_eq!(
+            render(&[counter.clone()], MetricsFormat::OpenMetrics),
+            format!("# HELP harden_why_denials Denials.\n# TYPE harden_why_denials counter\n{sample}# EOF\n")
+        );
+        assert_eq!(
+            render(&[counter], MetricsFormat::Prometheus),
+            format!("# HELP harden_why_denials_total Denials.\n# TYPE harden_why_denials_total counter\n{sample}")
+        );
+    }
+
+    #[test]
+    fn series_beyond_the_limit_share_one() {
+        let all = Metric::bounded("x", MetricKind::Gauge, "X.", series(5), 5);
+        assert_eq!(all.samples.len(), 5);
+        let few = Metric::bounded("x", MetricKind::Gauge, "X.", series(100), 5);
+        let values: Vec<u64> = few.samples.iter().map(|sample| sample.value).collect();
+        assert_eq!(values, [100, 99, 98, 97, (1..=96).sum()]);
+        assert_eq!(few.samples[4].labels["name"], OTHERS);
+    }
+
+    #[test]
+    fn metric_without_samples_is_left_out() {
+        let none = Metric::bounded("x", MetricKind::Gauge, "X.", series(0), 5);
+        assert_eq!(render(&[none], MetricsFormat::Prometheus), "");
+    }
+}

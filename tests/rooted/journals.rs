@@ -1,0 +1,230 @@
+//! Journals of several machines: the list of their alerts, and the hook. systemd-journal-remote makes the journals.
+
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const REMOTE: &str = "/lib/systemd/systemd-journal-remote";
+const DENIAL: &str = "08f099b23cdb4d1399f57dcd22ef4be3";
+const PATIENCE: Duration = Duration::from_mins(1);
+/// 2026-01-02 in microseconds since the epoch.
+const START: u64 = 1_767_312_000_000_000;
+
+/// Whether this machine can make and read journals; prints why not.
+fn can_make_journals() -> bool {
+    let can = Path::new(REMOTE).exists();
+    if !can {
+        println!("skipped: there is no systemd-journal-remote");
+    }
+    can
+}
+
+/// A machine's journal in the export format.
+struct MachineExport {
+    host: &'static str,
+    text: String,
+    entries: u64,
+}
+
+impl MachineExport {
+    fn new(host: &'static str) -> Self {
+        Self { host, text: String::new(), entries: 0 }
+    }
+
+    fn add(&mut self, seconds: u64, fields: &[(&str, &str)]) {
+        self.entries += 1;
+        let (number, time) = (self.entries, START + seconds * 1_000_000);
+        let machine = format!("{:032x}", self.host.bytes().fold(1_u128, |sum, byte| sum * 31 + u128::from(byte)));
+        let boot = "b".repeat(32);
+        write!(
+            self.text,
+            "__CURSOR=s={machine};i={number:x};b={boot};m={number:x};t={time:x};x={number:x}\n\
+             __REALTIME_TIMESTAMP={time}\n__MONOTONIC_TIMESTAMP={number}\n_BOOT_ID={boot}\n_MACHINE_ID={machine}\n\
+             _HOSTNAME={}\n",
+            self.host
+        )
+        .unwrap();
+        for (name, value) in fields {
+            writeln!(self.text, "{name}={value}").unwrap();
+        }
+        self.text.push('\n');
+    }
+
+    fn add_alert(&mut self, seconds: u64, unit: &str, call: &str, origin: &str) {
+        let remedy = format!("SystemCallFilter={call}");
+        self.add(
+            seconds,
+            &[
+                ("MESSAGE", "denied \"__CURSOR\":\"made up\""),
+                ("MESSAGE_ID", DENIAL),
+                ("_SYSTEMD_UNIT", "harden-whyd.service"),
+                ("HARDEN_WHY_UNIT", unit),
+                ("HARDEN_WHY_MANAGER", "system"),
+                ("HARDEN_WHY_CALL", call),
+                ("HARDEN_WHY_DIRECTIVE", "SystemCallFilter"),
+                ("HARDEN_WHY_ORIGIN", origin),
+                ("HARDEN_WHY_REMEDY", &remedy),
+            ],
+        );
+    }
+
+    /// Writes the journal below a directory, in one of the machine's own.
+    fn write(&self, directory: &Path) -> PathBuf {
+        let own = directory.join(self.host);
+        fs::create_dir_all(&own).unwrap();
+        let (export, journal) = (own.join("export"), own.join("system.journal"));
+        fs::write(&export, &self.text).unwrap();
+        let output = Command::new(REMOTE).arg("-o").arg(&journal).arg(&export).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        fs::remove_file(export).unwrap();
+        journal
+    }
+}
+
+fn harden_why(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).args(arguments).env("TZ", "UTC").output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&harden_why(&[arguments, &["--json"]].concat())).unwrap()
+}
+
+/// Two machines with one unit in common, whose settings differ.
+fn two_machines() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut one, mut two) = (MachineExport::new("web1"), MachineExport::new("web2"));
+    for seconds in 0..50 {
+        one.add(seconds, &[("MESSAGE", "noise"), ("_SYSTEMD_UNIT", "noise.service")]);
+    }
+    one.add_alert(60, "nginx.service", "socket", "/etc/systemd/system/nginx.service:4");
+    one.add_alert(70, "nginx.service", "socket", "/etc/systemd/system/nginx.service:4");
+    one.add_alert(80, "redis.service", "uname", "/etc/systemd/system/redis.service:7");
+    // Another program writes an entry that looks like an alert: journald notes its unit.
+    one.add(90, &[("MESSAGE_ID", DENIAL), ("_SYSTEMD_UNIT", "evil.service"), ("HARDEN_WHY_UNIT", "sshd.service")]);
+    two.add_alert(65, "nginx.service", "socket", "/etc/systemd/system/nginx.service.d/own.conf:2");
+    for machine in [one, two] {
+        machine.write(directory.path());
+    }
+    directory
+}
+
+#[test]
+fn alerts_of_two_machines_directories_are_one_answer() {
+    if !can_make_journals() {
+        return;
+    }
+    let directory = two_machines();
+    let path = directory.path().to_str().unwrap();
+    let report = json(&["--directory", path]);
+    assert_eq!(report["hosts"], serde_json::json!(["web1", "web2"]));
+    assert_eq!(report["alerts"], 4);
+    let rows = report["fleet"].as_array().unwrap();
+    let units: Vec<&str> = rows.iter().map(|row| row["unit"].as_str().unwrap()).collect();
+    assert_eq!(units, ["redis.service", "nginx.service"], "newest first, and no made-up alert");
+    let nginx = &rows[1];
+    assert_eq!((&nginx["call"], &nginx["directive"]), (&"socket".into(), &"SystemCallFilter".into()));
+    assert_eq!((&nginx["first"], &nginx["last"]), (&"2026-01-02T00:01:00Z".into(), &"2026-01-02T00:01:10Z".into()));
+    let hosts: Vec<(&str, u64)> = nginx["hosts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|host| (host["host"].as_str().unwrap(), host["alerts"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(hosts, [("web1", 2), ("web2", 1)]);
+    assert_eq!(nginx["remedies"].as_array().unwrap().len(), 1);
+    assert_eq!(nginx["origins"].as_array().unwrap().len(), 2);
+
+    let page = harden_why(&["-D", path]);
+    for text in
+        ["UNIT ", "one remedy for all:\n    + SystemCallFilter=socket", "The settings differ:", "4 alerts of 2 hosts"]
+    {
+        assert!(page.contains(text), "no {text:?} in:\n{page}");
+    }
+}
+
+#[test]
+fn alerts_of_machines_are_selected_by_unit_time_and_file() {
+    if !can_make_journals() {
+        return;
+    }
+    let directory = two_machines();
+    let path = directory.path().to_str().unwrap();
+    let units = |arguments: &[&str]| {
+        let report = json(&[&["--directory", path], arguments].concat());
+        report["fleet"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["unit"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(units(&["nginx"]), ["nginx.service"]);
+    assert_eq!(units(&["red*"]), ["redis.service"]);
+    assert_eq!(units(&["--since", "2026-01-02 00:01:15"]), ["redis.service"]);
+    assert_eq!(units(&["--until", "2026-01-02 00:01:15"]), ["nginx.service"]);
+    assert_eq!(units(&["--user"]), Vec::<String>::new());
+    let file = directory.path().join("web2/system.journal");
+    assert_eq!(json(&["--file", file.to_str().unwrap()])["hosts"], serde_json::json!(["web2"]));
+}
+
+#[test]
+fn directory_without_journals_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).args(["--directory", path]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no journal"), "{output:?}");
+}
+
+#[test]
+fn hook_runs_for_each_alert_once_and_for_no_other_entry() {
+    if !can_make_journals() || Command::new("journalctl").arg("--version").output().is_err() {
+        return;
+    }
+    let directory = two_machines();
+    let journal = directory.path().join("web1/system.journal");
+    let (state, received) = (directory.path().join("state"), directory.path().join("received"));
+    fs::create_dir(&state).unwrap();
+    let command = directory.path().join("command");
+    fs::write(&command, format!("#!/bin/sh\ncat >>{}\nexit 3\n", received.display())).unwrap();
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+    let lines = || fs::read_to_string(&received).unwrap_or_default().lines().count();
+    let run = |expected: usize| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/hook/run-for-alerts");
+        let mut hook = Command::new(script)
+            .arg(&command)
+            .arg(format!("--file={}", journal.display()))
+            .arg("--no-tail")
+            .env("STATE_DIRECTORY", &state)
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + PATIENCE;
+        while lines() < expected {
+            assert!(Instant::now() < end, "{} of {expected}", lines());
+            sleep(Duration::from_millis(20));
+        }
+        // Further entries would come at once.
+        sleep(Duration::from_millis(500));
+        let group = nix::unistd::Pid::from_raw(hook.id().try_into().unwrap());
+        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGTERM).unwrap();
+        hook.wait().unwrap();
+    };
+    run(3);
+    assert_eq!(lines(), 3, "the alerts of harden-whyd, also after a command that failed");
+    for line in fs::read_to_string(&received).unwrap().lines() {
+        let alert: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(alert["MESSAGE_ID"], DENIAL);
+    }
+    run(3);
+    assert_eq!(lines(), 3, "none of them again after a restart");
+}
