@@ -49,7 +49,7 @@ impl ProgramCalls {
         let names: BTreeSet<&str> = denied.iter().map(|(_, name)| *name).collect();
         let weighing = Weighing { denied: &names, policy, groups };
         let mut weighed = Self {
-            is_complete: !programs.is_empty() && programs.iter().all(|program| program.has_known_imports()),
+            is_complete: !programs.is_empty() && programs.iter().all(Program::has_known_imports),
             ..Self::default()
         };
         for program in programs {

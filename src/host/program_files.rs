@@ -77,7 +77,7 @@ pub(crate) fn read_programs(situation: &mut Situation, manager: Manager, root: &
 /// Reads one executable below a root, and follows its libraries to a depth. Takes its time: for measurements.
 #[must_use]
 pub fn read_executable(root: &Path, executable: &Path, deepest: u32) -> Option<Program> {
-    const UNHURRIED: Duration = Duration::from_secs(60);
+    const UNHURRIED: Duration = Duration::from_mins(1);
     let mut reader = ProgramReader::new(root, Manager::System, &ProgramSettings::default());
     reader.limits = Rc::new(ReadLimits::new(u64::MAX, UNHURRIED));
     reader.deepest = deepest;

@@ -128,7 +128,7 @@ mod tests {
         let counter = Metric { name: "harden_why_denials_total", kind: MetricKind::Counter, help: "Denials.", samples };
         let sample = "harden_why_denials_total{name=\"a\\\\x2db.service\",what=\"\\\"\\n\"} 3\n";
         assert_eq!(
-            render(&[counter.clone()], MetricsFormat::OpenMetrics),
+            render(std::slice::from_ref(&counter), MetricsFormat::OpenMetrics),
             format!("# HELP harden_why_denials Denials.\n# TYPE harden_why_denials counter\n{sample}# EOF\n")
         );
         assert_eq!(

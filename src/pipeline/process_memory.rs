@@ -45,10 +45,8 @@ impl<T: Default> ProcessMemory<T> {
             }
         }
         let is_noted = self.known.get(&pid).is_some_and(|known| known.noted == now);
-        if !is_noted {
-            if let Some(displaced) = self.notes.push(owner, ProcessNote { pid, noted: now }) {
-                self.forget(&displaced);
-            }
+        if !is_noted && let Some(displaced) = self.notes.push(owner, ProcessNote { pid, noted: now }) {
+            self.forget(&displaced);
         }
         let known = self.known.entry(pid).or_insert_with(|| RecentProcess { value: T::default(), noted: now });
         known.noted = now;

@@ -91,12 +91,12 @@ impl<F: FileParts> CodeFile<F> {
         starts.extend(symbols.iter().filter(is_defined_function).map(|symbol| symbol.st_value));
         starts.sort_unstable();
         starts.dedup();
-        let (symbols, initial) = self.read_contents()?;
-        Some(CodeTables { starts, symbols, initial })
+        self.read_contents(starts)
     }
 
     /// Reads the contents of places that code calls by: the addresses of symbols. Reads the initial functions as well.
-    fn read_contents(&mut self) -> Option<(Vec<(u64, u32)>, Vec<u64>)> {
+    /// `starts` are the addresses at which functions start.
+    fn read_contents(&mut self, starts: Vec<u64>) -> Option<CodeTables> {
         const ENTRY: usize = 24;
         let is_initial = |section: &&SectionHeader| section.sh_type == SHT_INIT_ARRAY;
         let initial = self.sections.headers.iter().find(is_initial);
@@ -116,7 +116,7 @@ impl<F: FileParts> CodeFile<F> {
         }
         symbols.sort_unstable();
         functions.truncate(MOST_INITIAL);
-        Some((symbols, functions))
+        Some(CodeTables { starts, symbols, initial: functions })
     }
 
     /// Returns the functions that run when the library is loaded.

@@ -164,13 +164,12 @@ fn read_numbers(
     Some(found)
 }
 
+/// Names of functions or files, in the order of the file.
+type Names = Vec<Box<str>>;
+
 impl Sections {
     /// Returns the libraries that the file needs, and the directories in which they are searched first.
-    fn read_libraries(
-        &self,
-        file: &mut impl FileParts,
-        header: &FileHeader<AnyEndian>,
-    ) -> Option<(Vec<Box<str>>, Vec<Box<str>>)> {
+    fn read_libraries(&self, file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> Option<(Names, Names)> {
         let (table, strings) = self.read_table(file, SHT_DYNAMIC)?;
         let entries = DynamicTable::new(header.endianness, header.class, &table);
         let entries = entries.iter().take(MOST_SYMBOLS).take_while(|entry| entry.d_tag != DT_NULL);
@@ -186,8 +185,8 @@ impl Sections {
         }
         // A name with a slash is a path, which the linker takes as it is; no distribution has such libraries.
         libraries.retain(|name| !name.is_empty() && !name.contains('/'));
-        let split = |path: &&str| path.split(':').map(Into::into).take(MOST_PATHS).collect::<Vec<Box<str>>>();
-        Some((libraries.into_iter().map(Into::into).collect(), paths.iter().flat_map(|path| split(path)).collect()))
+        let split = |path: &str| path.split(':').map(Into::into).take(MOST_PATHS).collect::<Names>();
+        Some((libraries.into_iter().map(Into::into).collect(), paths.into_iter().flat_map(split).collect()))
     }
 
     /// Returns the undefined functions: those that are wrappers of calls, and the others.
@@ -195,7 +194,7 @@ impl Sections {
         &self,
         file: &mut impl FileParts,
         header: &FileHeader<AnyEndian>,
-    ) -> Option<(BTreeSet<Box<str>>, Vec<Box<str>>)> {
+    ) -> Option<(BTreeSet<Box<str>>, Names)> {
         let (table, strings) = self.read_table(file, SHT_DYNSYM)?;
         let symbols = SymbolTable::new(header.endianness, header.class, &table);
         let (mut wrappers, mut others) = (BTreeSet::new(), Vec::new());

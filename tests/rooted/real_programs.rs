@@ -31,7 +31,7 @@ fn compile(dir: &Path, source: (&str, &str), compiler: &str, arguments: &[&str])
     done.map(|_| program)
 }
 
-fn calls<'a>(opened: &'a [(String, String)]) -> Vec<&'a str> {
+fn calls(opened: &[(String, String)]) -> Vec<&str> {
     opened.iter().map(|(call, _)| &**call).collect()
 }
 

@@ -122,7 +122,7 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
     foreseen.retain(|foreseen| !calls.iter().any(|(_, call)| *call == foreseen.call));
     let machines = asked.machines.iter().map(|machine| {
         let here = foreseen.iter().map(|foreseen| &*foreseen.call);
-        MachineView::new(*machine, &situation.programs, &policy, &groups, here.collect())
+        MachineView::new(*machine, &situation.programs, &policy, &groups, &here.collect())
     });
     let machines: Vec<MachineView> = machines.collect();
     let calls = calls.iter().map(|(abi, call)| CheckedCallView::new(&policy, *abi, call, by));

@@ -111,7 +111,7 @@ impl MachineView {
         programs: &[Program],
         policy: &Policy,
         groups: &Groups,
-        here: BTreeSet<&str>,
+        here: &BTreeSet<&str>,
     ) -> Self {
         let mut view = Self {
             machine: machine.to_string(),
@@ -159,7 +159,9 @@ pub(crate) fn add_foreseen(page: &mut Page, foreseen: &[ForeseenView], unread: &
         if detail == Detail::Full {
             for ForeseenView { call, reason, effect, by, .. } in calls {
                 page.line(format_args!("  {} {call}: {reason} ({effect})", styled(style, likelihood)));
-                by.iter().for_each(|by| page.line(format_args!("    {}", styled(PLACE, by))));
+                for place in by {
+                    page.line(format_args!("    {}", styled(PLACE, place)));
+                }
             }
         } else {
             add_rows(page, &styled(style, likelihood), &calls);
@@ -227,6 +229,8 @@ pub(crate) fn add_machines(page: &mut Page, machines: &[MachineView], detail: De
             lines.push("no difference".to_owned());
         }
         page.line(styled(BOLD, machine));
-        lines.iter().for_each(|line| page.hanging((2, 4), line));
+        for line in &lines {
+            page.hanging((2, 4), line);
+        }
     }
 }

@@ -95,8 +95,11 @@ fn add_mark(page: &mut Page, cut: &Cut, label: &str, margin: &str, is_framed: bo
 ///
 /// # Errors
 /// Those of the serializer.
-pub(super) fn serialize_line<S: Serializer>(line: &Option<SourceLine>, serializer: S) -> Result<S::Ok, S::Error> {
-    line.as_ref().map(|line| cut_line(line, SERIALIZED)).serialize(serializer)
+pub(super) fn serialize_line<'a, S: Serializer>(
+    line: impl Into<Option<&'a SourceLine>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    line.into().map(|line| cut_line(line, SERIALIZED)).serialize(serializer)
 }
 
 /// A line in three parts, escaped.
@@ -215,7 +218,7 @@ mod tests {
     fn line_in_json_has_three_escaped_parts_of_bounded_length() {
         let text = format!("SystemCallFilter=~uname <b>\u{1b} {}", "x".repeat(1 << 20));
         let line = SourceLine { number: 1, text, span: 18..23 };
-        let json = serialize_line(&Some(line), serde_json::value::Serializer).unwrap();
+        let json = serialize_line(&line, serde_json::value::Serializer).unwrap();
         assert_eq!((&json["before"], &json["pointed"]), (&"SystemCallFilter=~".into(), &"uname".into()));
         let after = json["after"].as_str().unwrap();
         assert!(after.starts_with(" <b>\\x1b xx") && after.ends_with("x...") && after.len() < SERIALIZED, "{after}");

@@ -55,7 +55,7 @@ impl ProgramReader<'_> {
         let tree = self.own_root.as_deref().map(RootedTree::new);
         let configuration = Path::new(CONFIGURED);
         let files = tree.map_or_else(Vec::new, |tree| tree.list(configuration).unwrap_or_default());
-        for (name, _) in files.iter().filter(|(name, _)| name.ends_with(".conf")) {
+        for (name, _) in files.iter().filter(|(name, _)| Path::new(name).extension() == Some("conf".as_ref())) {
             let text = tree.and_then(|tree| tree.read_start(&configuration.join(name), LARGEST_CONFIGURATION).ok());
             let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
             found.extend(text.lines().map(str::trim).filter(|line| line.starts_with('/')).map(PathBuf::from));

@@ -167,7 +167,7 @@ fn build_that_was_read_before_is_not_read_again() {
     fs::copy(root.path().join("usr/bin/own"), root.path().join("usr/bin/same")).unwrap();
     let read = |name: &str| {
         let mut reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
-        reader.limits = Rc::new(ReadLimits::new(u64::MAX, Duration::from_secs(60)));
+        reader.limits = Rc::new(ReadLimits::new(u64::MAX, Duration::from_mins(1)));
         reader.add_command(name);
         (reader.limits.bytes_left(), reader.programs.pop().unwrap().image)
     };

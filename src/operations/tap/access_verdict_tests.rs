@@ -115,8 +115,8 @@ fn device_is_denied_without_a_missed_capability() {
     assert_eq!(weigh(&opened, &evidence("openat", "/etc/x")), Harmless, "no device: an immutable file");
     let made = failure(libc::EPERM, [0, u64::from(libc::S_IFCHR), libc::makedev(10, 229), 0, 0, 0]);
     let verdict = weigh(&made, &AccessEvidence { host_file: None, ..evidence("mknod", "/var/lib/x") });
-    let make = DeviceAccess { make: true, ..DeviceAccess::default() };
-    assert_eq!(verdict, Denied(Access::Device { path: path("/var/lib/x"), node, wanted: make }));
+    let creation = DeviceAccess { make: true, ..DeviceAccess::default() };
+    assert_eq!(verdict, Denied(Access::Device { path: path("/var/lib/x"), node, wanted: creation }));
 }
 
 #[test]
