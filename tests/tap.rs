@@ -338,7 +338,9 @@ fn killed_tap_leaves_no_program_in_the_kernel() {
 
 #[test]
 fn status_shows_running_taps_and_none_that_was_killed() {
-    let Some(unit) = Unit::start("loop", POLICY) else { return };
+    // Taps of other tests are in the status as well.
+    let _alone = TAPS.write().unwrap_or_else(PoisonError::into_inner);
+    let Some(unit) = Unit::start_alone("loop", POLICY) else { return };
     let status = |more: &[&str]| {
         let bus = unit.manager.bus();
         let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "status"];
@@ -384,7 +386,7 @@ fn tap_that_cannot_begin_says_why() {
     for (arguments, expected) in [
         (&["off"][..], "off.service does not run"),
         (&["nowhere.service"], "Unit nowhere.service not found."),
-        (&["../x"], "/../x: No such file or directory"),
+        (&["../x"], "File ../x not found."),
         (&["4194305"], "process 4194305 does not exist"),
     ] {
         assert!(error(&[], arguments).contains(expected), "{arguments:?}: {}", error(&[], arguments));
