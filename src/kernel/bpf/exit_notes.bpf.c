@@ -85,6 +85,7 @@ int hardenwhy_exit(struct arguments *arguments)
 SECTION("raw_tp/cgroup_rmdir")
 int hardenwhy_rmdir(struct arguments *arguments)
 {
+    REQUIRE_OFFSETS();
     struct cgroup *cgroup = (void *)arguments->of[0];
     struct cgroup_root *root = 0;
     struct kernfs_node *node = 0;

@@ -67,6 +67,11 @@ struct arguments {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+// A member that no kernel has.
+struct task_struct___absent {
+    int absent;
+};
+
 struct kernfs_node {
     const char *name;
     u64 id;
@@ -206,5 +211,16 @@ struct pt_regs {
 #endif
 
 #pragma clang attribute pop
+
+// Makes the verifier refuse the program, for a call of an unknown helper, if the offsets of the running kernel are not in it. The
+// loader answers that the absent member does not exist. Without the kernel's types it puts in nothing, and says nothing.
+#define REQUIRE_OFFSETS()                                                                                  \
+    do {                                                                                                   \
+        struct task_struct___absent *none = 0;                                                             \
+        if (__builtin_preserve_field_info(none->absent, FIELD_EXISTS))                                     \
+            return unknown_helper();                                                                       \
+    } while (0)
+#define FIELD_EXISTS 2 // `BPF_FIELD_EXISTS` (`enum bpf_core_relo_kind`).
+static int (*const unknown_helper)(void) = (void *)0x7fffffff;
 
 char LICENSE[] SECTION("license") = "Dual MIT/GPL";

@@ -180,6 +180,7 @@ int hardenwhy_fork(struct arguments *arguments)
 SECTION("raw_tp/sched_process_exit")
 int hardenwhy_end(struct arguments *arguments)
 {
+    REQUIRE_OFFSETS();
     u64 thread = current_pid_tgid();
     u32 tid = thread, pid = thread >> 32;
     map_delete(&threads, &tid);
