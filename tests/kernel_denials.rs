@@ -251,3 +251,77 @@ fn hostile_path_is_escaped_and_two_taps_see_the_same() {
     let hostile = found.iter().find(|(kind, path, _)| kind == "read-only-path" && path.starts_with("/etc/\\x1b"));
     assert_eq!(hostile.map(|(_, path, _)| path.as_str()), Some("/etc/\\x1b[2J\\xff"), "{first:#}");
 }
+
+/// Runs `tap --restart` on a unit that runs a shell script, and returns its answer. It ends by itself.
+fn restart(settings: &str, script: &str, runs_before: bool) -> Option<Value> {
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        skip("the kernel has no type information");
+        return None;
+    }
+    let manager = TestManager::start()?;
+    let text = format!(
+        "[Service]\nSlice=system-new.slice\nTimeoutStopSec=1\nExecStart=/bin/sh -c '{script}'\n\
+         UnsetEnvironment=LD_LIBRARY_PATH\n{settings}\n"
+    );
+    manager.write("x.service", &text);
+    manager.reload();
+    assert!(!runs_before || manager.start_unit("x.service"), "{settings}");
+    let (bus, client) = (manager.bus(), env!("CARGO_BIN_EXE_harden-why"));
+    let arguments = [client, "--bus", &bus, "--json", "tap", "--restart", "--yes", "--for", "5s", "x.service"];
+    let output = manager.command(&arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn restarted_unit_is_watched_from_the_first_call_of_its_first_process_on() {
+    let _prepared = Prepared::new();
+    let denied = |kind: &str, path: &str| (kind.to_owned(), path.to_owned(), String::new());
+    for (settings, script, runs_before, expected) in [
+        // It was never started, and dies at once. Then nobody can read its mounts.
+        ("ProtectSystem=strict", "exec mkdir /etc/harden-why-x", false, denied("read-only-path", "/etc/harden-why-x")),
+        // A process that lives on has the mounts of one that died.
+        ("TemporaryFileSystem=/opt", "cat /opt/file; sleep 0.3; exit 1", false, denied("hidden-path", "/opt/file")),
+        // The restart removes its cgroup, and makes a new one.
+        (
+            "ProtectSystem=strict",
+            "mkdir /etc/harden-why-x; exec sleep 1000",
+            true,
+            denied("read-only-path", "/etc/harden-why-x"),
+        ),
+    ] {
+        let Some(json) = restart(settings, script, runs_before) else { return };
+        assert_eq!(accesses(&json), [expected], "{script}: {json:#}");
+        let seconds = json["seconds"].as_f64().unwrap();
+        assert!((seconds < 4.5) != runs_before, "{script}: it ends with its unit: {seconds}");
+    }
+}
+
+#[test]
+fn refused_call_of_a_unit_that_dies_at_its_start_is_seen() {
+    let settings = "SystemCallFilter=~mkdir mkdirat\nSystemCallErrorNumber=EPERM";
+    let Some(json) = restart(settings, "exec mkdir /run/harden-why-x", false) else { return };
+    let call = json["refusals"][0]["call"].as_str().unwrap_or_default();
+    assert!(call.starts_with("mkdir") && json["refusals"][0]["unit"] == "x.service", "{json:#}");
+}
+
+#[test]
+fn restart_without_an_answer_changes_nothing() {
+    let Some(manager) = TestManager::start() else { return };
+    manager.write("x.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    manager.reload();
+    let bus = manager.bus();
+    for (arguments, status, words) in [
+        (&["tap", "--restart", "x.service"][..], 2, "add --yes"),
+        (&["tap", "--restart", "--yes", "1"], 2, "a process cannot be restarted"),
+        (&["tap", "x.service"], 1, "'harden-why tap --restart x.service' starts it"),
+    ] {
+        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus];
+        let output = manager.command(&[&client, arguments].concat()).stdin(Stdio::null()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(status) && errors.contains(words), "{arguments:?}: {errors}");
+    }
+    let state = manager.systemctl(&["show", "-P", "ActiveState", "x.service"]).stdout;
+    assert_eq!(String::from_utf8_lossy(&state).trim(), "inactive");
+}

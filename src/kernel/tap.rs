@@ -108,18 +108,28 @@ impl Tap {
     /// How often to [`collect`](Self::collect) at least, so that the counts of threads that are gone make room.
     pub const INTERVAL: Duration = Duration::from_millis(100);
 
-    /// Begins to watch.
+    /// Begins to watch targets that run.
     ///
     /// # Errors
     /// Says what is missing.
     pub fn open(targets: &[TapTarget], options: TapOptions) -> Result<Self, TapError> {
-        if targets.len() > MOST_TARGETS {
-            return Err(TapError::TooMany);
-        }
+        // In a PID namespace, a target's PIDs mean others.
         targets::check_namespace()?;
         for target in targets {
             target.check()?;
         }
+        Self::open_before_start(targets, options)
+    }
+
+    /// Begins to watch targets that need not run yet.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub(crate) fn open_before_start(targets: &[TapTarget], options: TapOptions) -> Result<Self, TapError> {
+        if targets.len() > MOST_TARGETS {
+            return Err(TapError::TooMany);
+        }
+        targets::check_namespace()?;
         if !Path::new("/sys/kernel/btf/vmlinux").exists() {
             return Err(TapError::NoTypes);
         }

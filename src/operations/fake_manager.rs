@@ -606,6 +606,10 @@ impl ServiceManager for FakeManager {
         self.call("control_group", |_| Ok(None)).await
     }
 
+    async fn coming_control_group(&self, name: &UnitName) -> Result<String, SystemdError> {
+        self.call("coming_control_group", |_| Ok(format!("/system.slice/{name}"))).await
+    }
+
     async fn reload(&self) -> Result<(), SystemdError> {
         self.call("reload", |state| {
             state.reload();

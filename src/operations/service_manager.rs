@@ -51,6 +51,9 @@ pub(crate) trait ServiceManager {
     /// Returns the cgroup of a unit that runs.
     async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
 
+    /// Returns the cgroup that a unit has, or will have once it starts.
+    async fn coming_control_group(&self, name: &UnitName) -> Result<String, SystemdError>;
+
     /// Rereads all unit files and the manager's configuration (`systemctl daemon-reload`).
     async fn reload(&self) -> Result<(), SystemdError>;
 
@@ -151,6 +154,10 @@ impl ServiceManager for SystemdManager {
 
     async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
         Self::control_group(self, name).await
+    }
+
+    async fn coming_control_group(&self, name: &UnitName) -> Result<String, SystemdError> {
+        Self::coming_control_group(self, name).await
     }
 
     async fn reload(&self) -> Result<(), SystemdError> {

@@ -122,6 +122,7 @@ pub struct Forget {
 
 /// What to tap, and how long.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct TapArgs {
     /// Running units (a name without suffix means .service), or PIDs with the children that they start
     #[arg(value_name = "UNIT|PID", required = true)]
@@ -130,6 +131,14 @@ pub struct TapArgs {
     /// How long to watch: 10s, 5min, 1h
     #[arg(long = "for", value_name = "SPAN", default_value = "30s", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Duration,
+
+    /// Restart the units, or start them, to see their calls from the first one on
+    #[arg(long)]
+    pub restart: bool,
+
+    /// Do not ask before the restart
+    #[arg(long, short)]
+    pub yes: bool,
 
     /// Units of the system manager
     #[arg(long, conflicts_with = "user")]

@@ -2,6 +2,7 @@
 //! calls.
 
 use crate::audit::Note;
+use crate::audit::text::join;
 use crate::cli::args::{Common, TapArgs as Asked};
 use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::incident_source::ManagerScope;
@@ -10,6 +11,7 @@ use crate::cli::lookup::started_unit::StartedUnit;
 use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::color_choice;
+use crate::cli::terminal::prompt;
 use crate::cli::views::answer::{Answer, SCHEMA};
 use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::tap_progress::TapProgress;
@@ -24,24 +26,31 @@ use crate::operations::tap::refusals::{TappedUnit, UnitRefusal};
 use crate::operations::tap::report::{failure_notes, loss_notes, report_to_daemon};
 use crate::operations::tap::running::{TAPS, TapFile};
 use crate::operations::tap::session::TapSession;
+use crate::operations::tap::start::ensure_can_restart;
 use crate::operations::tap::targets::{TargetRequest, resolve_target};
 use crate::syscalls::Groups;
 use crate::systemd::manager::Managers;
 use crate::systemd::manager_lookup::all_managers;
 use crate::systemd::syscall_groups;
 use crate::units::Manager;
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
 
 /// Watches the targets, and answers.
 ///
 /// # Errors
-/// The caller lacks the rights, a target does not run, or the kernel lacks BPF. A tap changes nothing.
+/// The caller lacks the rights, a target does not run, or the kernel lacks BPF: nothing was changed. Or a unit cannot be
+/// restarted.
 pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped> {
     // Check this first: later errors would name the wrong cause.
     ensure!(nix::unistd::geteuid().is_root(), TapError::NotAllowed);
+    ensure!(
+        !asked.restart || asked.yes || (std::io::stdin().is_terminal() && !common.is_json()),
+        UsageError("tap asks before it restarts a unit, but there is no terminal: add --yes".to_owned())
+    );
     let loaded = syscall_groups::load();
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
@@ -51,6 +60,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     for name in &asked.targets {
         let mut candidates = in_scope.clone();
         let request = if let Ok(pid) = name.parse() {
+            ensure!(!asked.restart, UsageError(format!("a process cannot be restarted: name the unit of {name}")));
             // A process without a unit can be tapped as well.
             let found = ChosenUnit::find(name, scope).map(drop);
             found.or_else(|error| if error.is::<UsageError>() { Err(error) } else { Ok(()) })?;
@@ -64,10 +74,17 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
             names.push(started.name.to_string());
             TargetRequest::Unit(started.name)
         };
-        watched.push(resolve_target(machine, &request, &candidates).await?);
+        watched.push(resolve_target(machine, &request, &candidates, asked.restart).await?);
     }
-    let session = TapSession::load(machine, watched, &loaded.groups).await;
     let mut interruption = Interruption::from_signals()?;
+    if asked.restart {
+        ensure_can_restart(&watched)?;
+        let question = format!("Restart {}, and watch from the first call on?", join(names.iter().cloned()));
+        let confirmed =
+            asked.yes || prompt::ask(&question, &mut interruption).await.context("nothing was restarted")?;
+        ensure!(confirmed, "nothing was restarted");
+    }
+    let session = TapSession::load(machine, watched, &loaded.groups, asked.restart).await;
     let file = announce(&names, asked.duration);
     let mut live =
         TapProgress::new(!common.is_json(), color_choice(common), &asked.targets, session.policies(), local_time_now());

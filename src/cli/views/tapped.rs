@@ -136,7 +136,8 @@ impl Reply for Tapped {
     }
 
     fn exit_status(&self) -> ExitStatus {
-        if self.refusals.is_empty() { ExitStatus::Done } else { ExitStatus::Found }
+        let is_clean = self.refusals.is_empty() && self.units.iter().all(|answer| answer.denials.is_empty());
+        if is_clean { ExitStatus::Done } else { ExitStatus::Found }
     }
 }
 

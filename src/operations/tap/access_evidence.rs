@@ -5,6 +5,7 @@
 use super::access_verdict::{AccessEvidence, FileKind, OwnNamespaces, UnitPrivileges};
 use crate::incidents::DeviceNode;
 use crate::kernel::mounts::MountTable;
+use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{CallText, FailedCall, FailedEvent, TapCredentials, path_argument};
 use crate::syscalls::Abi;
 use std::collections::HashMap;
@@ -48,6 +49,10 @@ impl EvidenceCollector {
     /// Remembers the mounts of a process for others of its namespace.
     pub(crate) fn remember_mounts(&mut self, pid: u32) {
         let process = pid.to_string();
+        // systemd may still be mounting.
+        if Procfs::live().comm(pid).is_none_or(|comm| is_before_exec(&comm)) {
+            return;
+        }
         if let Some(inode) = namespace(&process, "mnt").and_then(|inode| u32::try_from(inode).ok()) {
             self.mounts_of(inode, &process);
         }
@@ -91,6 +96,11 @@ impl EvidenceCollector {
         }
         self.mounts.get(&inode)?.as_ref()
     }
+}
+
+/// Whether systemd has not executed the program of the unit yet. systemd then gives the process the name `(PROGRAM)`.
+pub(crate) fn is_before_exec(comm: &[u8]) -> bool {
+    comm.starts_with(b"(")
 }
 
 /// Returns the name of the call; of execve(2) for a program that got no privileges.

@@ -1,6 +1,6 @@
 //! Denied accesses that a tap saw, counted by what they have in common.
 
-use super::access_evidence::{EvidenceCollector, call_name};
+use super::access_evidence::{EvidenceCollector, call_name, is_before_exec};
 use super::access_verdict::{AccessVerdict, UnitPrivileges, weigh};
 use super::targets::{ResolvedTarget, TapScope};
 use crate::incidents::{AccessDenial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
@@ -104,11 +104,6 @@ impl AccessTally {
     pub(crate) fn unknown(&self) -> u64 {
         self.unknown
     }
-}
-
-/// Whether systemd has not executed the program of the unit yet. systemd then gives the process the name `(PROGRAM)`.
-fn is_before_exec(comm: &[u8]) -> bool {
-    comm.starts_with(b"(")
 }
 
 fn call(failure: &FailedCall) -> Call {

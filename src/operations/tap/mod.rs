@@ -7,4 +7,5 @@ pub(crate) mod refusals;
 pub(crate) mod report;
 pub(crate) mod running;
 pub(crate) mod session;
+pub(crate) mod start;
 pub(crate) mod targets;

@@ -4,6 +4,7 @@ use super::access_evidence::EvidenceCollector;
 use super::access_tally::AccessTally;
 use super::access_verdict::UnitPrivileges;
 use super::refusals::{TappedUnit, UnitRefusal, find_unit, group_by_unit};
+use super::start::{StartedUnits, start_slices};
 use super::targets::{ResolvedTarget, TapScope};
 use crate::host::program_files::read_programs;
 use crate::incidents::Incident;
@@ -21,10 +22,16 @@ use std::time::{Duration, Instant};
 /// How many units' settings the tap reads at most, in addition to the targets.
 const MOST_FURTHER_UNITS: usize = 256;
 
+/// How long after a restart the tap looks often, and how often: the mounts of a process are gone with it.
+const EARLY: Duration = Duration::from_secs(5);
+const EARLY_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Targets and their units' settings, before the tap begins.
 pub(crate) struct TapSession {
     watched: Vec<ResolvedTarget>,
     units: Vec<TappedUnit>,
+    /// Whether the tap restarts the units, or starts them.
+    restarts: bool,
 }
 
 /// A tap that is over.
@@ -52,6 +59,7 @@ impl TapSession {
         machine: LocalMachine<'_, M>,
         watched: Vec<ResolvedTarget>,
         groups: &Groups,
+        restarts: bool,
     ) -> Self {
         let mut units: Vec<TappedUnit> = Vec::new();
         for ResolvedTarget { unit, .. } in &watched {
@@ -59,7 +67,7 @@ impl TapSession {
                 units.push(load_unit(machine, unit.clone(), groups).await);
             }
         }
-        Self { watched, units }
+        Self { watched, units, restarts }
     }
 
     /// Returns the policies of the targets' units.
@@ -72,7 +80,7 @@ impl TapSession {
     /// since the beginning and a function that returns the refusals so far.
     ///
     /// # Errors
-    /// The kernel does not let this process tap.
+    /// The kernel does not let this process tap, or a unit cannot be restarted.
     pub(crate) async fn watch<M: ServiceManagers>(
         self,
         machine: LocalMachine<'_, M>,
@@ -81,16 +89,23 @@ impl TapSession {
         interruption: &mut Interruption,
         mut show: impl FnMut(Duration, &dyn Fn() -> Vec<UnitRefusal>),
     ) -> anyhow::Result<FinishedTap> {
-        let Self { watched, mut units } = self;
+        let Self { watched, mut units, restarts } = self;
         let targets: Vec<TapTarget> = watched.iter().map(|watched| watched.target.clone()).collect();
-        let mut seen = TapSightings::new(&targets, &watched, &units);
-        let mut tap = Tap::open(&targets, seen.options)?;
+        let mut seen = TapSightings::new(&targets, &watched, &units, restarts);
+        let (mut tap, mut started) = if restarts {
+            start_slices(machine, &watched).await?;
+            let tap = Tap::open_before_start(&targets, seen.options)?;
+            (tap, Some(StartedUnits::start(machine, &watched).await?))
+        } else {
+            (Tap::open(&targets, seen.options)?, None)
+        };
         let scope = TapScope::from_targets(&targets);
         let begun = Instant::now();
         loop {
             let left = duration.saturating_sub(begun.elapsed());
+            let interval = if restarts && begun.elapsed() < EARLY { EARLY_INTERVAL } else { Tap::INTERVAL };
             let waited = async {
-                tokio::time::sleep(Tap::INTERVAL.min(left)).await;
+                tokio::time::sleep(interval.min(left)).await;
                 Ok(())
             };
             let interrupted = interruption.or(waited).await.is_err();
@@ -99,6 +114,11 @@ impl TapSession {
                 group_by_unit(&seen.refusals, &units, |target, owner| find_unit(&watched, scope, target, owner))
             });
             if interrupted || begun.elapsed() >= duration || tap.is_over() {
+                break;
+            }
+            if let Some(started) = &mut started
+                && started.have_ended(machine).await
+            {
                 break;
             }
         }
@@ -148,10 +168,10 @@ struct TapSightings {
 }
 
 impl TapSightings {
-    fn new(targets: &[TapTarget], watched: &[ResolvedTarget], units: &[TappedUnit]) -> Self {
+    fn new(targets: &[TapTarget], watched: &[ResolvedTarget], units: &[TappedUnit], restarts: bool) -> Self {
         let evidence = EvidenceCollector::from_this_process();
-        // Only mounts of its own can hide a path from a process.
-        let absent = targets.iter().flat_map(TapTarget::processes).any(|pid| evidence.has_own_mounts(pid));
+        // Only mounts of its own can hide a path from a process. Those of a new process are unknown.
+        let absent = restarts || targets.iter().flat_map(TapTarget::processes).any(|pid| evidence.has_own_mounts(pid));
         let privileges = |target: &ResolvedTarget| {
             let tapped = units.iter().find(|tapped| tapped.unit == target.unit)?;
             Some(unit_privileges(&tapped.situation()?.policy.settings))

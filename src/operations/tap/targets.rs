@@ -82,7 +82,7 @@ impl ResolvedTarget {
     }
 }
 
-/// Resolves a target. `candidates` are the managers that may run a unit.
+/// Resolves a target. `candidates` are the managers that may run a unit. A unit that `restarts` need not run.
 ///
 /// # Errors
 /// The target does not run, the pid is a thread's, or several managers run the unit.
@@ -90,10 +90,11 @@ pub(crate) async fn resolve_target<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     request: &TargetRequest,
     candidates: &[Manager],
+    restarts: bool,
 ) -> anyhow::Result<ResolvedTarget> {
     match request {
         TargetRequest::Process(pid) => resolve_process(*pid, &Procfs::live()),
-        TargetRequest::Unit(name) => resolve_unit(machine, name, candidates).await,
+        TargetRequest::Unit(name) => resolve_unit(machine, name, candidates, restarts).await,
     }
 }
 
@@ -112,8 +113,9 @@ async fn resolve_unit<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     name: &UnitName,
     candidates: &[Manager],
+    restarts: bool,
 ) -> anyhow::Result<ResolvedTarget> {
-    let (mut running, mut errors, mut stopped) = (Vec::new(), Vec::new(), None);
+    let (mut running, mut errors, mut stopped) = (Vec::new(), Vec::new(), Vec::new());
     for &manager in candidates {
         let answer = match machine.connect(manager).await {
             Ok(connection) => query_cgroup(&connection, name).await,
@@ -121,10 +123,16 @@ async fn resolve_unit<M: ServiceManagers>(
         };
         match answer {
             Ok(Some((name, cgroup))) => running.push((Unit { manager, name }, cgroup)),
-            Ok(None) => stopped = stopped.or(Some(manager)),
+            Ok(None) => stopped.push(manager),
             Err(SystemdError::NoSuchUnit(_)) => {}
             Err(error) => errors.push(error.to_string()),
         }
+    }
+    if let ([], [manager], true) = (&running[..], &stopped[..], restarts) {
+        let connection = machine.connect(*manager).await?;
+        let own_name = connection.unit_properties(name).await?.id;
+        let cgroup = connection.coming_control_group(&own_name).await?;
+        running.push((Unit { manager: *manager, name: own_name }, cgroup));
     }
     match (running.pop(), running.is_empty()) {
         (Some((unit, path)), true) => {
@@ -132,12 +140,14 @@ async fn resolve_unit<M: ServiceManagers>(
             Ok(ResolvedTarget { target: TapTarget::from_control_group(&path)?, unit: Some(unit), reach })
         }
         (Some(_), false) => bail!("several managers run a unit {name}: add --system, or give its PIDs"),
-        (None, _) if stopped.is_none() && errors.is_empty() => bail!(SystemdError::NoSuchUnit(name.clone())),
-        (None, _) if stopped.is_some() => {
-            let option = stopped.unwrap_or(Manager::System).option();
+        (None, _) if stopped.is_empty() && errors.is_empty() => bail!(SystemdError::NoSuchUnit(name.clone())),
+        (None, _) if restarts && stopped.len() > 1 => {
+            bail!("several managers have a unit {name}: add --system or --user")
+        }
+        (None, _) if let Some(manager) = stopped.first() => {
+            let option = manager.option();
             bail!(
-                "{name} does not run, and a tap watches running processes only: start it first. If it dies at its \
-                start, 'harden-why rehearse {option}{name}' starts it unblocked and records its calls"
+                "{name} does not run: 'harden-why tap --restart {option}{name}' starts it, and watches it from its first call on"
             )
         }
         (None, _) => bail!("cannot find the processes of {name}: {}", errors.join("; ")),
@@ -211,9 +221,9 @@ mod tests {
         let fake = FakeMachine::new(Manager::System);
         let find = |name: &str, candidates: &[Manager]| {
             let request = TargetRequest::Unit(name.parse().unwrap());
-            fake.run(resolve_target(fake.machine(), &request, candidates)).unwrap().unwrap_err().to_string()
+            fake.run(resolve_target(fake.machine(), &request, candidates, false)).unwrap().unwrap_err().to_string()
         };
-        assert!(find("x.service", &[Manager::System]).contains("'harden-why rehearse x.service'"));
+        assert!(find("x.service", &[Manager::System]).contains("'harden-why tap --restart x.service'"));
         assert!(find("x.service", &[Manager::User(1)]).contains("cannot find the processes of x.service"));
     }
 }

@@ -1,0 +1,85 @@
+//! Starts the units of a tap once it watches, and sees when they have ended.
+
+use super::targets::ResolvedTarget;
+use crate::kernel::tap::TapTarget;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::own_unit::is_own_unit;
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::systemd::manager::UnitJob;
+use crate::units::{Unit, UnitName};
+use anyhow::{Context as _, ensure};
+use std::time::{Duration, Instant};
+
+/// The time between two looks at the units.
+const STEP: Duration = Duration::from_millis(500);
+
+/// The units that a tap restarts.
+pub(crate) struct StartedUnits {
+    units: Vec<Unit>,
+    looked: Instant,
+}
+
+/// Checks that the tap can survive the restart of its units.
+///
+/// # Errors
+/// This program runs within one of them.
+pub(crate) fn ensure_can_restart(watched: &[ResolvedTarget]) -> anyhow::Result<()> {
+    for unit in watched.iter().filter_map(|target| target.unit.as_ref()) {
+        ensure!(!is_own_unit(unit), "this harden-why runs within {}, and would stop with it", unit.name);
+    }
+    Ok(())
+}
+
+/// Starts the slices of units, so that the kernel shows in which cgroups those of the units will appear. systemd would start
+/// them with the units.
+///
+/// # Errors
+/// A manager refuses.
+pub(crate) async fn start_slices<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    watched: &[ResolvedTarget],
+) -> anyhow::Result<()> {
+    for target in watched {
+        let (TapTarget::Cgroup(directory), Some(unit)) = (&target.target, &target.unit) else { continue };
+        let Some(slice) = directory.parent().filter(|slice| !slice.exists()) else { continue };
+        let name = slice.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name: UnitName = name.strip_prefix('_').unwrap_or(name).parse()?;
+        machine.connect(unit.manager).await?.run_job(&name, UnitJob::Start).await?;
+    }
+    Ok(())
+}
+
+impl StartedUnits {
+    /// Restarts the units, or starts those that do not run. Does not wait for them.
+    ///
+    /// # Errors
+    /// A manager refuses.
+    pub(crate) async fn start<M: ServiceManagers>(
+        machine: LocalMachine<'_, M>,
+        watched: &[ResolvedTarget],
+    ) -> anyhow::Result<Self> {
+        let units: Vec<Unit> = watched.iter().filter_map(|target| target.unit.clone()).collect();
+        for unit in &units {
+            let restart = async { machine.connect(unit.manager).await?.start_job(&unit.name, UnitJob::Restart).await };
+            restart.await.with_context(|| format!("{} was not restarted", unit.name))?;
+        }
+        Ok(Self { units, looked: Instant::now() })
+    }
+
+    /// Whether all units have failed or ended, and none will start again by itself. Looks only now and then.
+    pub(crate) async fn have_ended<M: ServiceManagers>(&mut self, machine: LocalMachine<'_, M>) -> bool {
+        if self.looked.elapsed() < STEP {
+            return false;
+        }
+        self.looked = Instant::now();
+        for unit in &self.units {
+            let Ok(manager) = machine.connect(unit.manager).await else { return false };
+            let Ok(state) = manager.unit_state(&unit.name).await else { return false };
+            // A unit that waits for its automatic restart is `activating`.
+            if state.busy || !matches!(state.outcome.active_state.as_str(), "failed" | "inactive") {
+                return false;
+            }
+        }
+        true
+    }
+}
