@@ -1,5 +1,6 @@
 //! What a failed access asked of the unit's settings, and whether these withheld it.
 
+use super::access_paths::{directory_of, is_at_or_below, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath, CapabilityLack};
 use crate::policy;
 use crate::policy::{DeviceUse, Need, Policy};
@@ -26,6 +27,13 @@ const CHANGING_DIRECTORIES: [&str; 15] = [
 /// Whether a call changes the directory of its path.
 pub(super) fn changes_directory(denial: &AccessDenial) -> bool {
     denial.call.name().is_some_and(|name| CHANGING_DIRECTORIES.contains(&name))
+}
+
+/// Whether a call may have been about to make its file: systemd skips a line about a path that does not exist.
+pub(super) fn may_not_exist(denial: &AccessDenial) -> bool {
+    let opens = |name: &str| name.starts_with("open");
+    let writes = matches!(denial.access, Access::ReadOnlyPath(_));
+    changes_directory(denial) || (writes && denial.call.name().is_some_and(opens))
 }
 
 /// Returns the directives that withheld what a failed access asked for, the deciding one first.
@@ -89,8 +97,12 @@ pub(super) fn opens_more(denials: &[&AccessDenial], before: &Policy, after: &Pol
     let mut capabilities = (0..=63).map(policy::Capability::new).filter(|capability| !is_asked(capability));
     let asked: Vec<&[u8]> =
         denials.iter().filter_map(|denial| denial.access.path()).map(AccessPath::as_bytes).collect();
-    // A remedy may open the directory of a path, and nothing else.
-    let near = |path: &[u8]| asked.iter().any(|asked| asked.starts_with(path) || path.starts_with(directory_of(asked)));
+    // A remedy may open the directory of a path that belongs to one program, and nothing else.
+    let is_beside = |path: &[u8], asked: &[u8]| {
+        let directory = directory_of(asked);
+        !is_shared(directory) && is_at_or_below(path, directory)
+    };
+    let near = |path: &[u8]| asked.iter().any(|asked| is_at_or_below(path, asked) || is_beside(path, asked));
     let paths = SAMPLE.iter().map(|path| path.as_bytes()).filter(|path| !near(path));
     let opens_path = |path: &[u8]| {
         let (was, is) = (uses(before, path), uses(after, path));
@@ -111,12 +123,16 @@ fn uses(policy: &Policy, path: &[u8]) -> [bool; 3] {
 }
 
 /// A path below each directory that a directive is about.
-const SAMPLE: [&str; 20] = [
+const SAMPLE: [&str; 24] = [
     "/x/x",
     "/usr/x/x",
     "/etc/x/x",
     "/boot/x/x",
     "/var/x/x",
+    "/var/cache/x/x",
+    "/var/log/x/x",
+    "/run/x/x",
+    "/srv/x/x",
     "/var/lib/x/x",
     "/home/x/x",
     "/root/x/x",
@@ -134,8 +150,31 @@ const SAMPLE: [&str; 20] = [
     "/usr/lib/modules/x",
 ];
 
-/// Returns the directory of a path.
-pub(super) fn directory_of(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-    path.get(..end).unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Settings, UnitFile};
+    use crate::syscalls::{Abi, Arch, Call, Groups};
+    use std::path::Path;
+
+    #[test]
+    fn remedy_opens_more_if_it_opens_another_directory_than_that_of_the_path() {
+        let policy = |lines: &str| {
+            let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}\n").as_bytes());
+            let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+            Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64))
+        };
+        let before = policy("ProtectSystem=strict");
+        let opens = |asked: &str, line: &str| {
+            let access = Access::ReadOnlyPath(AccessPath::new(asked.as_bytes()));
+            let denial = AccessDenial { call: Call::named(Arch::X86_64, "truncate"), errno: libc::EROFS, access };
+            opens_more(&[&denial], &before, &policy(&format!("ProtectSystem=strict\n{line}")))
+        };
+        assert!(opens("/x", "ReadWritePaths=/srv"), "a path directly below / has no directory of its own");
+        assert!(opens("/var/lib/xy/f", "ReadWritePaths=/var/lib"));
+        assert!(opens("/sr", "ReadWritePaths=/srv"), "components are compared, not bytes");
+        assert!(opens("/srv/f", "ReadWritePaths=/srv"), "many programs have files there");
+        assert!(!opens("/var/lib/x/f", "ReadWritePaths=/var/lib/x"));
+        assert!(!opens("/srv/f", "ReadWritePaths=/srv/f"));
+    }
 }

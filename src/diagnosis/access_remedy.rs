@@ -1,40 +1,11 @@
 //! Lines that grant what the unit's settings withheld from an access, and no more.
 
-use super::access_needs::{changes_directory, directory_of, find_withholding};
+use super::access_needs::{changes_directory, find_withholding, may_not_exist};
+use super::access_paths::{directory_of, is_at_or_below, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy;
 use crate::policy::{Directive, Policy, find_withheld};
 use std::collections::BTreeSet;
-
-/// Directories of many programs: a remedy opens none of them as a whole.
-const SHARED: [&str; 26] = [
-    "",
-    "/bin",
-    "/boot",
-    "/dev",
-    "/efi",
-    "/etc",
-    "/home",
-    "/lib",
-    "/lib64",
-    "/mnt",
-    "/media",
-    "/opt",
-    "/proc",
-    "/proc/sys",
-    "/root",
-    "/run",
-    "/sbin",
-    "/srv",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/usr/lib",
-    "/var",
-    "/var/cache",
-    "/var/lib",
-    "/var/log",
-];
 
 /// The parents of a unit's own directories, and the directives that make these.
 const OWN: [(&str, Directive); 4] = [
@@ -60,7 +31,7 @@ pub(super) fn find_lines(denial: &AccessDenial, policy: &Policy) -> Option<BTree
             let is_hidden = causes.iter().any(|cause| cause.directive == Directive::PrivateDevices);
             let path = quote(path.as_bytes())?;
             if is_hidden && denial.errno == libc::ENOENT {
-                lines.insert(format!("BindPaths={path}"));
+                lines.insert(format!("BindPaths=-{path}"));
             }
             lines.insert(format!("DeviceAllow={path} {}", wanted.to_string().replace('-', "r")));
         }
@@ -106,35 +77,40 @@ fn make_writable(
         return Some(vec![line]);
     }
     let directory = directory_of(path.as_bytes());
-    let is_shared = SHARED.iter().any(|shared| shared.as_bytes() == directory) || directory.starts_with(b"/proc/");
-    let target = if is_shared { path.as_bytes() } else { directory };
-    // A file that is to be made does not exist yet, and systemd starts no unit whose path is missing.
-    let is_optional =
-        is_shared && (changes_directory(denial) || denial.call.name().is_some_and(|name| name.starts_with("open")));
+    // systemd skips a path that does not exist, and no call can remove or rename a mount. So a call that
+    // changes the directory needs the directory.
+    let needs_directory = changes_directory(denial) || !(is_shared(directory) || directory.starts_with(b"/proc/"));
+    let target = if needs_directory { directory } else { path.as_bytes() };
+    // systemd starts no unit whose path is missing.
+    let is_optional = (!needs_directory && may_not_exist(denial)) || is_volatile(target);
     let mut lines = Vec::new();
     if first.directive == Directive::ReadOnlyPaths {
         lines.extend(without_listed(policy, Directive::ReadOnlyPaths, &AccessPath::new(target)));
     }
-    lines.push(format!("ReadWritePaths={}{}", if is_optional { "-" } else { "" }, quote(target)?));
+    lines.push(format!("ReadWritePaths={}", if is_optional { quote_optional(target)? } else { quote(target)? }));
     Some(lines)
 }
 
-/// Returns the line for a directory of the unit's own. systemd gives such a directory to the unit's user, so it has to
-/// bear the name of the unit, its user or its program, or must not exist yet.
+/// Whether a path may be gone after a boot.
+fn is_volatile(path: &[u8]) -> bool {
+    ["/run", "/tmp", "/var/tmp", "/dev"].iter().any(|above| is_at_or_below(path, above.as_bytes()))
+}
+
+/// Returns the line for a directory that the unit was about to make. systemd gives a directory of such a line to the
+/// unit's user and removes that of `RuntimeDirectory=` when the unit stops, so it must not exist yet, and no other
+/// instance may share it.
 fn own_directory(denial: &AccessDenial, path: &AccessPath, policy: &Policy) -> Option<String> {
     let text = str::from_utf8(path.as_bytes()).ok()?;
     let (rest, directive) =
         OWN.into_iter().find_map(|(parent, directive)| Some((text.strip_prefix(parent)?, directive)))?;
     let name = rest.split('/').next().filter(|name| !name.is_empty() && *name != "user")?;
+    // For a directory that exists, mkdir(2) fails with EEXIST even on a read-only mount.
     let is_new = name == rest && denial.call.name().is_some_and(|call| call.starts_with("mkdir"));
-    let stem = policy.settings.name().as_str().split(['@', '.']).next().unwrap_or_default();
-    let programs = policy.settings.commands().iter().filter_map(|command| command.program.rsplit('/').next());
-    let mut owners = [Some(stem), policy.settings.user()].into_iter().flatten().chain(programs);
-    let is_own = owners.any(|owner| {
-        owner == name || owner.strip_suffix("-server") == Some(name) || owner.strip_suffix('d') == Some(name)
-    });
-    let lists_it = policy.settings.lines(directive).count() == 0;
-    (lists_it && (is_own || is_new)).then(|| Some(format!("{}={}", directive.key(), quote(name.as_bytes())?))).flatten()
+    let is_alone = directive != Directive::RuntimeDirectory || policy.settings.name().template_name().is_none();
+    let lists_none = policy.settings.lines(directive).count() == 0;
+    (is_new && is_alone && lists_none)
+        .then(|| Some(format!("{}={}", directive.key(), quote(name.as_bytes())?)))
+        .flatten()
 }
 
 /// Returns the lines that show a hidden path.
@@ -146,7 +122,8 @@ fn show(
 ) -> Option<Vec<String>> {
     let is_changed = changes_directory(denial);
     let bound = if is_changed { directory_of(path.as_bytes()) } else { path.as_bytes() };
-    let bind = || Some(format!("{}={}", if is_changed { "BindPaths" } else { "BindReadOnlyPaths" }, quote(bound)?));
+    let bind =
+        || Some(format!("{}={}", if is_changed { "BindPaths" } else { "BindReadOnlyPaths" }, quote_optional(bound)?));
     Some(match first.directive {
         // Nothing can be shown below an inaccessible path, so an empty file system takes its place.
         Directive::ProtectHome => vec!["ProtectHome=tmpfs".to_owned(), bind()?],
@@ -194,6 +171,12 @@ fn without_listed(policy: &Policy, directive: Directive, path: &AccessPath) -> V
     }
     let kept = kept.into_iter().map(|(word, _)| format!("{}={word}", directive.key()));
     std::iter::once(format!("{}=", directive.key())).chain(kept).collect()
+}
+
+/// Writes a path that need not exist, behind `-`: the source of a bind mount may be gone as well.
+fn quote_optional(path: &[u8]) -> Option<String> {
+    let word = quote(path)?;
+    Some(word.strip_prefix('"').map_or_else(|| format!("-{word}"), |rest| format!("\"-{rest}")))
 }
 
 /// Writes a path as a word of a unit file; `None` if it has bytes that no line should hold.

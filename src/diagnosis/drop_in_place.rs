@@ -9,8 +9,8 @@ use crate::policy::DirectiveCause;
 use crate::units::UnitName;
 use std::path::{Path, PathBuf};
 
-/// Returns the path of the drop-in that lifts these denials, and those with `more` causes. It is the template's, unless a file of the instance alone
-/// denies a call, or the instance has a drop-in of harden-why, which hides the template's.
+/// Returns the path of the drop-in that lifts these denials, and those with `more` causes. It is the template's, unless a
+/// file of the instance alone denies a call, or the instance has a drop-in of harden-why, which hides the template's.
 pub(super) fn choose_drop_in(situation: &Situation, denied: &[DeniedCall<'_>], more: &[&DirectiveCause]) -> PathBuf {
     let shared = &situation.drop_in;
     let Some(template) = owner(shared).filter(UnitName::is_template) else { return shared.clone() };

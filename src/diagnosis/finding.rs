@@ -1,5 +1,7 @@
 //! One incident with its cause.
 
+use super::access_default::may_be_default;
+use super::access_remedy::find_lines;
 use super::before_exec::{is_before_exec, is_systemds_own};
 use super::cause;
 use super::cause::DenialCause;
@@ -7,7 +9,7 @@ use super::denied_call::DeniedCall;
 use super::possible_intrusion::may_be_intrusion;
 use super::remedy::Reservation;
 use super::situation::Situation;
-use crate::incidents::{Access, AccessDenial, Denial, Incident};
+use crate::incidents::{AccessDenial, Denial, Incident};
 use crate::policy::{Directive, find_possible_directives};
 use crate::syscalls::Groups;
 use std::collections::BTreeSet;
@@ -38,7 +40,10 @@ impl Finding {
         let is_known = |denial: &Denial| denial.call.name().is_none_or(|call| groups.is_known(call));
         let is_nameable = incident.denial().is_none_or(is_known);
         let denied = DeniedCall::from_incident(&incident, &cause, is_nameable);
-        let of_access = || incident.access().filter(|_| cause.is_by_unit()).and_then(reserve_access);
+        let of_access = || {
+            let denial = incident.access().filter(|_| cause.is_by_unit())?;
+            reserve_access(&incident, denial, &cause, situation?, groups)
+        };
         Self {
             reservation: situation
                 .zip(denied)
@@ -89,10 +94,23 @@ impl Finding {
     }
 }
 
-/// Returns why a default remedy leaves a failed access as it is: its lines open what nobody asked for.
-fn reserve_access(denial: &AccessDenial) -> Option<Reservation> {
-    let is_wider = matches!(denial.access, Access::SetIdProgram(_) | Access::UserNamespace);
-    is_wider.then_some(Reservation::WiderThanDenied)
+/// Returns why a default remedy leaves a failed access as it is: a process that may not be the unit's own asked for it,
+/// or a person has to choose the lines that grant it.
+fn reserve_access(
+    incident: &Incident,
+    denial: &AccessDenial,
+    cause: &DenialCause,
+    situation: &Situation,
+    groups: &Groups,
+) -> Option<Reservation> {
+    let settings = &situation.policy.settings;
+    if denial.call.name().is_some_and(|call| may_be_intrusion(incident, call, settings, groups)) {
+        return Some(Reservation::PossibleIntrusion);
+    }
+    let first = cause.directives().first()?;
+    // Without lines there is no remedy at all.
+    let lines = find_lines(denial, &situation.policy)?;
+    (!may_be_default(denial, first.directive, &lines)).then_some(Reservation::WiderThanDenied)
 }
 
 /// Returns why a default remedy leaves a denied call as it is.

@@ -3,7 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+mod access_default;
 mod access_needs;
+mod access_paths;
 mod access_remedy;
 pub(crate) mod before_exec;
 pub(crate) mod cause;

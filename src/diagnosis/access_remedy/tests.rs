@@ -36,124 +36,204 @@ fn diagnose_all(lines: &str, incidents: Vec<Incident>) -> Diagnosis {
     diagnose(incidents, Some(&situation), &groups)
 }
 
-/// Returns the lines of the default remedy for one denial; empty if there is none.
-fn default_lines(lines: &str, incident: Incident) -> Vec<String> {
+/// Returns the lines of the first remedy for one denial, behind `by number` if it is no default; empty if there is none.
+fn first_lines(lines: &str, incident: Incident) -> Vec<String> {
     let found = diagnose_all(lines, vec![incident]);
-    found.default_remedy().map_or_else(Vec::new, |at| found.remedies[at].lines.clone())
+    let number = found.default_remedy().is_none().then(|| "by number".to_owned());
+    let first = found.default_remedy().unwrap_or(0);
+    found.remedies.get(first).map_or_else(Vec::new, |remedy| {
+        assert_eq!(remedy.reservation, number.as_ref().map(|_| Reservation::WiderThanDenied));
+        number.into_iter().chain(remedy.lines.iter().cloned()).collect()
+    })
 }
 
 fn read_only(lines: &str, call: &str, at: &str) -> Vec<String> {
-    default_lines(lines, denied(call, libc::EROFS, Access::ReadOnlyPath(path(at))))
+    first_lines(lines, denied(call, libc::EROFS, Access::ReadOnlyPath(path(at))))
 }
 
 fn hidden(lines: &str, call: &str, at: &str) -> Vec<String> {
-    default_lines(lines, denied(call, libc::ENOENT, Access::HiddenPath(path(at))))
+    first_lines(lines, denied(call, libc::ENOENT, Access::HiddenPath(path(at))))
 }
 
 fn lacking(lines: &str, name: &str, lack: CapabilityLack) -> Vec<String> {
-    default_lines(lines, denied("chown", libc::EPERM, Access::Capability { capability: name.parse().unwrap(), lack }))
+    first_lines(lines, denied("chown", libc::EPERM, Access::Capability { capability: name.parse().unwrap(), lack }))
 }
 
 #[test]
-fn read_only_path_is_made_a_directory_of_the_unit_or_the_narrowest_writable_path() {
+fn read_only_path_is_made_a_new_directory_of_the_unit_or_the_narrowest_writable_path() {
     let strict = "ProtectSystem=strict";
-    assert_eq!(read_only(strict, "openat", "/var/lib/app/db"), ["StateDirectory=app"]);
-    assert_eq!(read_only(strict, "mkdir", "/var/cache/new"), ["CacheDirectory=new"], "it does not exist yet");
-    assert_eq!(read_only(strict, "openat", "/var/lib/other/db"), ["ReadWritePaths=/var/lib/other"]);
-    assert_eq!(read_only(strict, "openat", "/etc/app.conf"), ["ReadWritePaths=-/etc/app.conf"], "not all of /etc");
+    assert_eq!(read_only(strict, "openat", "/var/lib/app/db"), ["ReadWritePaths=/var/lib/app"], "it exists");
+    assert_eq!(read_only(strict, "mkdir", "/var/lib/new"), ["StateDirectory=new"], "it does not exist yet");
+    assert_eq!(read_only(strict, "mkdir", "/run/new"), ["RuntimeDirectory=new"]);
+    assert_eq!(read_only(strict, "openat", "/run/app/pid"), ["ReadWritePaths=-/run/app"], "gone after a boot");
+    assert_eq!(read_only(strict, "truncate", "/srv/data"), ["ReadWritePaths=/srv/data"], "the file exists");
     assert_eq!(read_only(strict, "openat", "/srv/a b/50%"), ["ReadWritePaths=\"/srv/a b\""]);
     assert_eq!(
         read_only("ReadOnlyPaths=/srv/x /opt", "openat", "/srv/x/f"),
-        ["ReadOnlyPaths=", "ReadOnlyPaths=/opt", "ReadWritePaths=/srv/x"],
+        ["by number", "ReadOnlyPaths=", "ReadOnlyPaths=/opt", "ReadWritePaths=/srv/x"],
         "of one path the stricter line counts"
     );
     let own = "ProtectSystem=strict\nStateDirectory=more";
-    assert_eq!(read_only(own, "openat", "/var/lib/app/db"), ["ReadWritePaths=/var/lib/app"], "the owner names them");
     assert_eq!(
-        read_only("ProtectKernelTunables=yes", "openat", "/proc/sys/net/ipv4/ip_forward"),
-        ["ReadWritePaths=-/proc/sys/net/ipv4/ip_forward"]
+        read_only(own, "mkdir", "/var/lib/new"),
+        ["by number", "ReadWritePaths=/var/lib"],
+        "the owner names them"
     );
     assert_eq!(read_only(strict, "openat", "/srv/x\u{202e}/f"), [""; 0], "no line holds such a path");
 }
 
 #[test]
+fn path_of_the_whole_machine_is_made_writable_by_number_only() {
+    let strict = "ProtectSystem=strict";
+    for (call, at, line) in [
+        ("openat", "/etc/app.conf", "ReadWritePaths=-/etc/app.conf"),
+        ("truncate", "/etc/shadow", "ReadWritePaths=/etc/shadow"),
+        ("mkdir", "/etc/app", "ReadWritePaths=/etc"),
+        ("unlink", "/srv/file", "ReadWritePaths=/srv"),
+        ("openat", "/srv/new", "ReadWritePaths=-/srv/new"),
+        ("openat", "/usr/share/app/x", "ReadWritePaths=/usr/share/app"),
+        ("openat", "/data/f", "ReadWritePaths=-/data/f"),
+        ("openat", "/data/x/f", "ReadWritePaths=/data/x"),
+        ("openat", "/var/lib/dpkg/status", "ReadWritePaths=/var/lib/dpkg"),
+        ("openat", "/srv/.ssh/authorized_keys", "ReadWritePaths=/srv/.ssh"),
+        ("openat", "/tmp/x/f", "ReadWritePaths=-/tmp/x"),
+        ("openat", "/var/lib/private/x/f", "ReadWritePaths=/var/lib/private/x"),
+    ] {
+        assert_eq!(read_only(strict, call, at), ["by number", line], "{call} {at}");
+    }
+    let tunables = read_only("ProtectKernelTunables=yes", "openat", "/proc/sys/kernel/core_pattern");
+    assert_eq!(tunables, ["by number", "ReadWritePaths=-/proc/sys/kernel/core_pattern"]);
+    assert_eq!(read_only(strict, "mkdir", "/new"), [""; 0], "no line opens all of /");
+}
+
+#[test]
 fn hidden_path_is_shown_alone() {
+    let own = "TemporaryFileSystem=/srv";
+    assert_eq!(hidden(own, "openat", "/srv/data/f"), ["BindReadOnlyPaths=-/srv/data/f"]);
+    assert_eq!(hidden(own, "unlink", "/srv/f"), ["by number", "BindPaths=-/srv"], "the directory of the mount itself");
+    assert_eq!(hidden("PrivateTmp=yes", "unlink", "/tmp/app.sock"), ["by number", "BindPaths=-/tmp"]);
+    assert_eq!(hidden("BindPaths=/x:/srv/app", "openat", "/srv/app/f"), ["by number", "BindReadOnlyPaths=-/srv/app/f"]);
     assert_eq!(
         hidden("ProtectHome=yes", "openat", "/home/git/.ssh/keys"),
-        ["BindReadOnlyPaths=/home/git/.ssh/keys", "ProtectHome=tmpfs"]
+        ["by number", "BindReadOnlyPaths=-/home/git/.ssh/keys", "ProtectHome=tmpfs"]
     );
-    assert_eq!(hidden("PrivateTmp=yes", "connect", "/tmp/x/socket"), ["BindReadOnlyPaths=/tmp/x/socket"]);
+    assert_eq!(
+        hidden("PrivateTmp=yes", "connect", "/tmp/x/socket"),
+        ["by number", "BindReadOnlyPaths=-/tmp/x/socket"],
+        "any user can put a link there"
+    );
     assert_eq!(
         hidden("InaccessiblePaths=/srv /opt", "openat", "/srv/data/f"),
         [
-            "BindReadOnlyPaths=/srv/data/f",
+            "by number",
+            "BindReadOnlyPaths=-/srv/data/f",
             "InaccessiblePaths=",
             "InaccessiblePaths=/opt",
             "TemporaryFileSystem=/srv:ro"
         ]
     );
-    assert_eq!(hidden("ProcSubset=pid", "openat", "/proc/cpuinfo"), ["ProcSubset=all"]);
+    assert_eq!(hidden("ProcSubset=pid", "openat", "/proc/cpuinfo"), ["by number", "ProcSubset=all"]);
     assert_eq!(hidden("ProtectHome=yes\nInaccessiblePaths=/x", "openat", "/y"), [""; 0], "no line hides it");
 }
 
 #[test]
-fn capability_is_granted_alone() {
+fn capability_is_granted_alone_and_by_default_if_harmless() {
     let (bounding, effective) = (CapabilityLack::NotInBoundingSet, CapabilityLack::NotEffective);
     assert_eq!(lacking("CapabilityBoundingSet=CAP_KILL", "CAP_CHOWN", bounding), ["CapabilityBoundingSet=CAP_CHOWN"]);
     assert_eq!(lacking("CapabilityBoundingSet=~CAP_CHOWN", "CAP_CHOWN", bounding), ["CapabilityBoundingSet=CAP_CHOWN"]);
     assert_eq!(
-        lacking("User=app\nCapabilityBoundingSet=", "CAP_CHOWN", bounding),
-        ["AmbientCapabilities=CAP_CHOWN", "CapabilityBoundingSet=CAP_CHOWN"]
+        lacking("User=app\nCapabilityBoundingSet=", "CAP_NET_BIND_SERVICE", bounding),
+        ["AmbientCapabilities=CAP_NET_BIND_SERVICE", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"]
     );
-    assert_eq!(lacking("User=app", "CAP_CHOWN", effective), ["AmbientCapabilities=CAP_CHOWN"]);
+    assert_eq!(lacking("User=app", "CAP_NET_RAW", effective), ["AmbientCapabilities=CAP_NET_RAW"]);
+    assert_eq!(lacking("User=app", "CAP_CHOWN", effective), ["by number", "AmbientCapabilities=CAP_CHOWN"]);
     assert_eq!(lacking("", "CAP_CHOWN", effective), [""; 0], "the program gave it up");
-    let clock = diagnose_all(
-        "ProtectClock=yes",
-        vec![denied(
-            "ioctl",
-            libc::EPERM,
-            Access::Capability { capability: "CAP_SYS_TIME".parse().unwrap(), lack: bounding },
-        )],
+    assert_eq!(
+        lacking("ProtectClock=yes", "CAP_SYS_TIME", bounding),
+        ["by number", "CapabilityBoundingSet=~CAP_WAKE_ALARM", "ProtectClock=no"],
+        "the calls of @clock would pass, too"
     );
-    assert_eq!(clock.default_remedy(), None, "the calls of @clock would pass, too");
-    assert_eq!(clock.remedies[0].lines, ["CapabilityBoundingSet=~CAP_WAKE_ALARM", "ProtectClock=no"]);
-    assert_eq!(clock.remedies[0].reservation, Some(Reservation::WiderThanDenied));
+}
+
+#[test]
+fn capability_that_rules_the_machine_is_granted_by_number_only() {
+    for name in [
+        "CAP_SYS_MODULE",
+        "CAP_SYS_RAWIO",
+        "CAP_SYS_ADMIN",
+        "CAP_SYS_BOOT",
+        "CAP_SYS_PTRACE",
+        "CAP_SYS_CHROOT",
+        "CAP_BPF",
+        "CAP_PERFMON",
+        "CAP_CHECKPOINT_RESTORE",
+        "CAP_DAC_OVERRIDE",
+        "CAP_DAC_READ_SEARCH",
+        "CAP_SETFCAP",
+        "CAP_MAC_ADMIN",
+        "CAP_MAC_OVERRIDE",
+        "CAP_MKNOD",
+        "CAP_NET_ADMIN",
+        "CAP_AUDIT_CONTROL",
+        "CAP_LINUX_IMMUTABLE",
+    ] {
+        let line = format!("CapabilityBoundingSet={name}");
+        let found = lacking("CapabilityBoundingSet=", name, CapabilityLack::NotInBoundingSet);
+        assert_eq!(found, ["by number", &line]);
+    }
+}
+
+#[test]
+fn access_of_a_process_that_the_settings_do_not_explain_may_be_an_intrusion() {
+    let lack = CapabilityLack::NotInBoundingSet;
+    let access = Access::Capability { capability: "CAP_SYS_NICE".parse().unwrap(), lack };
+    let mut incident = denied("ptrace", libc::EPERM, access);
+    incident.key.exe = b"/srv/x".to_vec();
+    incident.sample.uid = "0".into();
+    let found = diagnose_all("User=app\nCapabilityBoundingSet=", vec![incident]);
+    assert_eq!(found.default_remedy(), None);
+    assert_eq!(found.findings[0].reservation, Some(Reservation::PossibleIntrusion));
 }
 
 #[test]
 fn device_is_allowed_with_the_access_asked() {
-    let node = DeviceNode { is_block: false, major: 10, minor: 229 };
-    let open = |lines: &str, errno| {
+    let open = |lines: &str, errno, at: &str, kind: (bool, u32)| {
+        let node = DeviceNode { is_block: kind.0, major: kind.1, minor: 229 };
         let wanted = DeviceAccess { read: true, write: true, make: false };
-        default_lines(lines, denied("openat", errno, Access::Device { path: path("/dev/fuse"), node, wanted }))
+        first_lines(lines, denied("openat", errno, Access::Device { path: path(at), node, wanted }))
     };
-    assert_eq!(open("DevicePolicy=closed", libc::EPERM), ["DeviceAllow=/dev/fuse rw"]);
-    assert_eq!(open("DeviceAllow=/dev/fuse r", libc::EPERM), ["DeviceAllow=/dev/fuse rw"]);
-    assert_eq!(open("PrivateDevices=yes", libc::ENOENT), ["BindPaths=/dev/fuse", "DeviceAllow=/dev/fuse rw"]);
-    assert_eq!(open("", libc::EPERM), [""; 0]);
+    let fuse = |lines: &str, errno| open(lines, errno, "/dev/fuse", (false, 10));
+    assert_eq!(fuse("DevicePolicy=closed", libc::EPERM), ["DeviceAllow=/dev/fuse rw"]);
+    assert_eq!(fuse("DeviceAllow=/dev/fuse r", libc::EPERM), ["DeviceAllow=/dev/fuse rw"]);
+    assert_eq!(fuse("PrivateDevices=yes", libc::ENOENT), ["BindPaths=-/dev/fuse", "DeviceAllow=/dev/fuse rw"]);
+    assert_eq!(fuse("", libc::EPERM), [""; 0]);
+    for (at, kind) in
+        [("/dev/sda", (true, 8)), ("/dev/mem", (false, 1)), ("/dev/sg0", (false, 21)), ("/srv/fuse", (false, 10))]
+    {
+        let line = format!("DeviceAllow={at} rw");
+        assert_eq!(open("DevicePolicy=closed", libc::EPERM, at, kind), ["by number", &line]);
+    }
 }
 
 #[test]
 fn other_accesses_are_granted_as_asked() {
-    let exec = |lines: &str| default_lines(lines, denied("execve", libc::EACCES, Access::NoExecPath(path("/srv/run"))));
-    assert_eq!(exec("NoExecPaths=/"), ["ExecPaths=/srv/run"]);
-    let of = |lines: &str, call: &str, access: Access| default_lines(lines, denied(call, libc::EPERM, access));
+    let exec = |at: &str| first_lines("NoExecPaths=/", denied("execve", libc::EACCES, Access::NoExecPath(path(at))));
+    assert_eq!(exec("/srv/run"), ["ExecPaths=/srv/run"]);
+    assert_eq!(exec("/tmp/run"), ["by number", "ExecPaths=/tmp/run"]);
+    let of = |lines: &str, call: &str, access: Access| first_lines(lines, denied(call, libc::EPERM, access));
     assert_eq!(of("MemoryDenyWriteExecute=yes", "mprotect", Access::ExecutableMemory), ["MemoryDenyWriteExecute=no"]);
     let address = || Access::Address("0.0.0.0:80".parse().unwrap());
-    assert_eq!(of("SocketBindDeny=any", "bind", address()), ["SocketBindAllow=ipv4:80"]);
-    assert_eq!(of("IPAddressDeny=any", "connect", address()), ["IPAddressAllow=0.0.0.0"]);
+    assert_eq!(of("SocketBindDeny=any", "bind", address()), ["by number", "SocketBindAllow=ipv4:80"]);
+    assert_eq!(of("IPAddressDeny=any", "connect", address()), ["by number", "IPAddressAllow=0.0.0.0"]);
     assert_eq!(
         of("RestrictAddressFamilies=AF_UNIX", "socket", Access::AddressFamily(16)),
-        ["RestrictAddressFamilies=AF_NETLINK"]
+        ["by number", "RestrictAddressFamilies=AF_NETLINK"]
     );
-    for (lines, access) in [
-        ("NoNewPrivileges=yes", Access::SetIdProgram(path("/usr/sbin/postdrop"))),
-        ("PrivateUsers=yes", Access::UserNamespace),
-    ] {
-        let found = diagnose_all(lines, vec![denied("execve", 0, access)]);
-        assert_eq!((found.default_remedy(), found.remedies.len()), (None, 1), "{lines}");
-        assert_eq!(found.remedies[0].reservation, Some(Reservation::WiderThanDenied));
-    }
+    assert_eq!(
+        of("NoNewPrivileges=yes", "execve", Access::SetIdProgram(path("/usr/sbin/postdrop"))),
+        ["by number", "NoNewPrivileges=no"]
+    );
+    assert_eq!(of("PrivateUsers=yes", "execve", Access::UserNamespace), ["by number", "PrivateUsers=no"]);
 }
 
 #[test]
@@ -171,10 +251,10 @@ fn one_drop_in_allows_calls_and_accesses_of_a_unit() {
     };
     let lines = "SystemCallFilter=~uname\nProtectSystem=strict\nUser=app";
     let write = denied("openat", libc::EROFS, Access::ReadOnlyPath(path("/var/lib/app/db")));
-    let lacking = Access::Capability { capability: "CAP_CHOWN".parse().unwrap(), lack: CapabilityLack::NotEffective };
-    let found = diagnose_all(lines, vec![call, write, denied("chown", libc::EPERM, lacking)]);
+    let lacking = Access::Capability { capability: "CAP_KILL".parse().unwrap(), lack: CapabilityLack::NotEffective };
+    let found = diagnose_all(lines, vec![call, write, denied("kill", libc::EPERM, lacking)]);
     let remedy = &found.remedies[found.default_remedy().unwrap()];
-    assert_eq!(remedy.lines, ["AmbientCapabilities=CAP_CHOWN", "StateDirectory=app", "SystemCallFilter=uname"]);
+    assert_eq!(remedy.lines, ["AmbientCapabilities=CAP_KILL", "ReadWritePaths=/var/lib/app", "SystemCallFilter=uname"]);
 }
 
 #[test]

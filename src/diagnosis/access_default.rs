@@ -1,0 +1,176 @@
+//! Which lines may grant an access by default, so that a person does not have to choose them: only those that open what
+//! was asked for, and whose worst use is harmless. All others are remedies by number.
+
+use super::access_needs::may_not_exist;
+use super::access_paths::{directory_of, is_at_or_below, is_shared};
+use crate::incidents::{Access, AccessDenial};
+use crate::policy::Directive;
+use std::collections::BTreeSet;
+
+/// Capabilities that a process of another user than root may start with by default: none of them leads to other
+/// rights, files or users.
+const HARMLESS: [&str; 10] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_IPC_LOCK",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_RAW",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_WAKE_ALARM",
+];
+
+/// Capabilities that the bounding set of a unit of root may hold by default as well. root owns most files, so these add
+/// little; another user becomes root by some of them.
+const HARMLESS_FOR_ROOT: [&str; 8] =
+    ["CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYSLOG", "CAP_SYS_TIME"];
+
+/// The parents of directories that belong to one program.
+const PARENTS: [&str; 6] = ["/var/lib", "/var/cache", "/var/log", "/run", "/srv", "/opt"];
+
+/// Where no path is shown or made writable by default: programs, configuration, the kernel, root's files, what rules
+/// other services, and directories in which any user can make a link.
+const GUARDED: [&str; 38] = [
+    "/bin",
+    "/boot",
+    "/dev",
+    "/efi",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/root",
+    "/run/containerd",
+    "/run/credentials",
+    "/run/crio",
+    "/run/dbus",
+    "/run/docker",
+    "/run/docker.sock",
+    "/run/libvirt",
+    "/run/lock",
+    "/run/podman",
+    "/run/systemd",
+    "/run/udev",
+    "/run/user",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var/lib/apt",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/dpkg",
+    "/var/lib/pacman",
+    "/var/lib/private",
+    "/var/lib/rpm",
+    "/var/lib/systemd",
+    "/var/log/journal",
+    "/var/tmp",
+];
+
+/// Where no program becomes executable by default: any user can put one there.
+const WRITABLE_FOR_ALL: [&str; 7] = ["/dev", "/home", "/proc", "/run", "/sys", "/tmp", "/var/tmp"];
+
+/// Device nodes by which a program reaches the memory, the disks or the input of the whole machine.
+const GUARDED_DEVICES: [&str; 16] = [
+    "/dev/bsg",
+    "/dev/btrfs-control",
+    "/dev/cpu",
+    "/dev/input",
+    "/dev/ipmi0",
+    "/dev/kmem",
+    "/dev/kmsg",
+    "/dev/loop-control",
+    "/dev/mapper",
+    "/dev/mem",
+    "/dev/port",
+    "/dev/raw",
+    "/dev/uinput",
+    "/dev/userfaultfd",
+    "/dev/vfio",
+    "/dev/watchdog",
+];
+
+/// Names of device nodes that a number follows, and that reach a whole disk, controller or terminal.
+const GUARDED_NUMBERED: [&str; 8] =
+    ["/dev/hidraw", "/dev/ipmi", "/dev/mei", "/dev/mtd", "/dev/nvme", "/dev/sg", "/dev/tty", "/dev/watchdog"];
+
+/// Whether lines that grant an access may be a default. `first` is the directive that decided.
+pub(super) fn may_be_default(denial: &AccessDenial, first: Directive, lines: &BTreeSet<String>) -> bool {
+    let has_line_for = |line: &String| {
+        let Some((key, value)) = line.split_once('=') else { return false };
+        match Directive::from_key(key) {
+            Some(Directive::AmbientCapabilities) => HARMLESS.contains(&value),
+            Some(Directive::CapabilityBoundingSet) => HARMLESS.contains(&value) || HARMLESS_FOR_ROOT.contains(&value),
+            Some(Directive::ReadWritePaths) => is_narrow(denial, value),
+            Some(Directive::BindReadOnlyPaths) => is_narrow(denial, value) && !is_bind(first),
+            Some(Directive::ExecPaths) => is_program(denial, value),
+            Some(Directive::DeviceAllow) => is_harmless_device(denial),
+            // The node of a device, together with `DeviceAllow=`.
+            Some(Directive::BindPaths) => is_harmless_device(denial),
+            Some(
+                Directive::StateDirectory
+                | Directive::CacheDirectory
+                | Directive::LogsDirectory
+                | Directive::RuntimeDirectory,
+            ) => denial.access.path().is_some_and(|path| !is_guarded(path.as_bytes())),
+            Some(Directive::MemoryDenyWriteExecute) => lines.len() == 1,
+            _ => false,
+        }
+    };
+    !lines.is_empty() && lines.iter().all(has_line_for)
+}
+
+/// Whether a line's path is exactly the denied one, or its directory if that belongs to one program.
+fn is_narrow(denial: &AccessDenial, value: &str) -> bool {
+    let Some(asked) = denial.access.path().map(|path| path.as_bytes()) else { return false };
+    let Some(path) = unquote(value) else { return false };
+    let path = path.as_bytes();
+    let is_of_one =
+        || PARENTS.iter().any(|parent| path != parent.as_bytes() && is_at_or_below(path, parent.as_bytes()));
+    let is_exact = path == asked && !may_not_exist(denial);
+    !is_guarded(path) && !is_shared(path) && (is_exact || (path == directory_of(asked) && is_of_one()))
+}
+
+/// Whether a line names exactly the denied program, where only the administrator puts programs.
+fn is_program(denial: &AccessDenial, value: &str) -> bool {
+    let Some(asked) = denial.access.path().map(|path| path.as_bytes()) else { return false };
+    let is_open = || WRITABLE_FOR_ALL.iter().any(|above| is_at_or_below(asked, above.as_bytes()));
+    unquote(value).is_some_and(|path| path.as_bytes() == asked) && !is_shared(asked) && !is_open()
+}
+
+/// Whether a path is of the whole machine, or a hidden file such as `.ssh`.
+fn is_guarded(path: &[u8]) -> bool {
+    let is_dotted = path.split(|byte| *byte == b'/').any(|part| part.starts_with(b"."));
+    is_dotted || GUARDED.iter().any(|above| is_at_or_below(path, above.as_bytes()))
+}
+
+/// Whether a unit can use a device by default: a node below `/dev`, no disk, and nothing that rules the machine.
+fn is_harmless_device(denial: &AccessDenial) -> bool {
+    let Access::Device { path, node, wanted } = &denial.access else { return false };
+    let path = path.as_bytes();
+    let is_guarded = GUARDED_DEVICES.iter().any(|other| is_at_or_below(path, other.as_bytes()));
+    let is_numbered =
+        |name: &&str| path.strip_prefix(name.as_bytes()).and_then(|rest| rest.first()).is_some_and(u8::is_ascii_digit);
+    path.starts_with(b"/dev/")
+        && !node.is_block
+        && !wanted.make
+        && !is_guarded
+        && !GUARDED_NUMBERED.iter().any(|name| is_numbered(&name))
+}
+
+fn is_bind(directive: Directive) -> bool {
+    matches!(directive, Directive::BindPaths | Directive::BindReadOnlyPaths)
+}
+
+/// Returns the path of a word that a remedy wrote.
+fn unquote(value: &str) -> Option<String> {
+    let value = value.strip_prefix('"').map_or(Some(value), |value| value.strip_suffix('"'))?;
+    let value = value.strip_prefix('-').unwrap_or(value);
+    value.starts_with('/').then(|| value.replace("%%", "%"))
+}
