@@ -195,14 +195,19 @@ impl Checked {
 
 /// Says how many calls of the unit's programs would be denied; nothing about them if other calls say enough.
 fn conclude_foreseen(likely: usize, possible: usize, is_alone: bool) -> Option<String> {
-    let of = if is_alone { "of its programs" } else { "more of its programs" };
-    let calls = |count: usize| plural(count as u64, "call");
+    let calls = |count: usize| {
+        if is_alone {
+            format!("{} that its programs import", plural(count as u64, "call"))
+        } else {
+            format!("{count} more that its programs import")
+        }
+    };
     match (likely, possible) {
         (0, 0) if is_alone => Some("no call of its programs is known to be denied".to_owned()),
         (0, 0) => None,
-        (0, possible) => Some(format!("{} {of} could be denied", calls(possible))),
-        (likely, 0) => Some(format!("{} {of} would likely be denied", calls(likely))),
-        (likely, possible) => Some(format!("{} {of} would likely be denied, {possible} possibly", calls(likely))),
+        (0, possible) => Some(format!("{} could be denied", calls(possible))),
+        (likely, 0) => Some(format!("{} would likely be denied", calls(likely))),
+        (likely, possible) => Some(format!("{} would likely be denied, {possible} possibly", calls(likely))),
     }
 }
 
