@@ -10,6 +10,10 @@ const RUNS: &str = "[Service]\nSlice=system.slice\n\
     ExecStart=/bin/sh -c 'while :; do uname; sleep 0.2; done'\n\
     StandardOutput=null\nSystemCallFilter=~uname\nSystemCallErrorNumber=EPERM\n";
 
+/// Writes now and then where its sandbox lets it read.
+const WRITES: &str = "[Service]\nSlice=system.slice\nProtectSystem=yes\nStandardError=null\n\
+    ExecStart=/bin/sh -c 'while :; do mkdir /usr/share/harden-why-test; sleep 0.2; done'\n";
+
 /// The lines of a screen that is free of a table.
 const OF_TABLE: &str = "DECIDED BY";
 
@@ -100,12 +104,33 @@ fn tap_shows_one_steady_table_and_leaves_the_terminal_after_a_kill() {
     let screen = terminal.wait_for_end();
     println!("{screen}");
     assert!(screen.contains("status 0") && !screen.contains(OF_TABLE), "{screen}");
+    // The daemon stored the denial, so the next command is the one that the answer of the unit gives.
+    assert!(screen.contains("\n  harden-why apply --restart x.service\n"), "{screen}");
+    assert!(!screen.contains("Threads") && screen.lines().count() <= 15, "{screen}");
     // A process that is killed cannot restore anything, and nothing needs it.
     terminal.begin("timeout --foreground -s KILL 3 $H tap x");
     let screen = terminal.wait_for_end();
     assert!(screen.contains("status 137"), "{screen}");
     assert_eq!(terminal.value("cursor_flag"), "1");
     assert!(terminal.finish("echo well").contains("well\nstatus 0"));
+}
+
+#[test]
+fn tap_that_sees_only_failed_accesses_does_not_say_that_nothing_was_refused() {
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        skip("the kernel has no type information");
+        return;
+    }
+    let Some(desk) = Desk::open() else { return };
+    desk.manager.write("writes.service", WRITES);
+    desk.manager.reload();
+    assert!(desk.manager.start_unit("writes.service"));
+    let screen = desk.terminal.finish("$H tap writes --exit-code --for 3s");
+    println!("{screen}");
+    assert!(screen.contains("1 access failed, ") && !screen.contains("no call was refused"), "{screen}");
+    assert!(screen.contains("help: allow writes below /usr/share\n"), "{screen}");
+    assert!(screen.contains("\n  harden-why apply --restart writes.service\n"), "{screen}");
+    assert!(screen.contains("status 1") && screen.lines().count() <= 16, "{screen}");
 }
 
 #[test]

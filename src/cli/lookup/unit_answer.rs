@@ -203,7 +203,7 @@ fn template_note(named: &Unit, diagnosis: &Diagnosis) -> Option<Note> {
 }
 
 /// Returns the command that applies a remedy; `None` if the caller may not change the unit or there is no remedy.
-fn apply_command(unit: &Unit, remedies: &[RemedyView], is_restarted: bool) -> Option<String> {
+pub(crate) fn apply_command(unit: &Unit, remedies: &[RemedyView], is_restarted: bool) -> Option<String> {
     let may = may_change(unit, nix::unistd::geteuid().as_raw()) && !remedies.is_empty();
     let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
     let restart = if is_restarted { "--restart " } else { "" };

@@ -8,6 +8,7 @@ use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::started_unit::StartedUnit;
+use crate::cli::lookup::unit_answer::apply_command;
 use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::color_choice;
@@ -32,7 +33,7 @@ use crate::syscalls::Groups;
 use crate::systemd::manager::Managers;
 use crate::systemd::manager_lookup::all_managers;
 use crate::systemd::syscall_groups;
-use crate::units::Manager;
+use crate::units::{Manager, Unit};
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use std::io::IsTerminal as _;
@@ -103,7 +104,9 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let refused = finished.refusals.iter().filter_map(UnitRefusal::to_incident);
     let incidents: Vec<Incident> = refused.chain(finished.accesses.iter().cloned()).collect();
     notes.extend(failure_notes(finished.unjudged, finished.sees_capabilities));
-    notes.extend(report_to_daemon(&common.bus, &incidents).await);
+    let not_stored = report_to_daemon(&common.bus, &incidents).await;
+    let is_stored = not_stored.is_none();
+    notes.extend(not_stored);
     if finished.refusals.iter().any(|refusal| refusal.kind.result == CallResult::Answered) {
         notes.push(Note::new(
             "answered-by-others",
@@ -113,14 +116,24 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     }
     let mut answers = Vec::new();
     for tapped in &finished.units {
-        let answer = answer(tapped, &incidents, &loaded.groups, &local_time_now());
+        let mut answer = answer(tapped, &incidents, &loaded.groups, &local_time_now());
+        if is_stored {
+            suggest_apply(tapped.unit.as_ref(), &mut answer);
+        }
         // Processes without a unit, and units that are no targets, appear only if they have refusals.
         if finished.is_target(tapped.unit.as_ref()) || !answer.denials.is_empty() {
             answers.push(answer);
         }
     }
     let (seconds, refusals) = (finished.took.as_secs_f64(), views(&finished.refusals));
-    Ok(Tapped { schema: SCHEMA, seconds, units: answers, refusals, notes })
+    let accesses = finished.accesses.iter().map(|access| access.count).collect();
+    Ok(Tapped { schema: SCHEMA, seconds, units: answers, refusals, accesses, notes })
+}
+
+/// Suggests `apply` for the default remedy. `apply` reads the stored denials, so other remedies can have other numbers.
+fn suggest_apply(unit: Option<&Unit>, answer: &mut Answer) {
+    let unit = unit.filter(|_| answer.remedies.iter().any(|remedy| remedy.default));
+    answer.apply = unit.and_then(|unit| apply_command(unit, &answer.remedies, !unit.name.is_per_connection()));
 }
 
 /// Announces the tap to `status`. The tap works without, for example where `/run` is read-only.

@@ -158,11 +158,7 @@ fn describe(remedy: &RemedyView, open: &[FoldedDenial<'_>]) -> String {
         }
         "fail-with-error" | "fail-all-with-error" => format!("let {calls} fail with an error instead of a kill"),
         "deny-list" => "turn the allow-list into a deny-list".to_owned(),
-        _ => {
-            let keys: Vec<&str> =
-                remedy.content.lines().filter_map(|line| line.split_once('=')).map(|(key, _)| key).collect();
-            format!("relax {}", keys.iter().map(|key| format!("{key}=")).collect::<Vec<_>>().join(" and "))
-        }
+        _ => describe_settings(&remedy.content),
     };
     match remedy.opens.as_slice() {
         [] => doing,
@@ -172,6 +168,15 @@ fn describe(remedy: &RemedyView, open: &[FoldedDenial<'_>]) -> String {
         }
         opens => format!("{doing}; also allows {}", plural(opens.len() as u64, "call")),
     }
+}
+
+/// Describes a remedy that changes other settings than a filter.
+fn describe_settings(content: &str) -> String {
+    let lines: Vec<(&str, &str)> = content.lines().filter_map(|line| line.split_once('=')).collect();
+    if let [("ReadWritePaths", paths)] = lines.as_slice() {
+        return format!("allow writes below {paths}");
+    }
+    format!("relax {}", lines.iter().map(|(key, _)| format!("{key}=")).collect::<Vec<_>>().join(" and "))
 }
 
 /// Names the denied calls that a remedy is for.

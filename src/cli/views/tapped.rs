@@ -1,4 +1,4 @@
-//! The view of `tap`: the answer for each unit, and the threads whose calls were refused.
+//! The view of `tap`: the answer for each unit, and with `--verbose` the threads whose calls were refused.
 
 use super::answer::Answer;
 use super::answer_page;
@@ -27,6 +27,9 @@ pub(crate) struct Tapped {
     pub(crate) units: Vec<Answer>,
     /// The refusals by call, with the threads.
     pub(crate) refusals: Vec<RefusalView>,
+    /// How often each access failed that the sandbox explains. The answers describe them.
+    #[serde(skip)]
+    pub(crate) accesses: Vec<u64>,
     pub(crate) notes: Vec<Note>,
 }
 
@@ -104,26 +107,43 @@ pub(crate) fn errno_words(refusal: &RefusalView) -> &str {
     refusal.errno.as_deref().unwrap_or("answered")
 }
 
+impl Tapped {
+    /// Says how many calls were refused and how many accesses failed.
+    fn conclude(&self) -> String {
+        let sum = |counts: &mut dyn Iterator<Item = u64>| count_times(counts.fold(0, u64::saturating_add));
+        let refused = sum(&mut self.refusals.iter().map(|refusal| refusal.count));
+        let failed = sum(&mut self.accesses.iter().copied());
+        let calls = || format!("{} refused, {refused} in all", plural(self.refusals.len() as u64, "call"));
+        let accesses = || match self.accesses.len() {
+            1 => format!("1 access failed, {failed} in all"),
+            kinds => format!("{kinds} accesses failed, {failed} in all"),
+        };
+        match (self.refusals.is_empty(), self.accesses.is_empty()) {
+            (true, true) => "no call was refused".to_owned(),
+            (false, true) => calls(),
+            (true, false) => accesses(),
+            (false, false) => format!("{}; {}", calls(), accesses()),
+        }
+    }
+}
+
 impl Reply for Tapped {
     fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
-        let count = self.refusals.iter().map(|refusal| refusal.count).fold(0, u64::saturating_add);
-        let seen = match count {
-            0 => "no call was refused".to_owned(),
-            count => format!("{} refused, {} in all", plural(self.refusals.len() as u64, "call"), count_times(count)),
-        };
-        page.paragraph(0, &format!("Watched for {:.1} s by BPF: {seen}.", self.seconds));
+        page.paragraph(0, &format!("Watched for {:.1} s by BPF: {}.", self.seconds, self.conclude()));
         let mut text = page.finish();
         for answer in &self.units {
             text.push('\n');
             text += &answer_page::render_unit_answer(answer, detail);
         }
         let mut page = Page::default();
-        if !self.refusals.is_empty() {
-            page.gap();
-            page.line(styled(BOLD, "Threads"));
-        }
-        for refusal in &self.refusals {
+        // The answer of a unit names the programs; a process without a unit is known by its threads alone.
+        let named = self.refusals.iter().filter(|refusal| detail == Detail::Full || refusal.unit.is_none());
+        for (at, refusal) in named.enumerate() {
+            if at == 0 {
+                page.gap();
+                page.line(styled(BOLD, "Threads"));
+            }
             let call = styled(BAD, &refusal.call);
             let label = format!("  {call}  {}, {}: ", errno_words(refusal), count_times(refusal.count));
             page.paragraph(2, format!("{label}{}", join_threads(refusal)).trim_start());
