@@ -320,20 +320,30 @@ fn killed_tap_leaves_no_program_in_the_kernel() {
     let _alone = TAPS.write().unwrap_or_else(PoisonError::into_inner);
     let Some(unit) = Unit::start_alone("loop", POLICY) else { return };
     let mut seen = 0;
+    // Each tap counts failures as well; every second one restarts the unit.
+    let names =
+        ["enter", "leave", "exec", "end", "fork", "mkdir", "cap", "capold"].map(|name| format!("hardenwhy_{name}"));
     for step in 0..20 {
-        let mut child = unit.tap_command(&["x"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let more = if step % 2 == 0 { &["x"][..] } else { &["--restart", "--yes", "x"] };
+        let mut child = unit.tap_command(more).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         if step % 5 == 4 {
             // However fast this machine is now, some taps are killed after they have begun.
-            wait_for(|| (attached(child.id()) > 0).then_some(()), || "it does not begin".to_owned());
-            seen += programs::named("hardenwhy_enter");
+            wait_for(|| counts(child.id()).then_some(()), || "it does not begin".to_owned());
+            assert!(
+                programs::named("hardenwhy_enter") > 0 && programs::named("hardenwhy_exec") > 0,
+                "a part is missing"
+            );
+            seen += 1;
         } else {
             sleep(Duration::from_millis(25 * step));
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        wait_for(|| (programs::named("hardenwhy_enter") == 0).then_some(()), || "a program stays".to_owned());
+        let is_free = || names.iter().all(|name| programs::named(name) == 0);
+        wait_for(|| is_free().then_some(()), || "a program stays".to_owned());
     }
-    assert!(seen > 0, "no program was ever there");
+    assert_eq!(seen, 4, "taps that had begun");
+    wait_for(|| (unit.pid() != "0").then_some(()), || "the unit does not run".to_owned());
 }
 
 #[test]
