@@ -18,6 +18,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use support::daemon::wait_for;
 use support::manager::{TestManager, skip};
 use support::programs;
@@ -194,11 +195,16 @@ fn denial_of_each_kind_is_reported_with_what_the_sandbox_withheld() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Files in /opt for the scripts.
-struct Prepared;
+/// Files in /opt for the scripts of one test at a time.
+struct Prepared {
+    _lock: MutexGuard<'static, ()>,
+}
+
+static OPT: Mutex<()> = Mutex::new(());
 
 impl Prepared {
     fn new() -> Self {
+        let lock = OPT.lock().unwrap_or_else(PoisonError::into_inner);
         let opt = Path::new("/opt");
         _ = fs::create_dir(opt);
         _ = fs::create_dir(opt.join("y"));
@@ -207,7 +213,7 @@ impl Prepared {
             fs::copy("/bin/true", opt.join(name)).unwrap();
             fs::set_permissions(opt.join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
-        Self
+        Self { _lock: lock }
     }
 }
 
@@ -281,6 +287,9 @@ fn restarted_unit_is_watched_from_the_first_call_of_its_first_process_on() {
     for (settings, script, runs_before, expected) in [
         // It was never started, and dies at once. Then nobody can read its mounts.
         ("ProtectSystem=strict", "exec mkdir /etc/harden-why-x", false, denied("read-only-path", "/etc/harden-why-x")),
+        ("InaccessiblePaths=/opt", "exec cat /opt/file", false, denied("hidden-path", "/opt/file")),
+        ("TemporaryFileSystem=/opt", "exec cat /opt/file", false, denied("hidden-path", "/opt/file")),
+        ("NoExecPaths=/opt", "exec /opt/program", false, denied("noexec-path", "/opt/program")),
         // A process that lives on has the mounts of one that died.
         ("TemporaryFileSystem=/opt", "cat /opt/file; sleep 0.3; exit 1", false, denied("hidden-path", "/opt/file")),
         // The restart removes its cgroup, and makes a new one.

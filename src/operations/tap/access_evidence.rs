@@ -1,12 +1,15 @@
 //! Gathers what a failed call needs to be weighed: the mounts of its process, and what the host has at its path.
 //!
-//! The process may be gone. Its mounts are then those of another process of the same mount namespace, if one was seen.
+//! The process may be gone. Its mounts are then those of another process of the same mount namespace, if one was seen. If none
+//! was, the unit's settings tell what they do to the path.
 
-use super::access_verdict::{AccessEvidence, FileKind, OwnNamespaces, UnitPrivileges};
+use super::access_verdict::{AccessEvidence, FileKind, OwnNamespaces, PathSettings, UnitPrivileges};
 use crate::incidents::DeviceNode;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{CallText, FailedCall, FailedEvent, TapCredentials, path_argument};
+use crate::policy::Policy;
+use crate::policy::sandbox::Need;
 use crate::syscalls::Abi;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -59,7 +62,12 @@ impl EvidenceCollector {
     }
 
     /// Gathers the evidence on a failed call.
-    pub(crate) fn gather(&mut self, failure: &FailedCall, privileges: UnitPrivileges) -> AccessEvidence {
+    pub(crate) fn gather(
+        &mut self,
+        failure: &FailedCall,
+        privileges: UnitPrivileges,
+        policy: Option<&Policy>,
+    ) -> AccessEvidence {
         let credentials = &failure.credentials;
         let differs = |own: u32, host: Option<u64>| host.is_some_and(|host| host != u64::from(own));
         let own = OwnNamespaces {
@@ -70,17 +78,25 @@ impl EvidenceCollector {
         let mounts = self.mounts_of(credentials.mount_namespace, &failure.pid.to_string());
         let mount = path.as_ref().and_then(|path| mounts?.holding(path.as_os_str().as_bytes()).cloned());
         let host_mount = path.as_ref().and_then(|path| self.host_mounts.holding(path.as_os_str().as_bytes()).cloned());
+        let host_file = path.as_deref().and_then(file_kind);
+        let settings = match (&path, policy) {
+            (Some(path), Some(policy)) if mount.is_none() && own.mounts && host_file.is_some() => {
+                path_settings(path.as_os_str().as_bytes(), policy)
+            }
+            _ => PathSettings::default(),
+        };
         let is_exec = matches!(failure.event, FailedEvent::Exec { .. });
         AccessEvidence {
             call: call_name(failure),
             own,
             mount,
             host_mount,
-            host_file: path.as_deref().and_then(file_kind),
+            host_file,
             has_capabilities: is_exec && path.as_deref().is_some_and(has_file_capabilities),
             is_write_protected: path.as_deref().is_some_and(|path| is_write_protected(path, credentials)),
             path: path.map(|path| path.into_os_string().into_vec()),
             privileges,
+            settings,
         }
     }
 
@@ -96,6 +112,11 @@ impl EvidenceCollector {
         }
         self.mounts.get(&inode)?.as_ref()
     }
+}
+
+fn path_settings(path: &[u8], policy: &Policy) -> PathSettings {
+    let withholds = |need| !policy.withholding(need, 0).is_empty();
+    PathSettings { hide: withholds(Need::See(path)), forbid_execution: withholds(Need::Execute(path)) }
 }
 
 /// Whether systemd has not executed the program of the unit yet. systemd then gives the process the name `(PROGRAM)`.

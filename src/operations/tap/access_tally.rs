@@ -6,6 +6,7 @@ use super::targets::{ResolvedTarget, TapScope};
 use crate::incidents::{AccessDenial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{FailedCall, FailedEvent, ProcessReader};
+use crate::policy::Policy;
 use crate::syscalls::{Abi, Arch, Call};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -27,19 +28,20 @@ impl AccessTally {
         Self { evidence, denials: BTreeMap::new(), uncounted: 0, unknown: 0 }
     }
 
-    /// Weighs the failed calls, and counts those that the sandbox made fail. `privileges` returns what the settings of target
-    /// number N withhold.
-    pub(crate) fn add(
+    /// Weighs the failed calls, and counts those that the sandbox made fail. `settings` returns what the settings of target
+    /// number N withhold, and its policy.
+    pub(crate) fn add<'a>(
         &mut self,
         failures: Vec<FailedCall>,
         watched: &[ResolvedTarget],
         processes: &mut ProcessReader,
-        privileges: impl Fn(usize) -> UnitPrivileges,
+        settings: impl Fn(usize) -> (UnitPrivileges, Option<&'a Policy>),
     ) {
         let procfs = Procfs::live();
         let scope = TapScope::from_targets(&watched.iter().map(|target| target.target.clone()).collect::<Vec<_>>());
         for failure in failures.into_iter().filter(|failure| !is_before_exec(&failure.comm)) {
-            let evidence = self.evidence.gather(&failure, privileges(failure.target));
+            let (privileges, policy) = settings(failure.target);
+            let evidence = self.evidence.gather(&failure, privileges, policy);
             match weigh(&failure, &evidence) {
                 AccessVerdict::Harmless => {}
                 AccessVerdict::Unknown => self.unknown = self.unknown.saturating_add(failure.count),

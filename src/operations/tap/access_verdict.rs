@@ -30,6 +30,17 @@ pub(crate) struct AccessEvidence {
     pub(crate) is_write_protected: bool,
     /// What the unit's settings withhold.
     pub(crate) privileges: UnitPrivileges,
+    /// What the unit's settings do to the path. It stands for the mounts of a process that is gone.
+    pub(crate) settings: PathSettings,
+}
+
+/// What a unit's settings do to a path.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PathSettings {
+    /// They hide it.
+    pub(crate) hide: bool,
+    /// They forbid to execute it.
+    pub(crate) forbid_execution: bool,
 }
 
 /// Which namespaces of a process are not the host's.
@@ -147,14 +158,16 @@ fn weigh_read_only(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVer
 fn weigh_hidden(evidence: &AccessEvidence) -> AccessVerdict {
     let (Some(path), Some(file)) = (&evidence.path, evidence.host_file) else { return Harmless };
     let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
-    let Some(mount) = &evidence.mount else { return Unknown };
-    // A unit with another root directory has other files everywhere.
-    if mount.point == b"/" || mount.place(path) == host.place(path) {
-        return Harmless;
-    }
+    let is_below_dev = match &evidence.mount {
+        // A unit with another root directory has other files everywhere.
+        Some(mount) if mount.point == b"/" || mount.place(path) == host.place(path) => return Harmless,
+        Some(mount) => mount.point == b"/dev",
+        None if evidence.settings.hide => path.starts_with(b"/dev/"),
+        None => return Unknown,
+    };
     let path = AccessPath::new(path);
     match file {
-        FileKind::Device(node) if mount.point == b"/dev" => {
+        FileKind::Device(node) if is_below_dev => {
             Denied(Access::Device { path, node, wanted: DeviceAccess { read: true, write: true, make: false } })
         }
         _ => Denied(Access::HiddenPath(path)),
@@ -166,7 +179,8 @@ fn weigh_no_exec(evidence: &AccessEvidence) -> AccessVerdict {
     let Some(path) = &evidence.path else { return Unknown };
     let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
     match &evidence.mount {
-        None => Unknown,
+        None if evidence.settings.forbid_execution => Denied(Access::NoExecPath(AccessPath::new(path))),
+        None => weigh_inaccessible(evidence, path).unwrap_or(Unknown),
         Some(mount) if mount.has("noexec") && !host.has("noexec") => Denied(Access::NoExecPath(AccessPath::new(path))),
         Some(_) => weigh_inaccessible(evidence, path).unwrap_or(Harmless),
     }
@@ -195,8 +209,10 @@ fn weigh_path(evidence: &AccessEvidence, errno: i32, call: &str, arguments: [u64
 
 /// A mount of systemd's inaccessible nodes covers the path, and the host has it.
 fn weigh_inaccessible(evidence: &AccessEvidence, path: &[u8]) -> Option<AccessVerdict> {
-    let mount = evidence.mount.as_ref()?;
-    let is_inaccessible = mount.root.windows(22).any(|part| part == b"/systemd/inaccessible/");
+    let is_inaccessible = match &evidence.mount {
+        Some(mount) => mount.root.windows(22).any(|part| part == b"/systemd/inaccessible/"),
+        None => evidence.settings.hide,
+    };
     (is_inaccessible && evidence.host_file.is_some()).then(|| Denied(Access::HiddenPath(AccessPath::new(path))))
 }
 

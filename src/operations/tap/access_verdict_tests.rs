@@ -215,3 +215,22 @@ fn memory_programs_and_addresses_are_recognised() {
         assert_eq!(to(malformed), Harmless, "{malformed:?}");
     }
 }
+
+#[test]
+fn settings_stand_for_the_mounts_of_a_process_that_is_gone() {
+    let gone = |settings| AccessEvidence { mount: None, settings, ..evidence("execve", "/home/x") };
+    let (none, hide) = (PathSettings::default(), PathSettings { hide: true, ..PathSettings::default() });
+    let forbid = PathSettings { forbid_execution: true, ..none };
+    let hidden = Denied(Access::HiddenPath(path("/home/x")));
+    for (errno, settings, expected) in [
+        (libc::ENOENT, none, Unknown),
+        (libc::ENOENT, hide, hidden.clone()),
+        (libc::EACCES, none, Unknown),
+        (libc::EACCES, hide, hidden),
+        (libc::EACCES, forbid, Denied(Access::NoExecPath(path("/home/x")))),
+    ] {
+        assert_eq!(weigh(&failure(errno, [0; 6]), &gone(settings)), expected, "{errno} {settings:?}");
+    }
+    let of_host = AccessEvidence { own: OwnNamespaces::default(), ..gone(hide) };
+    assert_eq!(weigh(&failure(libc::ENOENT, [0; 6]), &of_host), Harmless, "it has no mounts of its own");
+}

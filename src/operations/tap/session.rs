@@ -163,8 +163,8 @@ struct TapSightings {
     processes: ProcessReader,
     procfs: Procfs,
     targets: Vec<TapTarget>,
-    /// By target, what the unit's settings withhold.
-    privileges: Vec<UnitPrivileges>,
+    /// By target, what the unit's settings withhold, and its policy.
+    settings: Vec<(UnitPrivileges, Option<Policy>)>,
 }
 
 impl TapSightings {
@@ -172,9 +172,10 @@ impl TapSightings {
         let evidence = EvidenceCollector::from_this_process();
         // Only mounts of its own can hide a path from a process. Those of a new process are unknown.
         let absent = restarts || targets.iter().flat_map(TapTarget::processes).any(|pid| evidence.has_own_mounts(pid));
-        let privileges = |target: &ResolvedTarget| {
+        let settings = |target: &ResolvedTarget| {
             let tapped = units.iter().find(|tapped| tapped.unit == target.unit)?;
-            Some(unit_privileges(&tapped.situation()?.policy.settings))
+            let policy = &tapped.situation()?.policy;
+            Some((unit_privileges(&policy.settings), Some(policy.clone())))
         };
         Self {
             options: TapOptions { refusals: true, failures: true, absent },
@@ -183,15 +184,18 @@ impl TapSightings {
             processes: ProcessReader::default(),
             procfs: Procfs::live(),
             targets: targets.to_vec(),
-            privileges: watched.iter().map(|target| privileges(target).unwrap_or_default()).collect(),
+            settings: watched.iter().map(|target| settings(target).unwrap_or_default()).collect(),
         }
     }
 
     fn add(&mut self, report: TapReport, watched: &[ResolvedTarget]) {
         self.refusals.add(report.refusals, &mut self.processes, &self.procfs);
         self.accesses.remember_mounts(self.targets.iter().flat_map(TapTarget::processes));
-        let privileges = |target: usize| self.privileges.get(target).copied().unwrap_or_default();
-        self.accesses.add(report.failures, watched, &mut self.processes, privileges);
+        let settings = |target: usize| {
+            let known = self.settings.get(target);
+            known.map(|(privileges, policy)| (*privileges, policy.as_ref())).unwrap_or_default()
+        };
+        self.accesses.add(report.failures, watched, &mut self.processes, settings);
     }
 }
 
