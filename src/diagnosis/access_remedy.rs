@@ -4,8 +4,8 @@ use super::access_needs::{changes_directory, find_withholding, may_not_exist};
 use super::access_paths::{directory_of, is_at_or_below, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy;
-use crate::policy::{Directive, Policy, find_withheld};
-use std::collections::BTreeSet;
+use crate::policy::{Directive, Policy, find_withheld, reached_address};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The parents of a unit's own directories, and the directives that make these.
 const OWN: [(&str, Directive); 4] = [
@@ -15,19 +15,62 @@ const OWN: [(&str, Directive); 4] = [
     ("/run/", Directive::RuntimeDirectory),
 ];
 
-/// Returns the lines that grant an access; `None` if no lines can.
-pub(super) fn find_lines(denial: &AccessDenial, policy: &Policy) -> Option<BTreeSet<String>> {
+/// What grants an access.
+#[derive(Debug, Default)]
+pub(super) struct Grant {
+    /// Lines.
+    pub(super) lines: BTreeSet<String>,
+    /// Paths to take off lists, which systemd allows only by starting the list again.
+    pub(super) unlisted: BTreeSet<(Directive, Box<str>)>,
+}
+
+impl Grant {
+    /// Returns the lines that grant several accesses: each list is started once.
+    pub(super) fn join<'a>(grants: impl Iterator<Item = &'a Self>, policy: &Policy) -> BTreeSet<String> {
+        let mut lines = BTreeSet::new();
+        let mut unlisted: BTreeMap<Directive, BTreeSet<&str>> = BTreeMap::new();
+        for grant in grants {
+            lines.extend(grant.lines.iter().cloned());
+            for (directive, path) in &grant.unlisted {
+                unlisted.entry(*directive).or_default().insert(path);
+            }
+        }
+        let lists = unlisted.iter().filter_map(|(directive, gone)| without_listed(policy, *directive, gone));
+        lines.extend(lists.flatten());
+        lines
+    }
+
+    /// Takes a path off a list if the list names it; `None` if the rest of the list cannot be written.
+    fn unlist(&mut self, policy: &Policy, directive: Directive, path: &[u8]) -> Option<()> {
+        let listed = policy.listed_paths(directive);
+        if let Some((_, path)) = listed.into_iter().find(|(_, listed)| listed.as_bytes() == path) {
+            without_listed(policy, directive, &BTreeSet::from([&*path]))?;
+            self.unlisted.insert((directive, path));
+        }
+        Some(())
+    }
+
+    fn add(&mut self, line: String) {
+        self.lines.insert(line);
+    }
+}
+
+/// Returns what grants an access; `None` if nothing can.
+pub(super) fn find_grant(denial: &AccessDenial, policy: &Policy) -> Option<Grant> {
     let causes = find_withholding(denial, policy);
     let first = causes.first()?;
-    let mut lines = BTreeSet::new();
+    let mut grant = Grant::default();
+    let lines = &mut grant.lines;
     match &denial.access {
-        Access::ReadOnlyPath(path) => lines.extend(make_writable(denial, path, first, policy)?),
-        Access::HiddenPath(path) => lines.extend(show(denial, path, first, policy)?),
+        Access::ReadOnlyPath(path) => make_writable(&mut grant, denial, path, first, policy)?,
+        Access::HiddenPath(path) => show(&mut grant, denial, path, first, policy)?,
         Access::NoExecPath(path) => {
-            lines.extend(without_listed(policy, Directive::NoExecPaths, path));
-            lines.insert(format!("ExecPaths={}", quote(path.as_bytes())?));
+            grant.unlist(policy, Directive::NoExecPaths, path.as_bytes())?;
+            grant.add(format!("ExecPaths={}", quote(path.as_bytes())?));
         }
         Access::Device { path, wanted, .. } => {
+            // A line names the node below /dev, not one that the unit makes elsewhere.
+            path.as_bytes().strip_prefix(b"/dev/")?;
             let is_hidden = causes.iter().any(|cause| cause.directive == Directive::PrivateDevices);
             let path = quote(path.as_bytes())?;
             if is_hidden && denial.errno == libc::ENOENT {
@@ -57,24 +100,26 @@ pub(super) fn find_lines(denial: &AccessDenial, policy: &Policy) -> Option<BTree
             let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
             lines.insert(format!("SocketBindAllow={family}:{}", address.port()));
         }
-        Access::Address(address) => _ = lines.insert(format!("IPAddressAllow={}", address.ip())),
+        Access::Address(address) => _ = lines.insert(format!("IPAddressAllow={}", reached_address(address.ip()))),
         Access::AddressFamily(_) => {
             let policy::CauseReason::Withheld(_) = first.why else { return None };
             lines.insert(format!("RestrictAddressFamilies={}", crate::incidents::name_access(&denial.access)));
         }
     }
-    Some(lines)
+    Some(grant)
 }
 
-/// Returns the lines that make a path writable: a directory of the unit's own, or the narrowest path.
+/// Makes a path writable: a new directory of the unit's own, or the narrowest path.
 fn make_writable(
+    grant: &mut Grant,
     denial: &AccessDenial,
     path: &AccessPath,
     first: &policy::DirectiveCause,
     policy: &Policy,
-) -> Option<Vec<String>> {
+) -> Option<()> {
     if let Some(line) = own_directory(denial, path, policy) {
-        return Some(vec![line]);
+        grant.add(line);
+        return Some(());
     }
     let directory = directory_of(path.as_bytes());
     // systemd skips a path that does not exist, and no call can remove or rename a mount. So a call that
@@ -83,12 +128,11 @@ fn make_writable(
     let target = if needs_directory { directory } else { path.as_bytes() };
     // systemd starts no unit whose path is missing.
     let is_optional = (!needs_directory && may_not_exist(denial)) || is_volatile(target);
-    let mut lines = Vec::new();
     if first.directive == Directive::ReadOnlyPaths {
-        lines.extend(without_listed(policy, Directive::ReadOnlyPaths, &AccessPath::new(target)));
+        grant.unlist(policy, Directive::ReadOnlyPaths, target)?;
     }
-    lines.push(format!("ReadWritePaths={}", if is_optional { quote_optional(target)? } else { quote(target)? }));
-    Some(lines)
+    grant.add(format!("ReadWritePaths={}", if is_optional { quote_optional(target)? } else { quote(target)? }));
+    Some(())
 }
 
 /// Whether a path may be gone after a boot.
@@ -108,49 +152,50 @@ fn own_directory(denial: &AccessDenial, path: &AccessPath, policy: &Policy) -> O
     let is_new = name == rest && denial.call.name().is_some_and(|call| call.starts_with("mkdir"));
     let is_alone = directive != Directive::RuntimeDirectory || policy.settings.name().template_name().is_none();
     let lists_none = policy.settings.lines(directive).count() == 0;
-    (is_new && is_alone && lists_none)
+    (is_new && is_alone && lists_none && !policy.is_of_user_manager())
         .then(|| Some(format!("{}={}", directive.key(), quote(name.as_bytes())?)))
         .flatten()
 }
 
-/// Returns the lines that show a hidden path.
+/// Shows a hidden path.
 fn show(
+    grant: &mut Grant,
     denial: &AccessDenial,
     path: &AccessPath,
     first: &policy::DirectiveCause,
     policy: &Policy,
-) -> Option<Vec<String>> {
+) -> Option<()> {
     let is_changed = changes_directory(denial);
     let bound = if is_changed { directory_of(path.as_bytes()) } else { path.as_bytes() };
-    let bind =
-        || Some(format!("{}={}", if is_changed { "BindPaths" } else { "BindReadOnlyPaths" }, quote_optional(bound)?));
-    Some(match first.directive {
+    let key = if is_changed { "BindPaths" } else { "BindReadOnlyPaths" };
+    let bind = || Some(format!("{key}={}", quote_optional(bound)?));
+    match first.directive {
         // Nothing can be shown below an inaccessible path, so an empty file system takes its place.
-        Directive::ProtectHome => vec!["ProtectHome=tmpfs".to_owned(), bind()?],
+        Directive::ProtectHome => grant.lines.extend(["ProtectHome=tmpfs".to_owned(), bind()?]),
         Directive::InaccessiblePaths => {
-            let (_, listed) = policy
-                .listed_paths(Directive::InaccessiblePaths)
-                .into_iter()
-                .find(|(word, _)| Some(&**word) == first.deciding_word())?;
-            let mut lines = without_listed(policy, Directive::InaccessiblePaths, &AccessPath::new(listed.as_bytes()));
+            let policy::CauseReason::Withheld(withheld) = &first.why else { return None };
+            let listed = policy.listed_paths(Directive::InaccessiblePaths);
+            let (_, listed) = listed.into_iter().find(|(word, _)| *word == withheld.word)?;
+            grant.unlist(policy, Directive::InaccessiblePaths, listed.as_bytes())?;
             if listed.as_bytes() == path.as_bytes() {
-                lines.push(format!("ReadOnlyPaths={}", quote(path.as_bytes())?));
+                grant.add(format!("ReadOnlyPaths={}", quote_optional(path.as_bytes())?));
             } else {
-                lines.extend([format!("TemporaryFileSystem={}:ro", quote(listed.as_bytes())?), bind()?]);
+                grant.add(format!("TemporaryFileSystem={}:ro", quote(listed.as_bytes())?));
+                grant.add(bind()?);
             }
-            lines
         }
-        Directive::ProtectProc => vec!["ProtectProc=default".to_owned()],
-        Directive::ProcSubset => vec!["ProcSubset=all".to_owned()],
+        Directive::ProtectProc => grant.add("ProtectProc=default".to_owned()),
+        Directive::ProcSubset => grant.add("ProcSubset=all".to_owned()),
         Directive::PrivateTmp
         | Directive::TemporaryFileSystem
         | Directive::BindPaths
         | Directive::BindReadOnlyPaths
         | Directive::PrivateDevices
-        | Directive::DynamicUser => vec![bind()?],
-        directive if directive.is_switch() => without_switch(directive, ""),
+        | Directive::DynamicUser => grant.add(bind()?),
+        directive if directive.is_switch() => grant.lines.extend(without_switch(directive, "")),
         _ => return None,
-    })
+    }
+    Some(())
 }
 
 /// Returns the lines that turn a switch off and keep what else it withholds by capabilities, except one.
@@ -160,17 +205,21 @@ fn without_switch(directive: Directive, granted: &str) -> Vec<String> {
     [format!("{}=no", directive.key())].into_iter().chain(keep).collect()
 }
 
-/// Returns the lines that take a path off a list, which systemd allows only by starting the list again; none if the
-/// list does not name the path.
-fn without_listed(policy: &Policy, directive: Directive, path: &AccessPath) -> Vec<String> {
-    let listed = policy.listed_paths(directive);
-    let (gone, kept): (Vec<_>, Vec<_>) =
-        listed.into_iter().partition(|(_, listed)| listed.as_bytes() == path.as_bytes());
-    if gone.is_empty() {
-        return Vec::new();
+/// Returns the lines that start a list again without some of its paths; `None` if a word of the list is not understood
+/// or cannot be written, since the unit would lose the protection of that word.
+fn without_listed(policy: &Policy, directive: Directive, gone: &BTreeSet<&str>) -> Option<Vec<String>> {
+    let kept = policy.path_words(directive)?.into_iter().filter(|word| !gone.contains(&*word.path));
+    let kept = kept.map(|word| Some(format!("{}={}", directive.key(), quote_word(&word.text)?)));
+    std::iter::once(Some(format!("{}=", directive.key()))).chain(kept).collect()
+}
+
+/// Writes a word of a line once more, with its specifiers; `None` if it has characters that no line should hold.
+fn quote_word(text: &str) -> Option<String> {
+    let is_plain = |c: char| (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\'' | '\\');
+    if text.is_empty() || !text.chars().all(is_plain) {
+        return None;
     }
-    let kept = kept.into_iter().map(|(word, _)| format!("{}={word}", directive.key()));
-    std::iter::once(format!("{}=", directive.key())).chain(kept).collect()
+    Some(if text.contains(' ') { format!("\"{text}\"") } else { text.to_owned() })
 }
 
 /// Writes a path that need not exist, behind `-`: the source of a bind mount may be gone as well.

@@ -10,8 +10,14 @@ use crate::units::UnitName;
 use std::path::{Path, PathBuf};
 
 /// Returns the path of the drop-in that lifts these denials, and those with `more` causes. It is the template's, unless a
-/// file of the instance alone denies a call, or the instance has a drop-in of harden-why, which hides the template's.
-pub(super) fn choose_drop_in(situation: &Situation, denied: &[DeniedCall<'_>], more: &[&DirectiveCause]) -> PathBuf {
+/// file of the instance alone denies a call, or the instance has a drop-in of harden-why, which hides the template's. Paths
+/// of one instance are not opened for the others.
+pub(super) fn choose_drop_in(
+    situation: &Situation,
+    denied: &[DeniedCall<'_>],
+    more: &[&DirectiveCause],
+    has_paths: bool,
+) -> PathBuf {
     let shared = &situation.drop_in;
     let Some(template) = owner(shared).filter(UnitName::is_template) else { return shared.clone() };
     let by = denied.iter().flat_map(|call| call.by).chain(more.iter().copied());
@@ -19,7 +25,9 @@ pub(super) fn choose_drop_in(situation: &Situation, denied: &[DeniedCall<'_>], m
     let present = situation.policy.settings.assignments().map(|line| &line.origin);
     let present = present.filter(|origin| origin.path.file_name() == shared.file_name());
     let own = deciding.chain(present).find_map(|origin| find_instance_of(&template, &origin.path));
-    match (own, shared.parent().and_then(Path::parent), shared.file_name()) {
+    let unit = situation.policy.settings.name();
+    let this = || (has_paths && unit.template_name().as_ref() == Some(&template)).then(|| unit.clone());
+    match (own.or_else(this), shared.parent().and_then(Path::parent), shared.file_name()) {
         (Some(own), Some(dir), Some(name)) => dir.join(format!("{own}.d")).join(name),
         _ => shared.clone(),
     }
@@ -57,7 +65,8 @@ mod tests {
         let crate::policy::Verdict::Denied { effect, by, .. } = policy.verdict(Abi::X86_64, "uname") else { panic!() };
         let situation = Situation { policy, drop_in: TEMPLATE.into(), history: None, programs: Vec::new() };
         let denied = [DeniedCall { abi: Abi::X86_64, name: "uname", effect: Some(effect), by: &by, is_nameable: true }];
-        choose_drop_in(&situation, &denied, &[]).display().to_string()
+        assert_eq!(choose_drop_in(&situation, &denied, &[], true), Path::new(INSTANCE), "paths are the instance's own");
+        choose_drop_in(&situation, &denied, &[], false).display().to_string()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One incident with its cause.
 
 use super::access_default::may_be_default;
-use super::access_remedy::find_lines;
+use super::access_remedy::find_grant;
 use super::before_exec::{is_before_exec, is_systemds_own};
 use super::cause;
 use super::cause::DenialCause;
@@ -109,8 +109,9 @@ fn reserve_access(
     }
     let first = cause.directives().first()?;
     // Without lines there is no remedy at all.
-    let lines = find_lines(denial, &situation.policy)?;
-    (!may_be_default(denial, first.directive, &lines)).then_some(Reservation::WiderThanDenied)
+    let grant = find_grant(denial, &situation.policy)?;
+    let is_narrow = grant.unlisted.is_empty() && may_be_default(denial, first.directive, &grant.lines);
+    (!is_narrow).then_some(Reservation::WiderThanDenied)
 }
 
 /// Returns why a default remedy leaves a denied call as it is.

@@ -2,6 +2,7 @@
 //! kind promises.
 
 use super::access_needs::{is_granted, opens_more};
+use super::access_paths::is_at_or_below;
 use super::default_scope::DefaultScope;
 use super::drop_in_lines::{allowed_words, append_words, is_allowing, is_denying, is_filter, split_line, unite_words};
 use super::privileged_calls;
@@ -30,6 +31,8 @@ pub(super) enum Rejection {
     ChangesListMode,
     /// The drop-in would deny a call that passes now.
     DeniesMore,
+    /// The drop-in would take a path off a list that protects it, and that no denied access is below.
+    DropsProtection,
     /// A denied call would still be denied.
     StillDenied,
     /// The verdict for every denied call would stay the same.
@@ -111,6 +114,9 @@ impl<'a> Proof<'a> {
         if self.denies_more(&after) {
             return Err(Rejection::DeniesMore);
         }
+        if self.drops_protection(&after) {
+            return Err(Rejection::DropsProtection);
+        }
         let conditional = self.check_targets(&kind, &after)?;
         let opens = self.find_opened(&after);
         let reservation = self.find_reservation(&kind, &opens, &after);
@@ -139,6 +145,18 @@ impl<'a> Proof<'a> {
             kind,
             lines,
             opens,
+        })
+    }
+
+    /// Whether a list of protected paths loses a word that has nothing to do with the denied accesses.
+    fn drops_protection(&self, after: &Policy) -> bool {
+        let lists = [Directive::InaccessiblePaths, Directive::ReadOnlyPaths, Directive::NoExecPaths];
+        let asked = || self.accesses.iter().filter_map(|denial| denial.access.path());
+        let is_asked = |path: &str| asked().any(|asked| is_at_or_below(asked.as_bytes(), path.as_bytes()));
+        lists.into_iter().any(|list| match (self.before.path_words(list), after.path_words(list)) {
+            (Some(before), Some(after)) => before.iter().any(|word| !after.contains(word) && !is_asked(&word.path)),
+            (None, Some(_)) => true,
+            (_, None) => false,
         })
     }
 
@@ -213,7 +231,9 @@ impl<'a> Proof<'a> {
     pub(super) fn merge(&self, lines: &[String]) -> Vec<String> {
         let resets = lines.iter().any(|line| is_filter(line) && !is_allowing(line) && !is_denying(line));
         let own = own_lines(self.situation).map(|(key, value)| format!("{key}={}", without_controls(value)));
-        let own = own.filter(|line| !(resets && is_filter(line)));
+        // A list of paths that starts again holds what it keeps.
+        let restarts = |line: &String| lines.iter().any(|reset| reset.ends_with('=') && line.starts_with(&**reset));
+        let own = own.filter(|line| !(resets && is_filter(line)) && !restarts(line));
         let mut merged: Vec<String> = Vec::new();
         for line in own {
             match merged.last_mut() {

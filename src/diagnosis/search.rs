@@ -1,6 +1,7 @@
 //! Searches for remedies: makes candidate drop-ins, and tries each on the unit's policy.
 
-use super::access_remedy::find_lines;
+use super::access_needs::is_granted;
+use super::access_remedy::{Grant, find_grant};
 use super::denied_call::DeniedCall;
 use super::drop_in_place::choose_drop_in;
 use super::finding::Finding;
@@ -66,11 +67,25 @@ pub(super) fn find_first_remedy(findings: &[Finding], situation: &Situation, gro
     search.narrowest().filter(|remedy| remedy.reservation.is_none())
 }
 
-/// Returns the accesses that some lines grant, with these lines.
-fn grant_accesses<'a>(denials: Vec<&'a AccessDenial>, policy: &Policy) -> (Vec<&'a AccessDenial>, BTreeSet<String>) {
-    let lines = |denial: &'a AccessDenial| Some((denial, find_lines(denial, policy)?));
-    let (granted, lines): (Vec<_>, Vec<_>) = denials.into_iter().filter_map(lines).unzip();
-    (granted, lines.into_iter().flatten().collect())
+/// Returns the accesses that lines grant together, with these lines. An access that stays denied under the lines of all is
+/// left out.
+fn grant_accesses<'a>(
+    denials: Vec<&'a AccessDenial>,
+    proof: &Proof<'_>,
+    policy: &Policy,
+) -> (Vec<&'a AccessDenial>, BTreeSet<String>) {
+    let grant = |denial: &'a AccessDenial| Some((denial, find_grant(denial, policy)?));
+    let mut granted: Vec<(&AccessDenial, Grant)> = denials.into_iter().filter_map(grant).collect();
+    loop {
+        let lines = Grant::join(granted.iter().map(|(_, grant)| grant), policy);
+        let merged = proof.merge(&lines.iter().cloned().collect::<Vec<_>>());
+        let after = proof.policy_with(&merged);
+        let before = granted.len();
+        granted.retain(|(denial, _)| is_granted(denial, &after));
+        if granted.len() == before {
+            return (granted.into_iter().map(|(denial, _)| denial).collect(), lines);
+        }
+    }
 }
 
 /// The facts from which candidate drop-ins are made, and the proof that tries each.
@@ -104,20 +119,25 @@ impl<'a> Search<'a> {
         let mut relaxing = RelaxingLines::default();
         let can_relax =
             denied.iter().all(|call| call.by.iter().all(|cause| relaxing.add(cause, call.abi, &situation.policy)));
-        let granted: Vec<&AccessDenial> = accesses.iter().filter_map(|finding| finding.denied_access()).collect();
-        let (granted, lines) = grant_accesses(granted, &situation.policy);
-        if (denied.is_empty() && granted.is_empty()) || !can_relax {
+        if (denied.is_empty() && accesses.is_empty()) || !can_relax {
             return None;
         }
-        relaxing.whole.extend(lines.iter().cloned());
-        relaxing.narrow.extend(lines);
         let targets = denied.iter().map(|call| TargetCall { abi: call.abi, name: call.name }).collect();
         // A rehearsal shows what the program makes, so nothing is to be opened early after one.
         let is_rehearsed = findings.iter().any(|finding| finding.incident.key.source == SightingSource::Rehearsal);
         let programs: &[Program] = if is_rehearsed { &[] } else { &situation.programs };
+        let failed: Vec<&AccessDenial> = accesses.iter().filter_map(|finding| finding.denied_access()).collect();
         let withholding: Vec<_> = accesses.iter().flat_map(|finding| finding.cause.directives()).collect();
-        let drop_in = choose_drop_in(situation, &denied, &withholding);
-        let proof = Proof::new(targets, situation, drop_in, groups, programs).with_accesses(granted);
+        let has_paths = failed.iter().any(|denial| denial.access.path().is_some());
+        let drop_in = choose_drop_in(situation, &denied, &withholding, has_paths);
+        let proof = Proof::new(targets, situation, drop_in, groups, programs);
+        let (granted, lines) = grant_accesses(failed, &proof, &situation.policy);
+        if denied.is_empty() && granted.is_empty() {
+            return None;
+        }
+        let proof = proof.with_accesses(granted);
+        relaxing.whole.extend(lines.iter().cloned());
+        relaxing.narrow.extend(lines);
         let relaxed: Vec<String> = relaxing.narrow.iter().cloned().collect();
         let relaxed = proof.policy_with(&proof.merge(&relaxed));
         let is_denied_next =

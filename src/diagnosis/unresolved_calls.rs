@@ -36,7 +36,7 @@ pub(super) fn find_ways_out(findings: &[Finding], situation: &Situation, groups:
     let allowing = named.iter().map(|name| format!("SystemCallFilter={name}"));
     let common: Vec<String> = relaxing.narrow.iter().cloned().chain(allowing).collect();
     let targets = denied.iter().map(|call| TargetCall { abi: call.abi, name: call.name }).collect();
-    let proof = Proof::new(targets, situation, choose_drop_in(situation, &denied, &[]), groups, &[]);
+    let proof = Proof::new(targets, situation, choose_drop_in(situation, &denied, &[], false), groups, &[]);
 
     let kills = denied.iter().all(|call| !call.is_unresolved() || call.effect == Some(Effect::Kill));
     let failing = common.iter().cloned().chain(["SystemCallErrorNumber=ENOSYS".to_owned()]).collect::<Vec<_>>();

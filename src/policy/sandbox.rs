@@ -1,12 +1,13 @@
 //! What a unit's settings withhold from calls that the kernel executes: paths, capabilities, devices, memory, addresses.
 //! Each answer names the words that withhold it, the deciding one first.
 
-mod address_rules;
+pub(crate) mod address_rules;
 pub(crate) mod capability_lines;
 pub(crate) mod device_rules;
 mod implied_mounts;
 mod mount_entry;
 mod mount_list;
+pub(crate) mod path_words;
 pub(crate) mod sandbox_settings;
 mod specifiers;
 pub(crate) mod withheld;
@@ -22,8 +23,12 @@ use device_rules::DeviceUse;
 use implied_mounts::is_on;
 use mount_entry::MountCause;
 use mount_list::MountList;
+use path_words::PathWord;
 use sandbox_settings::{SandboxSettings, SandboxWord};
 use withheld::{Withheld, withheld};
+
+/// Since this systemd a filter for another user than root needs no `NoNewPrivileges=`.
+const FILTERS_WITH_RIGHTS_SINCE: u32 = 255;
 
 /// What a call asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +81,18 @@ impl Policy {
         sandbox.paths(directive).iter().map(|listed| (listed.word.text.clone(), listed.path.clone())).collect()
     }
 
+    /// Returns every word of a list of paths; `None` if one is not understood here.
+    #[must_use]
+    pub fn path_words(&self, directive: Directive) -> Option<Vec<PathWord>> {
+        path_words::find_words(&self.settings, directive)
+    }
+
+    /// Whether a user's manager runs the unit, as the directories of its files show.
+    #[must_use]
+    pub fn is_of_user_manager(&self) -> bool {
+        specifiers::SpecifierNames::new(&self.settings).is_of_user
+    }
+
     fn withholding_words(&self, need: Need<'_>) -> Vec<(SandboxWord, Withheld)> {
         let (settings, sandbox) = (&self.settings, SandboxSettings::new(&self.settings));
         let mounts = || MountList::new(settings, &sandbox, self.systemd);
@@ -104,23 +121,25 @@ impl Policy {
         }
     }
 
-    /// Returns the words by which set-user-ID programs give no rights. A filter for another user than root needs the
-    /// same (`context_has_no_new_privileges` in `exec-invoke.c`).
+    /// Returns the words by which set-user-ID programs give no rights. Before systemd 255 a filter for another user than
+    /// root needs the same (`context_has_no_new_privileges`); since then systemd loads it before it drops its rights.
     fn no_new_privileges(&self, sandbox: &SandboxSettings) -> Vec<(SandboxWord, Withheld)> {
         let own = sandbox.word(Directive::NoNewPrivileges).filter(|(value, _)| *value != "no");
         let own = own.map(|(_, word)| (word.clone(), withheld("takes the rights of set-ID files from ", "")));
         let dynamic = is_on(&self.settings, Directive::DynamicUser);
         let dynamic = dynamic
             .map(|word| (word, withheld("takes the rights of set-ID files from ", ": it implies NoNewPrivileges=yes")));
-        let user = self.settings.user().filter(|user| !matches!(*user, "root" | "0"));
+        let is_older = self.systemd.is_none_or(|systemd| systemd < FILTERS_WITH_RIGHTS_SINCE);
+        let user = self.settings.user().filter(|user| is_older && !matches!(*user, "root" | "0"));
         let filter = user.and_then(|_| self.filtering_directives().into_iter().next());
         let filter = filter.and_then(|directive| {
             let line = self.settings.lines(directive).last()?;
             let word = SandboxWord { directive, text: "".into(), origin: line.origin.clone() };
-            Some((
-                word,
-                withheld("takes the rights of set-ID files from ", ": a filter for another user than root does"),
-            ))
+            let why = match self.systemd {
+                Some(_) => ": a filter for another user than root does",
+                None => ": a filter for another user than root does before systemd 255, which is assumed",
+            };
+            Some((word, withheld("takes the rights of set-ID files from ", why)))
         });
         own.into_iter().chain(dynamic).chain(filter).collect()
     }

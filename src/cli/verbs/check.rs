@@ -117,6 +117,7 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
     }
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
+    notes.extend(accesses_note(&incidents));
     let (calls, unknown) = list_calls(&incidents);
     let mut foreseen = ForeseenView::list(&situation.programs, &policy, by);
     foreseen.retain(|foreseen| !calls.iter().any(|(_, call)| *call == foreseen.call));
@@ -132,6 +133,13 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
     checked.pass &= machines.iter().all(MachineView::passes);
     checked.machines = machines;
     Ok(checked)
+}
+
+/// Notes that failed accesses are not judged here.
+fn accesses_note(incidents: &[Incident]) -> Option<Note> {
+    let count = incidents.iter().filter(|incident| incident.access().is_some()).count();
+    let text = "check judges calls only, not the accesses that failed (paths, capabilities, devices, addresses)";
+    (count > 0).then(|| Note::new("accesses-not-judged", text.to_owned()))
 }
 
 /// Returns the calls of incidents, and those without a name.
@@ -290,5 +298,26 @@ mod tests {
             assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, pass));
             assert!(checked.page(Detail::Short).contains(conclusion));
         }
+    }
+
+    #[test]
+    fn failed_accesses_are_noted_as_not_judged() {
+        use crate::incidents::{
+            Access, AccessDenial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource,
+        };
+        use crate::syscalls::{Arch, Call};
+        let incident = |event| Incident {
+            key: IncidentKey { unit: None, event, exe: Vec::new(), source: SightingSource::Tap { errno: 1 } },
+            rung: None,
+            count: 1,
+            first: Moment::Unknown,
+            last: Moment::Unknown,
+            sample: Sample::default(),
+        };
+        let call = Call::named(Arch::X86_64, "mmap");
+        let access = IncidentEvent::Access(AccessDenial { call, errno: 1, access: Access::ExecutableMemory });
+        let note = accesses_note(&[incident(access)]).unwrap();
+        assert_eq!(note.id, "accesses-not-judged");
+        assert!(accesses_note(&[incident(IncidentEvent::UnrecordedDeath)]).is_none());
     }
 }

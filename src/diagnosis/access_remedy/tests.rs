@@ -207,9 +207,8 @@ fn device_is_allowed_with_the_access_asked() {
     assert_eq!(fuse("DeviceAllow=/dev/fuse r", libc::EPERM), ["DeviceAllow=/dev/fuse rw"]);
     assert_eq!(fuse("PrivateDevices=yes", libc::ENOENT), ["BindPaths=-/dev/fuse", "DeviceAllow=/dev/fuse rw"]);
     assert_eq!(fuse("", libc::EPERM), [""; 0]);
-    for (at, kind) in
-        [("/dev/sda", (true, 8)), ("/dev/mem", (false, 1)), ("/dev/sg0", (false, 21)), ("/srv/fuse", (false, 10))]
-    {
+    assert_eq!(open("DevicePolicy=closed", libc::EPERM, "/srv/fuse", (false, 10)), [""; 0], "no node of the machine");
+    for (at, kind) in [("/dev/sda", (true, 8)), ("/dev/mem", (false, 1)), ("/dev/sg0", (false, 21))] {
         let line = format!("DeviceAllow={at} rw");
         assert_eq!(open("DevicePolicy=closed", libc::EPERM, at, kind), ["by number", &line]);
     }
@@ -224,7 +223,7 @@ fn other_accesses_are_granted_as_asked() {
     assert_eq!(of("MemoryDenyWriteExecute=yes", "mprotect", Access::ExecutableMemory), ["MemoryDenyWriteExecute=no"]);
     let address = || Access::Address("0.0.0.0:80".parse().unwrap());
     assert_eq!(of("SocketBindDeny=any", "bind", address()), ["by number", "SocketBindAllow=ipv4:80"]);
-    assert_eq!(of("IPAddressDeny=any", "connect", address()), ["by number", "IPAddressAllow=0.0.0.0"]);
+    assert_eq!(of("IPAddressDeny=any", "connect", address()), ["by number", "IPAddressAllow=127.0.0.1"]);
     assert_eq!(
         of("RestrictAddressFamilies=AF_UNIX", "socket", Access::AddressFamily(16)),
         ["by number", "RestrictAddressFamilies=AF_NETLINK"]
@@ -275,4 +274,56 @@ fn access_that_the_remedy_in_force_grants_is_fixed() {
     let found = diagnose(vec![incident], Some(&situation), &groups);
     assert!(found.is_settled() && found.remedies.is_empty(), "{:?}", found.findings[0].cause);
     assert!(matches!(found.findings[0].cause, DenialCause::Elsewhere(_)));
+}
+
+fn inaccessible(at: &str) -> Incident {
+    denied("openat", libc::EACCES, Access::HiddenPath(path(at)))
+}
+
+#[test]
+fn list_that_starts_again_keeps_every_other_word() {
+    assert_eq!(
+        first_lines("InaccessiblePaths=\"/srv/a b\" -/opt/%n /x", inaccessible("/x/f")),
+        [
+            "by number",
+            "BindReadOnlyPaths=-/x/f",
+            "InaccessiblePaths=",
+            "InaccessiblePaths=\"/srv/a b\"",
+            "InaccessiblePaths=-/opt/%n",
+            "TemporaryFileSystem=/x:ro"
+        ]
+    );
+    for unknown in ["/srv/%m", "'/srv/\"x'", "\"/srv"] {
+        let lines = format!("InaccessiblePaths=/x\nInaccessiblePaths={unknown}");
+        assert_eq!(first_lines(&lines, inaccessible("/x/f")), [""; 0], "{unknown} would be lost");
+    }
+    let many: Vec<String> = (0..1100).map(|number| format!("/srv/{number}")).collect();
+    let found = first_lines(&format!("InaccessiblePaths=/x {}", many.join(" ")), inaccessible("/x/f"));
+    assert_eq!(found.len(), 1100 + 4, "none of many words is lost");
+}
+
+#[test]
+fn accesses_below_two_paths_of_one_list_have_one_remedy() {
+    let found = diagnose_all("InaccessiblePaths=/x /y /z", vec![inaccessible("/x/f"), inaccessible("/y/f")]);
+    assert_eq!(
+        found.remedies[0].lines,
+        [
+            "BindReadOnlyPaths=-/x/f",
+            "BindReadOnlyPaths=-/y/f",
+            "InaccessiblePaths=",
+            "InaccessiblePaths=/z",
+            "TemporaryFileSystem=/x:ro",
+            "TemporaryFileSystem=/y:ro"
+        ]
+    );
+}
+
+#[test]
+fn access_that_no_lines_grant_together_with_others_takes_no_remedy_from_them() {
+    let lack = CapabilityLack::NotInBoundingSet;
+    let of = |name: &str| denied("ioctl", libc::EPERM, Access::Capability { capability: name.parse().unwrap(), lack });
+    let write = denied("openat", libc::EROFS, Access::ReadOnlyPath(path("/srv/app/f")));
+    let clock = "ProtectClock=yes\nProtectSystem=strict";
+    let found = diagnose_all(clock, vec![of("CAP_SYS_TIME"), of("CAP_WAKE_ALARM"), write]);
+    assert_eq!(found.remedies[found.default_remedy().unwrap()].lines, ["ReadWritePaths=/srv/app"]);
 }

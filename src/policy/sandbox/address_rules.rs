@@ -4,7 +4,7 @@
 use super::sandbox_settings::{SandboxSettings, SandboxWord};
 use super::withheld::{Withheld, withheld};
 use crate::policy::directive::Directive;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Returns the words that refuse a socket to bind to an address.
 pub(super) fn bind_causes(sandbox: &SandboxSettings, address: SocketAddr) -> Vec<(SandboxWord, Withheld)> {
@@ -16,8 +16,20 @@ pub(super) fn bind_causes(sandbox: &SandboxSettings, address: SocketAddr) -> Vec
     denying.into_iter().map(|word| (word, withheld("denies ", ""))).collect()
 }
 
+/// Returns the address that packets to an address have: an IPv4 address in IPv6 form is sent as IPv4, and one without a
+/// value reaches this machine.
+#[must_use]
+pub fn reached_address(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
 /// Returns the words that refuse traffic with an address.
 pub(super) fn traffic_causes(sandbox: &SandboxSettings, address: IpAddr) -> Vec<(SandboxWord, Withheld)> {
+    let address = reached_address(address);
     let matching = |directive| sandbox.entries(directive).iter().find(|word| matches_address(&word.text, address));
     if matching(Directive::IPAddressAllow).is_some() {
         return Vec::new();

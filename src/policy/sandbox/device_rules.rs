@@ -2,7 +2,7 @@
 
 use super::implied_mounts::is_on;
 use super::sandbox_settings::{SandboxSettings, SandboxWord, simplify};
-use super::specifiers::expand;
+use super::specifiers::{SpecifierNames, expand};
 use super::withheld::{Withheld, withheld};
 use crate::policy::directive::Directive;
 use crate::policy::settings::Settings;
@@ -24,7 +24,7 @@ pub struct DeviceUse<'a> {
 const STANDARD: [&str; 7] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"];
 
-/// Names of drivers with a number of their own (`Documentation/admin-guide/devices.txt`): block or not, number, name as
+/// SpecifierNames of drivers with a number of their own (`Documentation/admin-guide/devices.txt`): block or not, number, name as
 /// in `/proc/devices`. Others get their numbers as they load.
 const DRIVERS: [(bool, u32, &str); 26] = [
     (false, 1, "mem"),
@@ -63,24 +63,30 @@ pub(super) fn device_causes(
 ) -> Vec<(SandboxWord, Withheld)> {
     let entries = sandbox.entries(Directive::DeviceAllow);
     let own = sandbox.word(Directive::DevicePolicy).filter(|(policy, _)| *policy != "auto");
+    let clock = is_on(settings, Directive::ProtectClock);
     let closing = own.map(|(_, word)| word.clone());
-    let closing = closing.or_else(|| is_on(settings, Directive::PrivateDevices)).or_else(|| entries.first().cloned());
+    let closing = closing
+        .or_else(|| is_on(settings, Directive::PrivateDevices))
+        .or_else(|| entries.first().cloned())
+        .or_else(|| clock.clone());
     let Some(closing) = closing else { return Vec::new() };
-    let matching: Vec<(&SandboxWord, String)> =
-        entries.iter().filter_map(|entry| Some((entry, allowed_letters(entry, device, settings)?))).collect();
+    let mut matching: Vec<(SandboxWord, String)> =
+        entries.iter().filter_map(|entry| Some((entry.clone(), allowed_letters(entry, device, settings)?))).collect();
+    // `ProtectClock=` implies `DeviceAllow=char-rtc r`.
+    let is_clock = !device.is_block && device.path.starts_with(b"/dev/rtc");
+    matching.extend(clock.filter(|_| is_clock).map(|word| (word, "r".to_owned())));
     let is_standard =
         STANDARD.iter().any(|path| path.as_bytes() == device.path) || (!device.is_block && device.major == 136);
     let is_strict = own.is_some_and(|(policy, _)| policy == "strict");
-    let passes =
-        |letter: char| (is_standard && !is_strict) || matching.iter().any(|(_, letters)| letters.contains(letter));
-    if device.wanted.chars().filter(|letter| "rwm".contains(*letter)).all(passes)
-        && (!matching.is_empty() || (is_standard && !is_strict))
-    {
+    // The kernel asks for all letters at once, so one entry has to have them all.
+    let has_all =
+        |letters: &String| device.wanted.chars().filter(|letter| "rwm".contains(*letter)).all(|c| letters.contains(c));
+    if (is_standard && !is_strict) || matching.iter().any(|(_, letters)| has_all(letters)) {
         return Vec::new();
     }
     match matching.last() {
         Some((word, letters)) => {
-            vec![((*word).clone(), withheld("", &format!(": the unit may only {}", describe(letters))))]
+            vec![(word.clone(), withheld("", &format!(": the unit may only {}", describe(letters))))]
         }
         None => vec![(closing, withheld("the unit has no access to ", ""))],
     }
@@ -96,7 +102,7 @@ fn describe(letters: &str) -> String {
 /// Returns the letters of an entry of `DeviceAllow=` if it is about a device.
 fn allowed_letters(entry: &SandboxWord, device: DeviceUse<'_>, settings: &Settings) -> Option<String> {
     let mut words = entry.text.split_whitespace();
-    let spec = expand(words.next()?.trim_matches(['"', '\'']), settings.name())?;
+    let spec = expand(words.next()?.trim_matches(['"', '\'']), &SpecifierNames::new(settings))?;
     let letters = words.next().unwrap_or("rwm").to_owned();
     let kind = if device.is_block { "block-" } else { "char-" };
     let is_match = match spec.strip_prefix(kind) {

@@ -1,13 +1,12 @@
 //! The lines of directives that withhold paths, capabilities, devices and addresses, merged as systemd merges them
 //! (`load-fragment.c`).
 
-use super::specifiers::expand;
+use super::specifiers::{SpecifierNames, expand};
 use crate::policy::directive::{Directive, ValueKind};
 use crate::policy::lists::parse_boolean;
 use crate::policy::settings::Settings;
 use crate::policy::unit_file::{Assignment, Origin};
 use crate::policy::words::{Split, split};
-use crate::units::UnitName;
 use std::collections::BTreeMap;
 
 /// The limit on words read from one value.
@@ -59,15 +58,16 @@ impl SandboxSettings {
     /// Merges the lines of a unit.
     pub(crate) fn new(settings: &Settings) -> Self {
         let mut merged = Self::default();
+        let names = SpecifierNames::new(settings);
         for line in settings.assignments() {
             if let Some(directive) = Directive::from_key(&line.key).filter(|directive| !directive.filters_calls()) {
-                merged.apply(directive, line, settings.name());
+                merged.apply(directive, line, &names);
             }
         }
         merged
     }
 
-    fn apply(&mut self, directive: Directive, line: &Assignment, unit: &UnitName) {
+    fn apply(&mut self, directive: Directive, line: &Assignment, names: &SpecifierNames<'_>) {
         let value = &*line.value;
         let word = |text: &str| SandboxWord { directive, text: text.into(), origin: line.origin.clone() };
         let words = || split(value, Split::Unquoted, MOST_WORDS).words;
@@ -82,7 +82,7 @@ impl SandboxSettings {
             ValueKind::Binds => {
                 let read_only = directive == Directive::BindReadOnlyPaths;
                 self.binds.extend(words().iter().filter_map(|text| {
-                    let (source, target) = parse_bind(text, unit)?;
+                    let (source, target) = parse_bind(text, names)?;
                     Some(BoundPath { source, target: ListedPath { path: target, word: word(text) }, read_only })
                 }));
             }
@@ -92,9 +92,9 @@ impl SandboxSettings {
                     list.clear();
                 }
                 let parse = |text: &String| match directive.spec().value {
-                    ValueKind::Paths => parse_path(text, unit),
-                    ValueKind::Mounts => parse_path(text.split(':').next()?, unit),
-                    _ => parse_directory(directive, text, unit),
+                    ValueKind::Paths => parse_path(text, names),
+                    ValueKind::Mounts => parse_path(text.split(':').next()?, names),
+                    _ => parse_directory(directive, text, names),
                 };
                 list.extend(
                     words().iter().filter_map(|text| Some(ListedPath { path: parse(text)?, word: word(text) })),
@@ -114,7 +114,7 @@ impl SandboxSettings {
                 let list = self.others.entry(directive).or_default();
                 list.extend(words().iter().map(|text| word(text)));
             }
-            // `CapabilityLines` merges these.
+            // `capability_lines.rs` merges these.
             _ => {}
         }
     }
@@ -161,14 +161,14 @@ fn is_one_of(value: &str, words: &[&str]) -> Option<Box<str>> {
 }
 
 /// Parses a path of a list, perhaps behind `-` and `+`.
-fn parse_path(word: &str, unit: &UnitName) -> Option<Box<str>> {
+pub(super) fn parse_path(word: &str, names: &SpecifierNames<'_>) -> Option<Box<str>> {
     let word = word.strip_prefix('-').unwrap_or(word);
     let word = word.strip_prefix('+').unwrap_or(word);
-    simplify(&expand(word, unit)?)
+    simplify(&expand(word, names)?)
 }
 
 /// Parses `SOURCE:TARGET:OPTIONS`; a source is enough. A backslash keeps a colon.
-fn parse_bind(word: &str, unit: &UnitName) -> Option<(Box<str>, Box<str>)> {
+fn parse_bind(word: &str, names: &SpecifierNames<'_>) -> Option<(Box<str>, Box<str>)> {
     let mut parts = vec![String::new()];
     let mut chars = word.chars();
     while let Some(c) = chars.next() {
@@ -179,24 +179,25 @@ fn parse_bind(word: &str, unit: &UnitName) -> Option<(Box<str>, Box<str>)> {
             (_, None) => return None,
         }
     }
-    let source = parse_path(parts.first()?, unit)?;
+    let source = parse_path(parts.first()?, names)?;
     let target = match parts.get(1) {
-        Some(target) if !target.is_empty() => simplify(&expand(target, unit)?)?,
+        Some(target) if !target.is_empty() => simplify(&expand(target, names)?)?,
         _ => source.clone(),
     };
     Some((source, target))
 }
 
 /// Parses the name of a directory of the unit.
-fn parse_directory(directive: Directive, word: &str, unit: &UnitName) -> Option<Box<str>> {
+fn parse_directory(directive: Directive, word: &str, names: &SpecifierNames<'_>) -> Option<Box<str>> {
     let parent = match directive {
+        _ if names.is_of_user => return None,
         Directive::RuntimeDirectory => "/run",
         Directive::StateDirectory => "/var/lib",
         Directive::CacheDirectory => "/var/cache",
         Directive::LogsDirectory => "/var/log",
         _ => return None,
     };
-    let name = expand(word.split(':').next()?, unit)?;
+    let name = expand(word.split(':').next()?, names)?;
     if name.is_empty() || name.starts_with('/') || name == "private" || name.starts_with("private/") {
         return None;
     }

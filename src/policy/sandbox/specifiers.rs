@@ -1,14 +1,32 @@
-//! Specifiers in values, as the system manager expands them (`systemd.unit(5)`).
+//! Specifiers in values, as the manager of a unit expands them (`systemd.unit(5)`).
 
+use crate::policy::settings::Settings;
 use crate::units::UnitName;
 
+/// The names that specifiers stand for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SpecifierNames<'a> {
+    unit: &'a UnitName,
+    /// Whether a user's manager runs the unit: its directories and its user are unknown.
+    pub(super) is_of_user: bool,
+}
+
+impl<'a> SpecifierNames<'a> {
+    /// Returns the names for a unit. The directories of its files show its manager.
+    pub(super) fn new(settings: &'a Settings) -> Self {
+        let is_of_user = |path: &str| path.contains("/systemd/user/") || path.contains("/run/user/");
+        let mut files = settings.assignments().filter_map(|line| line.origin.path.to_str());
+        Self { unit: settings.name(), is_of_user: files.any(is_of_user) }
+    }
+}
+
 /// Expands the specifiers of a value; `None` if one of them is not known here, such as the machine's id.
-pub(super) fn expand(value: &str, unit: &UnitName) -> Option<String> {
+pub(super) fn expand(value: &str, names: &SpecifierNames<'_>) -> Option<String> {
     let mut expanded = String::new();
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
         if c == '%' {
-            expanded.push_str(&find(chars.next()?, unit)?);
+            expanded.push_str(&find(chars.next()?, names)?);
         } else {
             expanded.push(c);
         }
@@ -16,7 +34,8 @@ pub(super) fn expand(value: &str, unit: &UnitName) -> Option<String> {
     Some(expanded)
 }
 
-fn find(letter: char, unit: &UnitName) -> Option<String> {
+fn find(letter: char, names: &SpecifierNames<'_>) -> Option<String> {
+    let unit = names.unit;
     let (stem, _) = unit.as_str().rsplit_once('.')?;
     let (prefix, instance) = stem.split_once('@').unwrap_or((stem, ""));
     Some(match letter {
@@ -30,6 +49,7 @@ fn find(letter: char, unit: &UnitName) -> Option<String> {
         'j' => prefix.rsplit('-').next()?.to_owned(),
         'J' => unescape(prefix.rsplit('-').next()?)?,
         'f' => format!("/{}", unescape(if instance.is_empty() { prefix } else { instance })?),
+        't' | 'S' | 'C' | 'L' | 'E' | 'h' | 'u' | 'U' if names.is_of_user => return None,
         't' => "/run".to_owned(),
         'S' => "/var/lib".to_owned(),
         'C' => "/var/cache".to_owned(),
@@ -66,13 +86,31 @@ fn unescape(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::UnitFile;
+    use std::path::Path;
 
     #[test]
     fn specifiers_expand_as_in_the_manual() {
-        let expand = |value: &str| expand(value, &r"app-db@a-b\x2dc.service".parse().unwrap());
+        let unit = r"app-db@a-b\x2dc.service".parse().unwrap();
+        let expand = |value: &str| expand(value, &SpecifierNames { unit: &unit, is_of_user: false });
         assert_eq!(expand("%S/%p/%i").as_deref(), Some(r"/var/lib/app-db/a-b\x2dc"));
         assert_eq!(expand("%I %j %%").as_deref(), Some("a/b-c db %"));
         assert_eq!(expand("%f").as_deref(), Some("/a/b-c"));
         assert_eq!((expand("%m"), expand("a%")), (None, None));
+    }
+
+    #[test]
+    fn directories_and_user_of_a_user_s_unit_are_unknown() {
+        let file = |path: &str| UnitFile::parse(Path::new(path), b"[Service]\nType=simple\nPrivateTmp=no\n");
+        let settings = |path: &str| Settings::new(&"x.service".parse().unwrap(), Some(file(path)), Vec::new());
+        for path in ["/etc/systemd/user/x.service", "/home/a/.config/systemd/user/x.service"] {
+            let settings = settings(path);
+            for word in ["%h", "%t", "%S", "%C", "%L", "%u", "%U"] {
+                assert_eq!(expand(word, &SpecifierNames::new(&settings)), None, "{word}");
+            }
+            assert_eq!(expand("%n", &SpecifierNames::new(&settings)).as_deref(), Some("x.service"));
+        }
+        let system = settings("/etc/systemd/system/x.service");
+        assert_eq!(expand("%S", &SpecifierNames::new(&system)).as_deref(), Some("/var/lib"));
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::{Settings, UnitFile};
 use crate::syscalls::Groups;
+use crate::syscalls::groups::GroupSource;
 use std::path::Path;
 
 /// Returns the deciding line of each word that withholds something, as `LINE KEY WORD`.
@@ -87,6 +88,10 @@ fn refused_device_names_the_policy_or_the_entry_with_fewer_letters() {
     assert_eq!(open("DeviceAllow=/dev/kvm rw", "/dev/fuse", 10, "rw"), ["2 DeviceAllow"]);
     assert_eq!(open("DeviceAllow=/dev/fuse r", "/dev/fuse", 10, "rw"), ["2 DeviceAllow"]);
     assert_eq!(open("DeviceAllow=char-mi* rw", "/dev/fuse", 10, "rw"), [""; 0]);
+    assert_eq!(open("DeviceAllow=/dev/fuse r\nDeviceAllow=char-misc w", "/dev/fuse", 10, "rw"), ["3 DeviceAllow"]);
+    assert_eq!(open("ProtectClock=yes", "/dev/rtc0", 254, "r"), [""; 0]);
+    assert_eq!(open("ProtectClock=yes", "/dev/rtc0", 254, "w"), ["2 ProtectClock"]);
+    assert_eq!(open("ProtectClock=yes", "/dev/fuse", 10, "r"), ["2 ProtectClock"]);
     assert_eq!(open("DeviceAllow=block-*\nDeviceAllow=", "/dev/fuse", 10, "rw"), [""; 0]);
 }
 
@@ -96,8 +101,16 @@ fn other_needs_name_their_lines() {
         withholding("NoNewPrivileges=yes\nDynamicUser=yes", Need::SetId),
         ["2 NoNewPrivileges", "3 DynamicUser"]
     );
-    assert_eq!(withholding("User=web\nRestrictRealtime=yes", Need::SetId), ["3 RestrictRealtime"]);
     assert_eq!(withholding("RestrictRealtime=yes", Need::SetId), [""; 0]);
+    let of = |version: &str| {
+        let file = UnitFile::parse(Path::new("x.service"), b"[Service]\nUser=web\nRestrictRealtime=yes\n");
+        let settings = Settings::new(&"app@one.service".parse().unwrap(), Some(file), Vec::new());
+        let groups = Groups::parse("@known\n    read\n", GroupSource::Host(version.into())).unwrap();
+        let causes = Policy::new(settings, &groups).withholding(Need::SetId, 0);
+        causes.iter().map(|cause| format!("{:?}", cause.why)).collect::<Vec<_>>()
+    };
+    assert_eq!((of("254").len(), of("255").len()), (1, 0), "since 255 systemd filters before it drops its rights");
+    assert!(!of("254")[0].contains("assumed") && of("?")[0].contains("which is assumed"), "{:?}", of("?"));
     assert_eq!(withholding("PrivateUsers=self", Need::HostUsers), ["2 PrivateUsers"]);
     assert_eq!(withholding("MemoryDenyWriteExecute=yes", Need::ExecutableMemory), ["2 MemoryDenyWriteExecute"]);
     let bind = |lines: &str| withholding(lines, Need::Bind("0.0.0.0:80".parse().unwrap()));
@@ -106,6 +119,11 @@ fn other_needs_name_their_lines() {
     let reach = |lines: &str| withholding(lines, Need::Reach("10.1.1.1".parse().unwrap()));
     assert_eq!(reach("IPAddressDeny=any\nIPAddressAllow=localhost"), ["2 IPAddressDeny any"]);
     assert_eq!(reach("IPAddressDeny=any\nIPAddressAllow=10.0.0.0/8 localhost"), [""; 0]);
+    let mapped = |lines: &str, address: &str| withholding(lines, Need::Reach(address.parse().unwrap()));
+    assert_eq!(mapped("IPAddressDeny=any\nIPAddressAllow=10.0.0.0/8", "::ffff:10.1.1.1"), [""; 0]);
+    for address in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+        assert_eq!(mapped("IPAddressDeny=any\nIPAddressAllow=localhost", address), [""; 0], "{address}");
+    }
     let family = |lines: &str| withholding(lines, Need::Family(16));
     assert_eq!(
         family("RestrictAddressFamilies=AF_UNIX\nRestrictAddressFamilies=AF_INET"),
