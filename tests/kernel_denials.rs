@@ -140,7 +140,7 @@ const fn row(
     Row { settings, script, expected }
 }
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 16] = [
     row("ProtectSystem=strict", "mkdir /etc/harden-why-x", ("read-only-path", "/etc/harden-why-x", "")),
     // The process must live for a moment: only its entry in /proc shows where a relative path begins.
     row(
@@ -153,6 +153,8 @@ const ROWS: [Row; 14] = [
         "touch /proc/sys/kernel/hostname",
         ("read-only-path", "/proc/sys/kernel/hostname", ""),
     ),
+    // The call concerns the link, not the file where it leads.
+    row("ReadOnlyPaths=/opt", "python3 -c 'import os; os.unlink(\"/opt/link\")'", ("read-only-path", "/opt/link", "")),
     row("InaccessiblePaths=/opt", "cat /opt/file", ("hidden-path", "/opt/file", "")),
     row("TemporaryFileSystem=/opt", "cat /opt/file", ("hidden-path", "/opt/file", "")),
     row("ProcSubset=pid", "cat /proc/meminfo", ("hidden-path", "/proc/meminfo", "")),
@@ -166,6 +168,7 @@ const ROWS: [Row; 14] = [
     row("PrivateDevices=yes", "cat /dev/loop-control", ("device", "/dev/loop-control", "char 10:237 rw")),
     row("User=nobody\nNoNewPrivileges=yes", "/opt/set-id", ("set-id-program", "/opt/set-id", "")),
     row("PrivateUsers=yes", "hostname harden-why-x", ("user-namespace", "", "")),
+    row("PrivateUsers=yes\nUser=nobody", "hostname harden-why-x", ("user-namespace", "", "")),
     row("PrivateUsers=yes", "touch f; chown 12345 f", ("user-namespace", "", "")),
     row(
         "ProtectClock=no\nCapabilityBoundingSet=~CAP_SYS_TIME",
@@ -209,6 +212,7 @@ impl Prepared {
         _ = fs::create_dir(opt);
         _ = fs::create_dir(opt.join("y"));
         fs::write(opt.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", opt.join("link")).unwrap();
         for (name, mode) in [("program", 0o755), ("set-id", 0o4755)] {
             fs::copy("/bin/true", opt.join(name)).unwrap();
             fs::set_permissions(opt.join(name), fs::Permissions::from_mode(mode)).unwrap();
@@ -219,7 +223,7 @@ impl Prepared {
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        for name in ["file", "program", "set-id"] {
+        for name in ["file", "link", "program", "set-id"] {
             _ = fs::remove_file(Path::new("/opt").join(name));
         }
         _ = fs::remove_dir("/opt/y");
@@ -238,7 +242,8 @@ def attempt(call, *arguments):\n try: call(*arguments)\n except OSError: pass\n\
 os.setgid(65534); os.setuid(65534)\n\
 for n in range(20):\n attempt(os.setuid, 0); attempt(os.setgid, 0); attempt(os.setgroups, [0])\n\
 attempt(os.nice, -5); attempt(open, \"/etc/shadow\"); attempt(os.chown, \"/etc/passwd\", 1, 1)\n\
-attempt(os.execv, \"/etc/passwd\", [\"x\"]); attempt(os.kill, 1, 0)\n'";
+attempt(os.execv, \"/etc/passwd\", [\"x\"]); attempt(os.kill, 1, 0)\n\
+for path in \"/proc/self/fdinfo/99\", \"/dev/fd/99\", \"/dev/stdin/x\": attempt(open, path)\n'";
     let Some(service) = Service::start(settings, script) else { return };
     let json = service.watch();
     assert_eq!(accesses(&json), [], "{json:#}");

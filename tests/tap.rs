@@ -207,7 +207,7 @@ fn refusal_by_own_filter_is_not_attributed_to_unit_policy() {
     assert!(remedies.contains("acct") && !remedies.contains("munlockall"), "{remedies}");
     let notes = json["notes"].to_string();
     assert!(notes.contains("were denied by a supervisor"), "{notes}");
-    assert!(notes.contains("the refusals are not stored"), "no daemon runs: {notes}");
+    assert!(notes.contains("the denials are not stored"), "no daemon runs: {notes}");
 }
 
 /// The tap watches an alias, the slice around the unit, and a PID that moves to another unit's cgroup.

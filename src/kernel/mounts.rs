@@ -1,14 +1,22 @@
 //! The mounts that a process sees (`/proc/PID/mountinfo`, `proc_pid_mountinfo(5)`), and which of them holds a path.
 
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
-/// How much of a mountinfo is read: a process can have any number of mounts.
-const MOST: usize = 4 << 20;
+/// How much of a mountinfo is read. A user namespace can hold 100,000 mounts (`/proc/sys/fs/mount-max`).
+const MOST: u64 = 4 << 20;
 
 /// The mounts of a mount namespace, as a process with its root sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct MountTable(Vec<Mount>);
+pub(crate) struct MountTable {
+    mounts: Vec<Mount>,
+    /// The index of the mount at `/`.
+    root: Option<usize>,
+    /// By the id of a mount, the indexes of those that are mounted on it.
+    children: HashMap<u64, Vec<usize>>,
+}
 
 /// A mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,26 +36,60 @@ pub(crate) struct Mount {
 
 impl MountTable {
     /// Reads the mounts of a process, or of this one for `self`.
-    pub(crate) fn read(process: &str) -> Option<Self> {
-        let bytes = fs::read(Path::new("/proc").join(process).join("mountinfo")).ok()?;
-        let table = Self::parse(bytes.get(..MOST).unwrap_or(&bytes));
-        (!table.0.is_empty()).then_some(table)
+    ///
+    /// # Errors
+    /// The process is gone, or has more mounts than are read: a part of them would tell lies.
+    pub(crate) fn read(process: &str) -> io::Result<Self> {
+        let file = File::open(Path::new("/proc").join(process).join("mountinfo"))?;
+        Self::read_from(file)
+    }
+
+    fn read_from(file: impl io::Read) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        let size = file.take(MOST + 1).read_to_end(&mut bytes)?;
+        if size as u64 > MOST {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too many mounts"));
+        }
+        let table = Self::parse(&bytes);
+        if table.mounts.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(table) }
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Self {
-        Self(bytes.split(|&byte| byte == b'\n').filter_map(Mount::parse).collect())
+        let mounts: Vec<Mount> = bytes.split(|&byte| byte == b'\n').filter_map(Mount::parse).collect();
+        let ids: HashSet<u64> = mounts.iter().map(|mount| mount.id).collect();
+        let is_at_root = |mount: &Mount| mount.point == b"/";
+        let root = mounts
+            .iter()
+            .position(|mount| is_at_root(mount) && !ids.contains(&mount.parent))
+            .or_else(|| mounts.iter().position(is_at_root));
+        let mut children: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (index, mount) in mounts.iter().enumerate().filter(|(_, mount)| mount.parent != mount.id) {
+            children.entry(mount.parent).or_default().push(index);
+        }
+        Self { mounts, root, children }
+    }
+
+    /// Returns the number of mounts.
+    pub(crate) fn len(&self) -> usize {
+        self.mounts.len()
     }
 
     /// Returns the mount that holds an absolute path without links. It need not exist.
     pub(crate) fn holding(&self, path: &[u8]) -> Option<&Mount> {
-        let is_root = |mount: &&Mount| mount.point == b"/" && self.0.iter().all(|other| other.id != mount.parent);
-        let mut at = self.0.iter().find(is_root).or_else(|| self.0.iter().find(|mount| mount.point == b"/"))?;
-        // Each mount is below another one. A mount at a path hides all that is mounted below this path on others.
-        for _ in 0..self.0.len() {
-            let inner = self.0.iter().filter(|mount| mount.parent == at.id && mount.id != at.id && mount.covers(path));
-            match inner.min_by_key(|mount| mount.point.len()) {
+        let mut at = self.mounts.get(self.root?)?;
+        // Each mount is below another one. A mount at a path hides all that is mounted below this path on others. Each has
+        // one parent, so this looks at each mount once at most, unless the table is malformed.
+        let mut left = self.mounts.len();
+        while let Some(children) = self.children.get(&at.id) {
+            left = left.saturating_sub(children.len().max(1));
+            let covering =
+                children.iter().filter_map(|index| self.mounts.get(*index)).filter(|mount| mount.covers(path));
+            match covering.min_by_key(|mount| mount.point.len()) {
                 Some(mount) => at = mount,
                 None => break,
+            }
+            if left == 0 {
+                break;
             }
         }
         Some(at)
@@ -172,9 +214,22 @@ mod tests {
     }
 
     #[test]
+    fn table_of_too_many_mounts_is_an_error_and_a_deep_one_is_searched_once() {
+        let line = |id: u64| format!("{id} {} 0:1 / / rw - tmpfs x rw\n", id - 1);
+        let deep: String = (1..=20_000).map(line).collect();
+        let begun = std::time::Instant::now();
+        let table = MountTable::read_from(deep.as_bytes()).unwrap();
+        assert_eq!(table.holding(b"/x").unwrap().id, 20_000);
+        // With a walk through the table for each level, this takes several seconds.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+        let endless = io::repeat(b'x');
+        assert_eq!(MountTable::read_from(endless).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
     fn own_mounts_are_read() {
         let table = MountTable::read("self").unwrap();
         assert_eq!(table.holding(b"/proc/self/status").unwrap().fs_type, b"proc");
-        assert_eq!(MountTable::read("0"), None);
+        assert!(MountTable::read("0").is_err());
     }
 }

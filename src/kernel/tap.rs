@@ -17,7 +17,7 @@ pub(crate) mod refusal;
 pub(crate) mod tally;
 pub(crate) mod targets;
 
-pub(crate) use call_rules::path_argument;
+pub(crate) use call_rules::{keeps_last_link, path_argument};
 pub use error::TapError;
 pub use failed_call::{CallText, FailedCall, FailedEvent, TapCredentials};
 pub(crate) use refusal::TapLosses;

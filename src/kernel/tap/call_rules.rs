@@ -3,7 +3,7 @@
 
 use crate::syscalls::Abi;
 
-/// `struct call_rule` in `tap.bpf.c`.
+/// `struct call_rule` in `tap_layout.h`.
 type CallRule = [u8; 4];
 
 /// Flags of a rule.
@@ -114,6 +114,32 @@ const OTHERS: [(&str, &[u8]); 21] = [
     ("unshare", &[0]),
 ];
 
+/// Calls that never follow a link at the end of their path.
+const KEEPING_LINKS: [&str; 22] = [
+    "lchown",
+    "lgetxattr",
+    "link",
+    "linkat",
+    "llistxattr",
+    "lremovexattr",
+    "lsetxattr",
+    "lstat",
+    "mkdir",
+    "mkdirat",
+    "mknod",
+    "mknodat",
+    "readlink",
+    "readlinkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "rmdir",
+    "symlink",
+    "symlinkat",
+    "unlink",
+    "unlinkat",
+];
+
 /// The argument by which filters decide: a family, namespaces, a protection, a mode, a policy or a personality.
 const DECIDING: [(&str, u8); 20] = [
     ("chmod", 1),
@@ -160,6 +186,24 @@ pub(crate) fn path_argument(name: &str) -> Option<(u8, Option<u8>)> {
     Some((index, index.checked_sub(1).filter(|directory| distinct.contains(directory))))
 }
 
+/// Whether a call looks at the link itself where its path leads to one. Flags in memory, as of openat2(2), are unknown.
+pub(crate) fn keeps_last_link(name: &str, arguments: [u64; 6]) -> bool {
+    let has = |index: usize, flag: i32| {
+        let flag = u64::try_from(flag).unwrap_or_default();
+        arguments.get(index).is_some_and(|argument| argument & flag == flag)
+    };
+    let of_open = |index| has(index, libc::O_NOFOLLOW) || has(index, libc::O_CREAT | libc::O_EXCL);
+    match name {
+        "open" => of_open(1),
+        "openat" => of_open(2),
+        "statx" => has(2, libc::AT_SYMLINK_NOFOLLOW),
+        "faccessat2" | "fchmodat2" | "newfstatat" | "utimensat" => has(3, libc::AT_SYMLINK_NOFOLLOW),
+        "execveat" | "fchownat" => has(4, libc::AT_SYMLINK_NOFOLLOW),
+        "name_to_handle_at" => !has(4, libc::AT_SYMLINK_FOLLOW),
+        _ => KEEPING_LINKS.contains(&name),
+    }
+}
+
 fn rule(name: &str) -> CallRule {
     let bits = |arguments: &[u8]| arguments.iter().fold(0, |bits, argument| bits | 1 << argument);
     let deciding = deciding_argument(name).map_or(0, |index| index + 1);
@@ -189,6 +233,22 @@ mod tests {
         for name in paths.chain(addresses).chain(identities).chain(others).chain(deciding) {
             assert!(Abi::all().any(|abi| abi.call_number(name).is_some()), "{name}");
         }
+    }
+
+    #[test]
+    fn last_link_is_kept_by_some_calls_and_by_flags() {
+        let keeps = |name, index: usize, flags: i32| {
+            let mut arguments = [0; 6];
+            arguments[index] = u64::try_from(flags).unwrap();
+            keeps_last_link(name, arguments)
+        };
+        assert!(keeps("unlinkat", 0, 0) && keeps("mkdir", 0, 0) && !keeps("stat", 0, 0) && !keeps("chown", 0, 0));
+        assert!(keeps("newfstatat", 3, libc::AT_SYMLINK_NOFOLLOW) && !keeps("newfstatat", 3, 0));
+        assert!(keeps("openat", 2, libc::O_CREAT | libc::O_EXCL) && !keeps("openat", 2, libc::O_CREAT));
+        assert!(keeps("open", 1, libc::O_NOFOLLOW) && !keeps("open", 2, libc::O_NOFOLLOW));
+        assert!(!keeps("name_to_handle_at", 4, libc::AT_SYMLINK_FOLLOW) && keeps("name_to_handle_at", 4, 0));
+        let links = KEEPING_LINKS.iter().all(|name| path_argument(name).is_some());
+        assert!(links && KEEPING_LINKS.is_sorted());
     }
 
     #[test]

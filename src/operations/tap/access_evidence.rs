@@ -4,10 +4,11 @@
 //! was, the unit's settings tell what they do to the path.
 
 use super::access_verdict::{AccessEvidence, FileKind, OwnNamespaces, PathSettings, UnitPrivileges};
+use super::path_walk::PathWalk;
 use crate::incidents::DeviceNode;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{CallText, FailedCall, FailedEvent, TapCredentials, path_argument};
+use crate::kernel::tap::{CallText, FailedCall, FailedEvent, TapCredentials, keeps_last_link, path_argument};
 use crate::policy::Policy;
 use crate::policy::sandbox::Need;
 use crate::syscalls::Abi;
@@ -20,6 +21,10 @@ use std::path::{Path, PathBuf};
 
 /// How many mount namespaces are remembered.
 const MOST_NAMESPACES: usize = 256;
+/// How many mounts of all these are remembered.
+const MOST_MOUNTS: usize = 200_000;
+/// For how many polls mounts are remembered that no living process shows any more.
+const REMEMBERED_POLLS: u64 = 10;
 /// `AT_FDCWD` (`linux/fcntl.h`): a path is relative to the working directory.
 const WORKING_DIRECTORY: i32 = -100;
 
@@ -29,8 +34,18 @@ pub(crate) struct EvidenceCollector {
     host_mounts: MountTable,
     host_mount_namespace: Option<u64>,
     host_user_namespace: Option<u64>,
-    /// The mounts by the inode of their namespace; `None` where no process of it could be read.
-    mounts: HashMap<u32, Option<MountTable>>,
+    /// The mounts by the inode of their namespace.
+    mounts: HashMap<u32, SeenMounts>,
+    /// The number of the current poll.
+    poll: u64,
+}
+
+/// The mounts of a namespace.
+#[derive(Debug)]
+struct SeenMounts {
+    table: MountTable,
+    /// The poll at which a living process showed them.
+    poll: u64,
 }
 
 impl EvidenceCollector {
@@ -40,7 +55,18 @@ impl EvidenceCollector {
             host_mounts: MountTable::read("self").unwrap_or_default(),
             host_mount_namespace: namespace("self", "mnt"),
             host_user_namespace: namespace("self", "user"),
-            mounts: HashMap::new(),
+            ..Self::default()
+        }
+    }
+
+    /// Begins a poll: what was read before can have changed. Mounts are forgotten soon after the last process that showed
+    /// them, since the kernel reuses the numbers of namespaces.
+    pub(crate) fn begin_poll(&mut self) {
+        self.poll += 1;
+        let oldest = self.poll.saturating_sub(REMEMBERED_POLLS);
+        self.mounts.retain(|_, seen| seen.poll >= oldest);
+        if let Ok(mounts) = MountTable::read("self") {
+            self.host_mounts = mounts;
         }
     }
 
@@ -57,7 +83,7 @@ impl EvidenceCollector {
             return;
         }
         if let Some(inode) = namespace(&process, "mnt").and_then(|inode| u32::try_from(inode).ok()) {
-            self.mounts_of(inode, &process);
+            self.refresh_mounts(inode, &process);
         }
     }
 
@@ -74,43 +100,66 @@ impl EvidenceCollector {
             mounts: differs(credentials.mount_namespace, self.host_mount_namespace),
             users: differs(credentials.user_namespace, self.host_user_namespace),
         };
-        let path = absolute_path(failure).map(|path| resolve_links(&path));
-        let mounts = self.mounts_of(credentials.mount_namespace, &failure.pid.to_string());
-        let mount = path.as_ref().and_then(|path| mounts?.holding(path.as_os_str().as_bytes()).cloned());
-        let host_mount = path.as_ref().and_then(|path| self.host_mounts.holding(path.as_os_str().as_bytes()).cloned());
-        let host_file = path.as_deref().and_then(file_kind);
-        let settings = match (&path, policy) {
-            (Some(path), Some(policy)) if mount.is_none() && own.mounts && host_file.is_some() => {
-                path_settings(path.as_os_str().as_bytes(), policy)
-            }
+        let found = given_path(failure).and_then(|path| {
+            let walk = PathWalk { host_mounts: &self.host_mounts, pid: failure.pid, tid: failure.tid };
+            Some((walk.locate(&path, keeps_link(failure))?, path))
+        });
+        let evidence = AccessEvidence { call: call_name(failure), own, privileges, ..AccessEvidence::default() };
+        let Some((located, given)) = found else { return evidence };
+        self.refresh_mounts(credentials.mount_namespace, &failure.pid.to_string());
+        let mounts = self.mounts_in(credentials.mount_namespace);
+        let place = located.place.as_os_str().as_bytes();
+        let mount = mounts.and_then(|mounts| mounts.holding(place)).cloned();
+        // A link that the process cannot see tells its user nothing.
+        let is_visible = |link: &PathBuf| {
+            let link = link.as_os_str().as_bytes();
+            let places = mounts.and_then(|own| own.holding(link)).zip(self.host_mounts.holding(link));
+            !own.mounts || places.is_some_and(|(own, host)| own.place(link) == host.place(link))
+        };
+        let is_shown = !located.is_own_entry && located.links.iter().all(is_visible);
+        let on_host = (!located.is_unread).then_some(located.place.as_path());
+        let host_file = on_host.map_or(Some(FileKind::Unread), file_kind);
+        let settings = match policy {
+            Some(policy) if mount.is_none() && own.mounts && host_file.is_some() => path_settings(place, policy),
             _ => PathSettings::default(),
         };
         let is_exec = matches!(failure.event, FailedEvent::Exec { .. });
         AccessEvidence {
-            call: call_name(failure),
-            own,
             mount,
-            host_mount,
+            host_mount: self.host_mounts.holding(place).cloned(),
             host_file,
-            has_capabilities: is_exec && path.as_deref().is_some_and(has_file_capabilities),
-            is_write_protected: path.as_deref().is_some_and(|path| is_write_protected(path, credentials)),
-            path: path.map(|path| path.into_os_string().into_vec()),
-            privileges,
             settings,
+            has_capabilities: is_exec && on_host.is_some_and(has_file_capabilities),
+            is_write_protected: on_host.is_some_and(|path| is_write_protected(path, credentials)),
+            is_own_entry: located.is_own_entry,
+            path: Some(if is_shown { place.to_vec() } else { given.into_os_string().into_vec() }),
+            place: Some(place.to_vec()),
+            ..evidence
         }
     }
 
-    fn mounts_of(&mut self, inode: u32, process: &str) -> Option<&MountTable> {
-        let is_known = self.mounts.get(&inode).is_some_and(Option::is_some);
-        if !is_known {
-            if self.mounts.len() >= MOST_NAMESPACES {
+    /// Reads the mounts of a living process once in a poll.
+    fn refresh_mounts(&mut self, inode: u32, process: &str) {
+        let is_fresh = self.mounts.get(&inode).is_some_and(|seen| seen.poll == self.poll);
+        // Before the mounts: the process may change to another namespace. With another root, it sees other mounts.
+        if is_fresh || namespace(process, "mnt") != Some(inode.into()) || has_other_root(process) {
+            return;
+        }
+        if let Ok(table) = MountTable::read(process) {
+            let count: usize = self.mounts.values().map(|seen| seen.table.len()).sum();
+            if self.mounts.len() >= MOST_NAMESPACES || count + table.len() > MOST_MOUNTS {
                 self.mounts.clear();
             }
-            // Before the mounts: the process may change to another namespace.
-            let is_same = namespace(process, "mnt") == Some(inode.into());
-            self.mounts.insert(inode, is_same.then(|| MountTable::read(process)).flatten());
+            self.mounts.insert(inode, SeenMounts { table, poll: self.poll });
+        } else {
+            // It has too many to read them. An older part of them would tell lies.
+            self.mounts.remove(&inode);
         }
-        self.mounts.get(&inode)?.as_ref()
+    }
+
+    /// Returns the mounts of a namespace, as a process of it showed them.
+    fn mounts_in(&self, inode: u32) -> Option<&MountTable> {
+        self.mounts.get(&inode).map(|seen| &seen.table)
     }
 }
 
@@ -132,9 +181,26 @@ pub(crate) fn call_name(failure: &FailedCall) -> Option<&'static str> {
     }
 }
 
-/// Returns the path of a call from the process's root directory. A relative path needs the living process.
-fn absolute_path(failure: &FailedCall) -> Option<PathBuf> {
+/// Whether the call looks at a link itself where its path ends with one.
+fn keeps_link(failure: &FailedCall) -> bool {
+    match failure.event {
+        FailedEvent::Call { arguments, .. } => call_name(failure).is_some_and(|name| keeps_last_link(name, arguments)),
+        FailedEvent::Exec { .. } => false,
+    }
+}
+
+/// Whether a living process has another root directory than its mount namespace.
+fn has_other_root(process: &str) -> bool {
+    fs::read_link(Path::new("/proc").join(process).join("root")).is_ok_and(|root| root != Path::new("/"))
+}
+
+/// Returns the path of a call from the root of the process's mounts. A relative path needs the living process, and one of a
+/// process with another root is unknown.
+fn given_path(failure: &FailedCall) -> Option<PathBuf> {
     let CallText::Path(bytes) = &failure.text else { return None };
+    if has_other_root(&failure.pid.to_string()) {
+        return None;
+    }
     let path = Path::new(OsStr::from_bytes(bytes));
     if path.is_absolute() {
         return Some(path.to_owned());
@@ -147,7 +213,7 @@ fn absolute_path(failure: &FailedCall) -> Option<PathBuf> {
         FailedEvent::Exec { .. } => WORKING_DIRECTORY,
     };
     let link = if directory == WORKING_DIRECTORY {
-        process.join("cwd")
+        process.join("task").join(failure.tid.to_string()).join("cwd")
     } else {
         process.join("fd").join(directory.to_string())
     };
@@ -160,33 +226,12 @@ fn low_half(argument: u64) -> [u8; 4] {
     i32::from_le_bytes(low).to_ne_bytes()
 }
 
-/// Resolves links in the directories of a path that exist on the host, and the components `.` and `..`.
-fn resolve_links(path: &Path) -> PathBuf {
-    let (mut existing, mut rest) = (path, Vec::new());
-    loop {
-        if let Ok(resolved) = fs::canonicalize(existing) {
-            let mut resolved = resolved;
-            for name in rest.into_iter().rev() {
-                resolved.push(name);
-            }
-            return resolved;
-        }
-        match (existing.parent(), existing.file_name()) {
-            (Some(parent), Some(name)) => {
-                rest.push(name);
-                existing = parent;
-            }
-            // It ends with `..`, or has nothing left.
-            _ => return path.to_owned(),
-        }
-    }
-}
-
 fn file_kind(path: &Path) -> Option<FileKind> {
     let metadata = fs::symlink_metadata(path).ok()?;
     let kind = metadata.file_type();
     if !kind.is_char_device() && !kind.is_block_device() {
-        return Some(FileKind::Other);
+        let is_program = kind.is_file() && metadata.mode() & 0o111 != 0;
+        return Some(if is_program { FileKind::Program } else { FileKind::Other });
     }
     let (major, minor) = (libc::major(metadata.rdev()), libc::minor(metadata.rdev()));
     Some(FileKind::Device(DeviceNode { is_block: kind.is_block_device(), major, minor }))
@@ -194,7 +239,7 @@ fn file_kind(path: &Path) -> Option<FileKind> {
 
 /// Whether modes forbid a user for certain to write to a path, or to make it. The user's further groups are unknown.
 fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
-    let existing = path.ancestors().take(2).find_map(|path| fs::metadata(path).ok());
+    let existing = path.ancestors().take(2).find_map(|path| fs::symlink_metadata(path).ok());
     existing.is_some_and(|file| {
         let may_write = if file.uid() == credentials.effective_uid { 0o200 } else { 0o022 };
         credentials.effective_uid != 0 && file.mode() & may_write == 0
@@ -205,7 +250,7 @@ fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
 fn has_file_capabilities(path: &Path) -> bool {
     let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
     // SAFETY: both strings end with a zero byte and outlive the call, which writes nothing to a buffer of size 0.
-    let size = unsafe { libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) };
+    let size = unsafe { libc::lgetxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) };
     size > 0
 }
 
@@ -219,17 +264,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_resolved_in_what_exists_and_the_rest_is_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(directory.path()).unwrap();
-        fs::create_dir(root.join("real")).unwrap();
-        std::os::unix::fs::symlink("real", root.join("link")).unwrap();
-        assert_eq!(resolve_links(&root.join("link/new/file")), root.join("real/new/file"));
-        assert_eq!(resolve_links(&root.join("real/../link")), root.join("real"));
-        assert_eq!(resolve_links(Path::new("/nonexistent/..")), Path::new("/nonexistent/.."));
-    }
-
-    #[test]
     fn path_is_write_protected_by_the_mode_of_the_file_or_its_directory() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
@@ -239,16 +273,7 @@ mod tests {
         let is_protected = |path: &Path, mode, uid| {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
             fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let none = TapCredentials {
-                uid,
-                effective_uid: uid,
-                effective_gid: 0,
-                bounding: 0,
-                effective: 0,
-                user_namespace: 0,
-                mount_namespace: 0,
-                no_new_privileges: false,
-            };
+            let none = credentials(uid, 0);
             is_write_protected(path, &none)
         };
         for path in [&file, &directory.path().join("new")] {
@@ -259,10 +284,86 @@ mod tests {
         assert!(!is_protected(&directory.path().join("no/directory"), 0o755, own + 7), "unknown");
     }
 
+    fn failure(pid: u32, text: &str) -> FailedCall {
+        FailedCall {
+            target: 0,
+            pid,
+            tid: pid,
+            event: FailedEvent::Call {
+                number: Abi::native().call_number("mkdirat").unwrap(),
+                errno: libc::EROFS,
+                arguments: [u64::MAX - 99, 0, 0, 0, 0, 0],
+            },
+            text: CallText::Path(text.into()),
+            credentials: credentials(0, u32::try_from(namespace("self", "mnt").unwrap()).unwrap()),
+            missed: 0,
+            missed_elsewhere: 0,
+            count: 1,
+            first: 0,
+            last: 0,
+            comm: Vec::new(),
+            ip: 0,
+        }
+    }
+
+    fn credentials(uid: u32, mount_namespace: u32) -> TapCredentials {
+        TapCredentials {
+            uid,
+            effective_uid: uid,
+            effective_gid: 0,
+            bounding: 0,
+            effective: 0,
+            user_namespace: 0,
+            mount_namespace,
+            no_new_privileges: false,
+        }
+    }
+
+    #[test]
+    fn mounts_are_read_from_the_living_at_each_poll_and_forgotten_after_the_gone() {
+        let mut collector = EvidenceCollector::from_this_process();
+        let own = u32::try_from(namespace("self", "mnt").unwrap()).unwrap();
+        let count = |collector: &mut EvidenceCollector, process: &str| {
+            collector.refresh_mounts(own, process);
+            collector.mounts_in(own).map(MountTable::len)
+        };
+        assert_eq!(count(&mut collector, "0"), None, "a process that is gone");
+        let pid = std::process::id().to_string();
+        collector.mounts.insert(own, SeenMounts { table: MountTable::default(), poll: 0 });
+        collector.begin_poll();
+        assert_eq!(count(&mut collector, "0"), Some(0), "as they were seen last");
+        let seen = count(&mut collector, &pid);
+        assert!(seen > Some(0), "a living process shows other mounts");
+        assert_eq!(count(&mut collector, "0"), seen);
+        (0..=REMEMBERED_POLLS).for_each(|_| collector.begin_poll());
+        assert_eq!(count(&mut collector, "0"), None, "the kernel may have reused the number");
+    }
+
+    #[test]
+    fn path_of_a_process_with_another_root_is_unknown() {
+        let mut command = std::process::Command::new("sleep");
+        let root = std::ffi::CString::new("/usr").unwrap();
+        let own = failure(std::process::id(), "x");
+        assert!(EvidenceCollector::default().gather(&own, UnitPrivileges::default()).path.is_some());
+        // SAFETY: it makes one call, and the path outlives it.
+        unsafe {
+            use std::os::unix::process::CommandExt as _;
+            command.pre_exec(move || {
+                if libc::chroot(root.as_ptr()) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+            });
+        }
+        let Ok(mut child) = command.arg("60").spawn() else { return };
+        let gathered = EvidenceCollector::default().gather(&failure(child.id(), "/etc/x"), UnitPrivileges::default());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((gathered.path, gathered.mount), (None, None));
+    }
+
     #[test]
     fn kind_of_a_file_has_the_number_of_a_device() {
         assert_eq!(file_kind(Path::new("/dev/null")), Some(FileKind::Device("char 1:3".parse().unwrap())));
-        assert_eq!(file_kind(Path::new("/")), Some(FileKind::Other));
+        assert_eq!(file_kind(Path::new("/")), Some(FileKind::Other), "a directory");
+        assert_eq!(file_kind(&std::env::current_exe().unwrap()), Some(FileKind::Program));
         assert_eq!(file_kind(Path::new("/nonexistent")), None);
     }
 }

@@ -85,8 +85,9 @@ impl AccessTally {
         }
     }
 
-    /// Remembers the mounts of processes for those that end before they are read.
-    pub(crate) fn remember_mounts(&mut self, processes: impl IntoIterator<Item = u32>) {
+    /// Begins a poll: remembers the mounts of processes for those that end before they are read.
+    pub(crate) fn begin_poll(&mut self, processes: impl IntoIterator<Item = u32>) {
+        self.evidence.begin_poll();
         for pid in processes {
             self.evidence.remember_mounts(pid);
         }

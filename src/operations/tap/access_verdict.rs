@@ -14,8 +14,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 pub(crate) struct AccessEvidence {
     /// The call's name.
     pub(crate) call: Option<&'static str>,
-    /// The absolute path without links; `None` for a call without a path, or if its directory is unknown.
+    /// The absolute path to report; `None` for a call without a path, or if the process's directories are unknown.
     pub(crate) path: Option<Vec<u8>>,
+    /// The same with its links resolved.
+    pub(crate) place: Option<Vec<u8>>,
+    /// Whether the path leads through the process's own entries in /proc, which only the process has.
+    pub(crate) is_own_entry: bool,
     /// The namespaces in which the process differs from the host.
     pub(crate) own: OwnNamespaces,
     /// The mount that holds the path for the process; `None` if its mounts are unknown.
@@ -66,8 +70,12 @@ pub(crate) struct UnitPrivileges {
 pub(crate) enum FileKind {
     /// A device.
     Device(DeviceNode),
+    /// A regular file with an execute bit.
+    Program,
     /// Any other file.
     Other,
+    /// Unknown: to look would mount a file system, or wait for a user's program.
+    Unread,
 }
 
 /// A judgement on a failed call.
@@ -86,24 +94,24 @@ use AccessVerdict::{Denied, Harmless, Unknown};
 /// Capabilities (`linux/capability.h`).
 const DAC_OVERRIDE: u8 = 1;
 const DAC_READ_SEARCH: u8 = 2;
+const NET_ADMIN: u8 = 12;
+const NET_RAW: u8 = 13;
+const SYS_PTRACE: u8 = 19;
 const SYS_ADMIN: u8 = 21;
+const PERFMON: u8 = 38;
 /// Capabilities that overrule the modes of files. Another user than root lacks them everywhere.
 const FILE_MODES: [u8; 4] = [DAC_OVERRIDE, DAC_READ_SEARCH, 3, 4];
+/// Calls for which either of two capabilities is enough: the narrower one, and the other (`sk_setsockopt`,
+/// `do_ip_setsockopt`, `perf_event_open`).
+const ALTERNATIVES: [(&str, u8, u8); 2] =
+    [("setsockopt", NET_RAW, NET_ADMIN), ("perf_event_open", PERFMON, SYS_PTRACE)];
+/// Calls that change files, for which [`DAC_READ_SEARCH`] is not enough.
+const CHANGING: [&str; 8] = ["mkdir", "mkdirat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "creat"];
+/// The flags of clone(2) for new namespaces, which need CAP_SYS_ADMIN.
+const NEW_NAMESPACES: u64 = 0x7e02_0000;
 /// Calls that allocate memory, so that the kernel looks whether they may use its reserve (`cap_vm_enough_memory`).
-const ALLOCATING: [&str; 12] = [
-    "brk",
-    "clone",
-    "clone3",
-    "execve",
-    "execveat",
-    "fork",
-    "memfd_create",
-    "mmap",
-    "mprotect",
-    "mremap",
-    "shmat",
-    "vfork",
-];
+const ALLOCATING: [&str; 10] =
+    ["brk", "execve", "execveat", "fork", "memfd_create", "mmap", "mprotect", "mremap", "shmat", "vfork"];
 
 /// Weighs a failed call.
 pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVerdict {
@@ -114,10 +122,10 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
     let call = evidence.call.unwrap_or_default();
     match errno {
         libc::EROFS => weigh_read_only(failure, evidence),
-        libc::ENOENT => weigh_hidden(evidence),
+        libc::ENOENT => weigh_hidden(failure, evidence, call, arguments),
         libc::EINVAL if evidence.own.users => Denied(Access::UserNamespace),
         libc::EPERM | libc::EACCES => {
-            let missed = relevant_capabilities(failure.missed, call);
+            let missed = relevant_capabilities(failure.missed, call, arguments);
             if missed != 0 {
                 return weigh_capability(failure, evidence, missed, call);
             }
@@ -128,9 +136,9 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
                 return parse_address(address).map_or(Harmless, |address| Denied(Access::Address(address)));
             }
             if errno == libc::EACCES && matches!(call, "execve" | "execveat") {
-                return weigh_no_exec(evidence);
+                return weigh_no_exec(failure, evidence);
             }
-            weigh_path(evidence, errno, call, arguments)
+            weigh_path(failure, evidence, errno, arguments)
         }
         _ => Harmless,
     }
@@ -155,40 +163,55 @@ fn weigh_read_only(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVer
 }
 
 /// ENOENT: the host has the path, and a mount of the process's own covers it.
-fn weigh_hidden(evidence: &AccessEvidence) -> AccessVerdict {
-    let (Some(path), Some(file)) = (&evidence.path, evidence.host_file) else { return Harmless };
-    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
+fn weigh_hidden(failure: &FailedCall, evidence: &AccessEvidence, call: &str, arguments: [u64; 6]) -> AccessVerdict {
+    if !evidence.own.mounts || evidence.is_own_entry {
+        return Harmless;
+    }
+    let (Some(path), Some(place)) = (&evidence.path, &evidence.place) else { return weigh_lost_path(failure) };
+    let (Some(host), Some(file)) = (&evidence.host_mount, evidence.host_file) else { return Harmless };
     let is_below_dev = match &evidence.mount {
         // A unit with another root directory has other files everywhere.
-        Some(mount) if mount.point == b"/" || mount.place(path) == host.place(path) => return Harmless,
+        Some(mount) if mount.point == b"/" || mount.place(place) == host.place(place) => return Harmless,
         Some(mount) => mount.point == b"/dev",
-        None if evidence.settings.hide => path.starts_with(b"/dev/"),
+        None if evidence.settings.hide => place.starts_with(b"/dev/"),
         None => return Unknown,
     };
     let path = AccessPath::new(path);
     match file {
+        FileKind::Unread => Unknown,
         FileKind::Device(node) if is_below_dev => {
-            Denied(Access::Device { path, node, wanted: DeviceAccess { read: true, write: true, make: false } })
+            Denied(Access::Device { path, node, wanted: wanted_access(call, arguments) })
         }
         _ => Denied(Access::HiddenPath(path)),
     }
 }
 
+/// A call whose path is unknown. Without one in its arguments, none made it fail.
+fn weigh_lost_path(failure: &FailedCall) -> AccessVerdict {
+    if matches!(failure.text, CallText::Path(_) | CallText::CutPath(_)) { Unknown } else { Harmless }
+}
+
 /// EACCES of a program: the mount permits no execution, and the host's does.
-fn weigh_no_exec(evidence: &AccessEvidence) -> AccessVerdict {
-    let Some(path) = &evidence.path else { return Unknown };
+fn weigh_no_exec(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVerdict {
+    let Some(path) = &evidence.path else { return weigh_lost_path(failure) };
     let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
     match &evidence.mount {
-        None if evidence.settings.forbid_execution => Denied(Access::NoExecPath(AccessPath::new(path))),
+        None if evidence.settings.forbid_execution && evidence.host_file == Some(FileKind::Program) => {
+            Denied(Access::NoExecPath(AccessPath::new(path)))
+        }
         None => weigh_inaccessible(evidence, path).unwrap_or(Unknown),
-        Some(mount) if mount.has("noexec") && !host.has("noexec") => Denied(Access::NoExecPath(AccessPath::new(path))),
+        // The kernel refuses a directory, and a file without an execute bit, on each mount.
+        Some(mount) if mount.has("noexec") && !host.has("noexec") && evidence.host_file == Some(FileKind::Program) => {
+            Denied(Access::NoExecPath(AccessPath::new(path)))
+        }
         Some(_) => weigh_inaccessible(evidence, path).unwrap_or(Harmless),
     }
 }
 
 /// EPERM or EACCES for a path, without a capability that the kernel missed.
-fn weigh_path(evidence: &AccessEvidence, errno: i32, call: &str, arguments: [u64; 6]) -> AccessVerdict {
-    let Some(path) = &evidence.path else { return Harmless };
+fn weigh_path(failure: &FailedCall, evidence: &AccessEvidence, errno: i32, arguments: [u64; 6]) -> AccessVerdict {
+    let call = evidence.call.unwrap_or_default();
+    let Some(path) = &evidence.path else { return weigh_lost_path(failure) };
     if let Some(denied) = weigh_inaccessible(evidence, path) {
         return denied;
     }
@@ -230,57 +253,88 @@ fn weigh_made_device(path: &[u8], [mode, device]: [u64; 2]) -> AccessVerdict {
     })
 }
 
-/// Returns the access that open(2) and its relatives ask for.
+/// Returns the access that a call asks for. A call that only looks at a node gets the least that a rule permits.
 fn wanted_access(call: &str, arguments: [u64; 6]) -> DeviceAccess {
-    let flags = match call {
-        "open" => arguments[1],
-        "openat" => arguments[2],
+    let [_, second, third, ..] = arguments;
+    let (read, write) = match call {
+        "open" => of_open(second),
+        "openat" => of_open(third),
+        "access" => of_access(second),
+        "faccessat" | "faccessat2" => of_access(third),
+        "creat" | "truncate" => (false, true),
+        "stat" | "lstat" | "newfstatat" | "statx" | "readlink" | "readlinkat" | "getxattr" | "lgetxattr"
+        | "listxattr" | "llistxattr" | "statfs" | "inotify_add_watch" => (true, false),
         // The flags of openat2(2) are in memory.
-        _ => return DeviceAccess { read: true, write: true, make: false },
+        _ => (true, true),
     };
+    DeviceAccess { read, write, make: false }
+}
+
+/// Returns whether flags of open(2) ask to read and to write.
+fn of_open(flags: u64) -> (bool, bool) {
     let mode = i32::try_from(flags & 3).unwrap_or_default();
-    DeviceAccess { read: mode != libc::O_WRONLY, write: mode != libc::O_RDONLY, make: false }
+    (mode != libc::O_WRONLY, mode != libc::O_RDONLY)
+}
+
+/// Returns whether a mode of access(2) asks to read and to write.
+fn of_access(mode: u64) -> (bool, bool) {
+    let asks = |bit: i32| i32::try_from(mode & 7).unwrap_or_default() & bit != 0;
+    (asks(libc::R_OK) || !asks(libc::W_OK), asks(libc::W_OK))
 }
 
 /// Returns the missed capabilities that can be why the call failed.
-fn relevant_capabilities(missed: u64, call: &str) -> u64 {
+fn relevant_capabilities(missed: u64, call: &str, arguments: [u64; 6]) -> u64 {
     let admin = 1_u64 << SYS_ADMIN;
+    let [flags, ..] = arguments;
+    // clone(2) looks for it twice: for memory, and for namespaces. The flags of clone3(2) are in memory.
+    let allocates = ALLOCATING.contains(&call) || call == "clone" && flags & NEW_NAMESPACES == 0;
     // The kernel tries CAP_SYS_ADMIN last, in place of newer capabilities.
-    if missed & !admin != 0 || ALLOCATING.contains(&call) { missed & !admin } else { missed }
+    if missed & !admin != 0 || allocates { missed & !admin } else { missed }
+}
+
+/// Returns the capability to name of those that a call missed.
+fn first_missed(missed: u64, call: &str) -> Option<u8> {
+    let has = |number: u8| has_capability(missed, number);
+    let narrower = ALTERNATIVES.iter().find(|(known, narrow, other)| *known == call && has(*narrow) && has(*other));
+    match narrower {
+        Some((_, narrow, _)) => Some(*narrow),
+        // Each of the two lets a process read.
+        None if has(DAC_OVERRIDE) && has(DAC_READ_SEARCH) && missed & 1 == 0 && !CHANGING.contains(&call) => {
+            Some(DAC_READ_SEARCH)
+        }
+        None => (0..64).find(|number| has(*number)),
+    }
+}
+
+fn has_capability(set: u64, number: u8) -> bool {
+    set & 1_u64.checked_shl(number.into()).unwrap_or_default() != 0
 }
 
 fn weigh_capability(failure: &FailedCall, evidence: &AccessEvidence, missed: u64, call: &str) -> AccessVerdict {
     let credentials = &failure.credentials;
-    let has = |set: u64, number: u8| set & 1_u64.checked_shl(number.into()).unwrap_or_default() != 0;
-    let reads_only =
-        !matches!(call, "mkdir" | "mkdirat" | "unlink" | "unlinkat" | "rename" | "renameat" | "renameat2" | "creat");
-    let number = match (0..64).filter(|number| has(missed, *number)).collect::<Vec<u8>>()[..] {
-        // Each of the two lets a process read.
-        [DAC_OVERRIDE, DAC_READ_SEARCH, ..] if reads_only => DAC_READ_SEARCH,
-        [first, ..] => first,
-        [] => return Harmless,
-    };
-    if has(credentials.effective, number) {
-        // The process has it in its own user namespace.
-        let is_elsewhere = has(failure.missed_elsewhere, number) && evidence.own.users;
-        return if is_elsewhere { Denied(Access::UserNamespace) } else { Harmless };
-    }
+    let Some(number) = first_missed(missed, call) else { return Harmless };
+    let has = has_capability(credentials.effective, number);
+    let is_elsewhere = has_capability(failure.missed_elsewhere, number) && evidence.own.users;
     let is_root = credentials.effective_uid == 0;
-    if !is_root && FILE_MODES.contains(&number) {
-        return Harmless;
-    }
+    let is_unprivileged = !is_root && FILE_MODES.contains(&number);
     // A process that became another user gave up its capabilities, unless it kept some.
     let gave_up = !is_root && !evidence.privileges.is_user && credentials.effective == 0;
-    let lack = if gave_up {
+    if !has && (is_unprivileged || gave_up) {
         return Harmless;
-    } else if !has(credentials.bounding, number) {
-        CapabilityLack::NotInBoundingSet
-    } else if evidence.privileges.is_user && !is_root && has(evidence.privileges.withheld, number) {
-        CapabilityLack::NotEffective
+    }
+    let lack = if !has_capability(credentials.bounding, number) {
+        Some(CapabilityLack::NotInBoundingSet)
+    } else if evidence.privileges.is_user && !is_root && has_capability(evidence.privileges.withheld, number) {
+        Some(CapabilityLack::NotEffective)
     } else {
-        return Harmless;
+        None
     };
-    Denied(Access::Capability { capability: Capability::new(number), lack })
+    match lack {
+        // In its own user namespace, a capability would not help it.
+        _ if is_elsewhere && (has || lack.is_some()) => Denied(Access::UserNamespace),
+        Some(lack) if !has => Denied(Access::Capability { capability: Capability::new(number), lack }),
+        _ => Harmless,
+    }
 }
 
 /// Whether the call makes memory executable that holds no file, or that was not executable.

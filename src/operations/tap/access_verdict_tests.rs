@@ -48,6 +48,7 @@ fn evidence(call: &'static str, path: &str) -> AccessEvidence {
     AccessEvidence {
         call: Some(call),
         path: Some(path.into()),
+        place: Some(path.into()),
         own: OwnNamespaces { mounts: true, users: false },
         mount: holding(UNIT),
         host_mount: holding(HOST),
@@ -109,8 +110,21 @@ fn device_is_denied_without_a_missed_capability() {
     let opened = failure(libc::EPERM, [0, 0, 2, 0, 0, 0]);
     let both = DeviceAccess { write: true, ..read };
     assert_eq!(weigh(&opened, &device("openat")), expected(both));
-    let hidden = AccessEvidence { mount: evidence("open", "/dev/fuse").mount, ..device("open") };
-    assert_eq!(weigh(&failure(libc::ENOENT, [0; 6]), &hidden), expected(both), "PrivateDevices=");
+    let hidden = |call| AccessEvidence { mount: evidence("open", "/dev/fuse").mount, ..device(call) };
+    let write = DeviceAccess { write: true, ..DeviceAccess::default() };
+    for (call, arguments, wanted) in [
+        ("open", [0, 2, 0, 0, 0, 0], both),
+        ("open", [0; 6], read),
+        ("openat", [0, 0, 1, 0, 0, 0], write),
+        ("stat", [0; 6], read),
+        ("access", [0; 6], read),
+        ("access", [0, 6, 0, 0, 0, 0], both),
+        ("faccessat2", [0, 0, 2, 0, 0, 0], write),
+        ("openat2", [0; 6], both),
+    ] {
+        let absent = failure(libc::ENOENT, arguments);
+        assert_eq!(weigh(&absent, &hidden(call)), expected(wanted), "PrivateDevices=, {call} {arguments:?}");
+    }
     assert_eq!(weigh(&failure(libc::EACCES, [0; 6]), &device("open")), Harmless, "a file mode");
     assert_eq!(weigh(&opened, &evidence("openat", "/etc/x")), Harmless, "no device: an immutable file");
     let made = failure(libc::EPERM, [0, u64::from(libc::S_IFCHR), libc::makedev(10, 229), 0, 0, 0]);
@@ -160,11 +174,58 @@ fn missed_capability_that_did_not_make_the_call_fail_is_harmless() {
 }
 
 #[test]
+fn capability_of_several_is_the_narrowest_that_is_enough() {
+    let named = |call, missed: &[u8], arguments| {
+        let missed = missed.iter().fold(0, |bits, number| bits | 1_u64 << number);
+        let without = TapCredentials { bounding: !missed, effective: !missed, ..ROOT };
+        let failure = FailedCall { missed, credentials: without, ..failure(libc::EPERM, arguments) };
+        match weigh(&failure, &AccessEvidence { call: Some(call), ..AccessEvidence::default() }) {
+            Denied(Access::Capability { capability, .. }) => Some(capability),
+            _ => None,
+        }
+    };
+    let is = |number| Some(Capability::new(number));
+    assert_eq!(named("setsockopt", &[NET_ADMIN, NET_RAW], [0; 6]), is(NET_RAW), "SO_MARK");
+    assert_eq!(named("setsockopt", &[NET_ADMIN], [0; 6]), is(NET_ADMIN));
+    assert_eq!(named("perf_event_open", &[SYS_PTRACE, PERFMON, SYS_ADMIN], [0; 6]), is(PERFMON));
+    assert_eq!(named("bpf", &[SYS_ADMIN, 39], [0; 6]), is(39));
+    assert_eq!(named("clone", &[SYS_ADMIN], [0x2000_0011, 0, 0, 0, 0, 0]), is(SYS_ADMIN), "CLONE_NEWPID");
+    assert_eq!(named("clone", &[SYS_ADMIN], [0x11, 0, 0, 0, 0, 0]), None, "the kernel's memory reserve");
+    assert_eq!(named("clone3", &[SYS_ADMIN], [0; 6]), is(SYS_ADMIN));
+}
+
+#[test]
+fn call_whose_path_is_lost_is_unknown_and_one_without_a_path_is_harmless() {
+    let lost = AccessEvidence { path: None, place: None, host_file: None, ..evidence("openat", "/home/a") };
+    for errno in [libc::ENOENT, libc::EACCES, libc::EPERM, libc::EROFS] {
+        for text in [CallText::Path(b"a".to_vec()), CallText::CutPath(b"/a".to_vec())] {
+            assert_eq!(weigh(&FailedCall { text, ..failure(errno, [0; 6]) }, &lost), Unknown, "{errno}");
+        }
+    }
+    for errno in [libc::ENOENT, libc::EACCES, libc::EPERM] {
+        assert_eq!(weigh(&failure(errno, [0; 6]), &lost), Harmless, "{errno}: it has no path");
+    }
+    let absent = failure(libc::ENOENT, [0; 6]);
+    let own_entry = AccessEvidence { is_own_entry: true, ..evidence("openat", "/home/a") };
+    assert_eq!(weigh(&absent, &own_entry), Harmless);
+    let unread = AccessEvidence { host_file: Some(FileKind::Unread), ..evidence("openat", "/home/a") };
+    assert_eq!(weigh(&absent, &unread), Unknown);
+}
+
+#[test]
 fn user_namespace_denies_what_the_process_holds_only_in_its_own() {
     let bit = 1 << 25;
     let elsewhere = FailedCall { missed: bit, missed_elsewhere: bit, ..failure(libc::EPERM, [0; 6]) };
     let own = AccessEvidence { own: OwnNamespaces { mounts: true, users: true }, ..evidence("clock_settime", "/") };
     assert_eq!(weigh(&elsewhere, &own), Denied(Access::UserNamespace));
+    let of_user = FailedCall { credentials: USER, ..elsewhere.clone() };
+    let privileges = UnitPrivileges { is_user: true, withheld: u64::MAX };
+    let by_settings = AccessEvidence { privileges, ..own.clone() };
+    assert_eq!(weigh(&of_user, &by_settings), Denied(Access::UserNamespace), "PrivateUsers= with User=");
+    assert_eq!(weigh(&of_user, &own), Harmless, "it became another user itself");
+    let here = FailedCall { missed_elsewhere: 0, ..of_user };
+    let lack = CapabilityLack::NotEffective;
+    assert_eq!(weigh(&here, &by_settings), Denied(Access::Capability { capability: Capability::new(25), lack }));
     let unmapped = failure(libc::EINVAL, [5, 0, 0, 0, 0, 0]);
     assert_eq!(weigh(&unmapped, &own), Denied(Access::UserNamespace));
     assert_eq!(weigh(&unmapped, &evidence("setuid", "/")), Harmless, "the host has every id");
@@ -201,8 +262,10 @@ fn memory_programs_and_addresses_are_recognised() {
     assert_eq!(map("mprotect", 5, 0), Denied(Access::ExecutableMemory));
     assert_eq!([map("mmap", 3, 0x22), map("mmap", 5, 0x02)], [Harmless, Harmless]);
     let executed = failure(libc::EACCES, [0; 6]);
-    assert_eq!(weigh(&executed, &evidence("execve", "/srv/x")), Denied(Access::NoExecPath(path("/srv/x"))));
-    assert_eq!(weigh(&executed, &evidence("execve", "/nosuid/x")), Harmless, "the host's mount has noexec, too");
+    let program = |path| AccessEvidence { host_file: Some(FileKind::Program), ..evidence("execve", path) };
+    assert_eq!(weigh(&executed, &program("/srv/x")), Denied(Access::NoExecPath(path("/srv/x"))));
+    assert_eq!(weigh(&executed, &program("/nosuid/x")), Harmless, "the host's mount has noexec, too");
+    assert_eq!(weigh(&executed, &evidence("execve", "/srv/x")), Harmless, "a file without an execute bit");
     let to = |bytes: &[u8]| {
         let failure = FailedCall { text: CallText::Address(bytes.to_vec()), ..failure(libc::EPERM, [0; 6]) };
         weigh(&failure, &AccessEvidence { call: Some("bind"), ..AccessEvidence::default() })
@@ -218,7 +281,8 @@ fn memory_programs_and_addresses_are_recognised() {
 
 #[test]
 fn settings_stand_for_the_mounts_of_a_process_that_is_gone() {
-    let gone = |settings| AccessEvidence { mount: None, settings, ..evidence("execve", "/home/x") };
+    let host_file = Some(FileKind::Program);
+    let gone = |settings| AccessEvidence { mount: None, settings, host_file, ..evidence("execve", "/home/x") };
     let (none, hide) = (PathSettings::default(), PathSettings { hide: true, ..PathSettings::default() });
     let forbid = PathSettings { forbid_execution: true, ..none };
     let hidden = Denied(Access::HiddenPath(path("/home/x")));

@@ -3,6 +3,7 @@
 pub(crate) mod access_evidence;
 pub(crate) mod access_tally;
 pub(crate) mod access_verdict;
+mod path_walk;
 pub(crate) mod refusals;
 pub(crate) mod report;
 pub(crate) mod running;

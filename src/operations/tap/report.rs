@@ -1,4 +1,4 @@
-//! Reports a tap's incidents to harden-whyd, and notes the refusals that the tap missed.
+//! Reports a tap's incidents to harden-whyd, and notes the denials that the tap missed.
 
 use crate::audit::Note;
 use crate::audit::text::plural;
@@ -26,20 +26,20 @@ pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -
     Some(Note::new(
         "not-stored",
         format!(
-            "the refusals are not stored, since harden-whyd does not accept them: \
+            "the denials are not stored, since harden-whyd does not accept them: \
         {error:#}"
         ),
     ))
 }
 
-/// Returns notes about refusals that the tap did not count. For `uncounted` of them the tally had no place.
+/// Returns notes about denials that the tap did not count. For `uncounted` of them the tally had no place.
 pub(crate) fn loss_notes(losses: TapLosses, uncounted: u64) -> Vec<Note> {
     let mut notes = Vec::new();
     let refusals = losses.refusals.saturating_add(uncounted);
     if refusals > 0 {
         notes.push(Note::new(
             "refusals-not-told-apart",
-            format!("{refusals} more refusals came from too many different calls or threads to be listed"),
+            format!("{refusals} more denials came from too many different calls, paths or threads to be listed"),
         ));
     }
     if losses.failures > 0 {
@@ -67,7 +67,8 @@ pub(crate) fn failure_notes(unjudged: u64, sees_capabilities: bool) -> Vec<Note>
         notes.push(Note::new(
             "failures-not-judged",
             format!(
-                "{} failed and may be denials: their processes ended before harden-why could read their mounts",
+                "{} failed and may be denials: harden-why could not read the mounts or the directory of their processes, \
+                which ended, changed their root, or have too many mounts",
                 plural(unjudged, "call")
             ),
         ));

@@ -190,7 +190,7 @@ impl TapSightings {
 
     fn add(&mut self, report: TapReport, watched: &[ResolvedTarget]) {
         self.refusals.add(report.refusals, &mut self.processes, &self.procfs);
-        self.accesses.remember_mounts(self.targets.iter().flat_map(TapTarget::processes));
+        self.accesses.begin_poll(self.targets.iter().flat_map(TapTarget::processes));
         let settings = |target: usize| {
             let known = self.settings.get(target);
             known.map(|(privileges, policy)| (*privileges, policy.as_ref())).unwrap_or_default()
