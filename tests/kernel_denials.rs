@@ -140,7 +140,7 @@ const fn row(
     Row { settings, script, expected }
 }
 
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 17] = [
     row("ProtectSystem=strict", "mkdir /etc/harden-why-x", ("read-only-path", "/etc/harden-why-x", "")),
     // The process must live for a moment: only its entry in /proc shows where a relative path begins.
     row(
@@ -155,6 +155,12 @@ const ROWS: [Row; 16] = [
     ),
     // The call concerns the link, not the file where it leads.
     row("ReadOnlyPaths=/opt", "python3 -c 'import os; os.unlink(\"/opt/link\")'", ("read-only-path", "/opt/link", "")),
+    // A name as systemd gives it before it executes the program.
+    row(
+        "ReadOnlyPaths=/opt",
+        "python3 -c 'import ctypes, os; ctypes.CDLL(None).prctl(15, b\"(x)\"); os.mkdir(\"/opt/w\")'",
+        ("read-only-path", "/opt/w", ""),
+    ),
     row("InaccessiblePaths=/opt", "cat /opt/file", ("hidden-path", "/opt/file", "")),
     row("TemporaryFileSystem=/opt", "cat /opt/file", ("hidden-path", "/opt/file", "")),
     row("ProcSubset=pid", "cat /proc/meminfo", ("hidden-path", "/proc/meminfo", "")),
@@ -165,7 +171,7 @@ const ROWS: [Row; 16] = [
         "python3 -c 'import socket; socket.socket().bind((\"127.0.0.1\", 82))'",
         ("capability", "", "CAP_NET_BIND_SERVICE effective"),
     ),
-    row("PrivateDevices=yes", "cat /dev/loop-control", ("device", "/dev/loop-control", "char 10:237 rw")),
+    row("PrivateDevices=yes", "cat /dev/loop-control", ("device", "/dev/loop-control", "char 10:237 r")),
     row("User=nobody\nNoNewPrivileges=yes", "/opt/set-id", ("set-id-program", "/opt/set-id", "")),
     row("PrivateUsers=yes", "hostname harden-why-x", ("user-namespace", "", "")),
     row("PrivateUsers=yes\nUser=nobody", "hostname harden-why-x", ("user-namespace", "", "")),

@@ -30,7 +30,7 @@ use super::clock::Clocks;
 use crate::syscalls::{Abi, Arch};
 use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, MapData};
-use call_rules::{call_rules, deciding_argument};
+use call_rules::call_rules;
 use error::MOST_TARGETS;
 use failed_call::{FailureCount, FailureKey};
 use std::collections;
@@ -43,8 +43,8 @@ use targets::WatchedCgroup;
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap.bpf.o"));
 
 /// What identifies a count (`struct refusal_key`): the thread, the process, the call's number, the target's index with
-/// [flags](FIRST), what the call returned, and the argument by which filters decide.
-type RefusalKey = [u32; 6];
+/// [flags](FIRST), and what the call returned.
+type RefusalKey = [u32; 5];
 /// A count (`struct refusal`): the number of refusals, the times of the first and the latest (`CLOCK_MONOTONIC`), the latest
 /// call's address, the uid, and the thread's name at the latest in two words.
 type RefusalCount = [u64; 7];
@@ -64,11 +64,12 @@ const REFUSALS_LOST: u32 = 1;
 const THREADS_LOST: u32 = 2;
 const FAILURES_LOST: u32 = 3;
 
-/// What a tap counts.
+/// How many failures crowd the map, which holds twice as many (`FAILURES` in `tap_layout.h`).
+const CROWDED: usize = 4096;
+
+/// What a tap counts in addition to the calls that seccomp refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TapOptions {
-    /// Calls that seccomp refuses. Without them a tap costs less, but it takes refused calls for failed ones.
-    pub refusals: bool,
     /// Calls that the kernel executes and that fail.
     pub failures: bool,
     /// Among these, calls with a path that is not there. Programs look for many absent files.
@@ -146,7 +147,6 @@ impl Tap {
             ("cgroup_count", if cgroups == 0 { 0 } else { targets.len() as u64 }),
             ("has_processes", u64::from(processes > 0)),
             ("root_cgroup", root.unwrap_or_default()),
-            ("count_refusals", options.refusals.into()),
             ("count_failures", options.failures.into()),
             ("count_absent", options.absent.into()),
             ("watcher", std::process::id().into()),
@@ -169,7 +169,7 @@ impl Tap {
             reported_failures: collections::HashMap::new(),
             sees_capabilities: false,
         };
-        let mut rules: Array<MapData, [u8; 4]> = programs.take_map("rules")?;
+        let mut rules: Array<MapData, [u8; 3]> = programs.take_map("rules")?;
         for (number, rule) in call_rules(Abi::native()) {
             rules.set(number, rule, 0)?;
         }
@@ -192,12 +192,8 @@ impl Tap {
         if !tap.watched.is_empty() {
             programs.attach("hardenwhy_mkdir", "cgroup_mkdir")?;
         }
-        if options.refusals {
-            programs.attach("hardenwhy_enter", "sys_enter")?;
-            programs.attach("hardenwhy_leave", "sys_exit")?;
-        } else {
-            programs.attach("hardenwhy_fail", "sys_exit")?;
-        }
+        programs.attach("hardenwhy_enter", "sys_enter")?;
+        programs.attach("hardenwhy_leave", "sys_exit")?;
         tap.programs = Some(programs);
         // Starts all programs at once: a program that counts before the others sees half of a call.
         tap.shared.set(LIVE, 1, 0)?;
@@ -222,7 +218,7 @@ impl Tap {
     fn follow_restarts(&mut self) {
         for (index, directory, known) in &mut self.watched {
             if let Ok(found) = WatchedCgroup::find(directory, self.root_level)
-                && found != *known
+                && found.replaces(known)
                 && self.cgroups.set(*index, found.to_words(), 0).is_ok()
             {
                 *known = found;
@@ -238,19 +234,22 @@ impl Tap {
     fn read_failures(&mut self, clocks: &Clocks) -> Vec<FailedCall> {
         let mut failures = Vec::new();
         let keys: Vec<FailureKey> = self.failures.keys().flatten().collect();
+        let is_crowded = keys.len() >= CROWDED;
         for key in keys {
             let [pid, ..] = key;
-            let gone = !targets::task_exists(pid, pid);
+            let is_gone = !targets::task_exists(pid, pid);
             let Ok(value) = self.failures.get(&key, 0) else { continue };
             let [count, ..] = value;
             let before = self.reported_failures.get(&key).copied().unwrap_or_default();
+            // One that did not recur leaves the map to others; one that recurs keeps its exact count while there is room.
+            let is_done = is_gone || count > 0 && (count == before || is_crowded);
             if count > before
                 && let Some(failure) = FailedCall::new(key, &value, count - before, clocks)
             {
                 failures.push(failure);
                 self.reported_failures.insert(key, count);
             }
-            if gone {
+            if is_done {
                 _ = self.failures.remove(&key);
                 self.reported_failures.remove(&key);
             }
@@ -317,12 +316,11 @@ fn root_level(root: Option<u64>, programs: &mut BpfObject) -> Result<u64, BpfErr
 }
 
 fn refusal(key: RefusalKey, value: RefusalCount, count: u64, clocks: &Clocks) -> Refusal {
-    let [tid, pid, number, flags, returned, argument] = key;
+    let [tid, pid, number, flags, returned] = key;
     let [_, first, last, ip, uid, comm @ ..] = value;
     let comm = comm.map(u64::to_ne_bytes).concat();
     let length = comm.iter().position(|&byte| byte == 0).unwrap_or(comm.len());
     let is_compat = flags & COMPAT != 0;
-    let name = if is_compat { None } else { Abi::native().call_name(number) };
     Refusal {
         target: (flags & TARGET) as usize,
         pid,
@@ -334,7 +332,6 @@ fn refusal(key: RefusalKey, value: RefusalCount, count: u64, clocks: &Clocks) ->
         } else {
             CallResult::Errno(returned.cast_signed().checked_neg().unwrap_or_default())
         },
-        argument: name.and_then(deciding_argument).map(|_| argument),
         uncertain: flags & FIRST != 0,
         count,
         first: clocks.millis_of_monotonic(first),

@@ -155,8 +155,25 @@ struct inode {
     kgid_t i_gid;
 };
 
+struct qstr {
+    const unsigned char *name;
+};
+
+struct dentry {
+    struct qstr d_name;
+};
+
+struct path {
+    struct dentry *dentry;
+};
+
 struct file {
     struct inode *f_inode;
+    struct path f_path;
+};
+
+struct mm_struct {
+    struct file *exe_file;
 };
 
 struct linux_binprm {
@@ -166,6 +183,7 @@ struct linux_binprm {
 
 struct task_struct {
     struct thread_info thread_info;
+    struct mm_struct *mm;
     unsigned long atomic_flags;
     const struct cred *cred;
     struct nsproxy *nsproxy;

@@ -61,28 +61,6 @@ int hardenwhy_leave(struct arguments *arguments)
     return 0;
 }
 
-// The same where refusals do not count, so that `hardenwhy_enter` does not run. Only threads that missed a capability have a
-// state.
-SECTION("raw_tp/sys_exit")
-int hardenwhy_fail(struct arguments *arguments)
-{
-    struct pt_regs *registers = (void *)arguments->of[0];
-    s64 returned = arguments->of[1];
-    u64 thread = current_pid_tgid();
-    u32 tid = thread;
-    struct thread known = {}, *state = map_lookup(&threads, &tid);
-    if (state) {
-        known = *state;
-        map_delete(&threads, &tid);
-    }
-    if (returned >= 0 || returned < -MOST_ERRNO)
-        return 0;
-    int target = find_target(thread >> 32);
-    if (target >= 0)
-        count_failure(thread, target, registers, returned, known.missed, known.missed_elsewhere);
-    return 0;
-}
-
 // The arguments are the credentials, the user namespace of what they are for, another one, the capability and the result.
 // Linux has this tracepoint since 6.14.
 SECTION("raw_tp/cap_capable")
@@ -162,11 +140,9 @@ int hardenwhy_fork(struct arguments *arguments)
     struct task_struct *child = (void *)arguments->of[1];
     u32 tid = 0, pid = 0;
     u64 target = (u32)found;
-    if (count_refusals) {
-        struct thread new = {.in_call = 1};
-        READ(tid, child->pid);
-        map_update(&threads, &tid, &new, ANY);
-    }
+    struct thread new = {.in_call = 1};
+    READ(tid, child->pid);
+    map_update(&threads, &tid, &new, ANY);
     if (has_processes) {
         READ(pid, child->tgid);
         if (map_update(&processes, &pid, &target, ANY))

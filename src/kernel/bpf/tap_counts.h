@@ -66,6 +66,15 @@ INLINE void describe_process(struct failure *failure, u64 thread)
     failure->uid = current_uid_gid();
     failure->tid = thread;
     current_comm(failure->comm, sizeof(failure->comm));
+    struct mm_struct *memory = 0;
+    struct file *file = 0;
+    struct dentry *entry = 0;
+    const unsigned char *name = 0;
+    READ(memory, task->mm);
+    READ(file, memory->exe_file);
+    READ(entry, file->f_path.dentry);
+    READ(name, entry->d_name.name);
+    read_kernel_string(failure->program, sizeof(failure->program), name);
 }
 
 // Counts a call that was entered and failed.
@@ -122,16 +131,9 @@ INLINE void note_missed(const struct cred *cred, struct user_namespace *users, u
     u64 thread = current_pid_tgid();
     u32 tid = thread;
     struct thread *state = map_lookup(&threads, &tid);
-    if (!state) {
-        // Where refusals count, each thread in a call has a state.
-        if (count_refusals || find_target(thread >> 32) < 0)
-            return;
-        struct thread new = {.in_call = 1};
-        map_update(&threads, &tid, &new, ANY);
-        state = map_lookup(&threads, &tid);
-        if (!state)
-            return;
-    }
+    // Each thread in a call has a state.
+    if (!state)
+        return;
     struct user_namespace *own = 0;
     READ(own, cred->user_ns);
     u64 bit = 1ULL << (capability & 63);
@@ -148,12 +150,6 @@ INLINE void count_refusal(u64 thread, u32 target, struct pt_regs *registers, s64
     if (is_compat())
         key.target |= COMPAT;
     key.call = call_number(registers);
-    struct call_rule *rule = map_lookup(&rules, &key.call);
-    if (rule && rule->deciding && !(key.target & COMPAT)) {
-        struct call_arguments arguments = {};
-        read_arguments(&arguments, registers);
-        key.argument = argument_at(&arguments, rule->deciding);
-    }
     u64 now = monotonic_time(), ip = instruction_pointer(registers);
     struct refusal *known = map_lookup(&refusals, &key);
     if (!known) {

@@ -48,7 +48,6 @@ struct call_rule {
     u8 path;     // The index of the argument that is a path or a socket address, plus one; 0 for none.
     u8 flags;    // `ADDRESS`, `IDENTITY`.
     u8 distinct; // A bit for each argument that distinguishes failures.
-    u8 deciding; // The index of the argument that filters decide by, plus one; 0 for none.
 };
 
 #define ADDRESS 1  // The path is a socket address; the next argument is its length.
@@ -70,7 +69,6 @@ struct refusal_key {
     u32 call;
     u32 target; // The target's index, with flags.
     u32 returned;
-    u32 argument; // The one that filters decide by; 0 where none is.
 };
 
 struct refusal {
@@ -119,6 +117,7 @@ struct failure {
     u32 no_new_privileges;
     s32 text_length; // Of a path with its zero byte, or of an address with a flag; negative where it could not be read.
     char comm[16];
+    char program[32]; // The name of the file that the process executes; the process itself cannot choose it.
     struct text text;
 };
 
@@ -126,7 +125,6 @@ struct failure {
 // watches, whose own calls do not count.
 volatile const u64 cgroup_count = 0;
 volatile const u64 has_processes = 0;
-volatile const u64 count_refusals = 0;
 volatile const u64 count_failures = 0;
 volatile const u64 count_absent = 0;
 volatile const u64 watcher = 0;

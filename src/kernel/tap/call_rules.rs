@@ -1,10 +1,10 @@
-//! What a tap looks at in each call: which argument is a path or an address, which arguments distinguish failures, and by
-//! which one the filters of systemd's directives decide (`src/shared/seccomp-util.c`).
+//! What a tap looks at in each call: which argument is a path or an address, and which arguments distinguish
+//! failures.
 
 use crate::syscalls::Abi;
 
 /// `struct call_rule` in `tap_layout.h`.
-type CallRule = [u8; 4];
+type CallRule = [u8; 3];
 
 /// Flags of a rule.
 const ADDRESS: u8 = 1;
@@ -140,41 +140,9 @@ const KEEPING_LINKS: [&str; 22] = [
     "unlinkat",
 ];
 
-/// The argument by which filters decide: a family, namespaces, a protection, a mode, a policy or a personality.
-const DECIDING: [(&str, u8); 20] = [
-    ("chmod", 1),
-    ("clone", 0),
-    ("creat", 1),
-    ("fchmod", 1),
-    ("fchmodat", 2),
-    ("fchmodat2", 2),
-    ("mkdir", 1),
-    ("mkdirat", 2),
-    ("mknod", 1),
-    ("mknodat", 2),
-    ("mmap", 2),
-    ("mprotect", 2),
-    ("open", 2),
-    ("openat", 3),
-    ("personality", 0),
-    ("pkey_mprotect", 2),
-    ("sched_setscheduler", 1),
-    ("setns", 1),
-    ("shmat", 2),
-    ("socket", 0),
-];
-
-/// The namespaces of unshare(2) are its only argument.
-const UNSHARE: (&str, u8) = ("unshare", 0);
-
 /// Returns the rules for the calls of an ABI, by number.
 pub(crate) fn call_rules(abi: Abi) -> impl Iterator<Item = (u32, CallRule)> {
     abi.calls().map(|(number, name)| (number, rule(name))).filter(|(_, rule)| *rule != CallRule::default())
-}
-
-/// Returns the index of the argument by which filters decide.
-pub(crate) fn deciding_argument(name: &str) -> Option<u8> {
-    DECIDING.iter().chain([&UNSHARE]).find(|(known, _)| *known == name).map(|(_, index)| *index)
 }
 
 /// Returns the index of a call's path, and of the directory that a relative path starts from, if the call names one.
@@ -206,16 +174,15 @@ pub(crate) fn keeps_last_link(name: &str, arguments: [u64; 6]) -> bool {
 
 fn rule(name: &str) -> CallRule {
     let bits = |arguments: &[u8]| arguments.iter().fold(0, |bits, argument| bits | 1 << argument);
-    let deciding = deciding_argument(name).map_or(0, |index| index + 1);
     if let Some((_, index, distinct)) = PATHS.iter().find(|(known, ..)| *known == name) {
-        [index + 1, 0, bits(distinct), deciding]
+        [index + 1, 0, bits(distinct)]
     } else if let Some((_, index)) = ADDRESSES.iter().find(|(known, _)| *known == name) {
-        [index + 1, ADDRESS, 0, deciding]
+        [index + 1, ADDRESS, 0]
     } else if let Some((_, index, distinct)) = IDENTITIES.iter().find(|(known, ..)| *known == name) {
-        [index.map_or(0, |index| index + 1), IDENTITY, bits(distinct), deciding]
+        [index.map_or(0, |index| index + 1), IDENTITY, bits(distinct)]
     } else {
         let distinct = OTHERS.iter().find(|(known, _)| *known == name).map_or(0, |(_, distinct)| bits(distinct));
-        [0, 0, distinct, deciding]
+        [0, 0, distinct]
     }
 }
 
@@ -229,8 +196,7 @@ mod tests {
         let addresses = ADDRESSES.iter().map(|(name, _)| *name);
         let identities = IDENTITIES.iter().map(|(name, ..)| *name);
         let others = OTHERS.iter().map(|(name, _)| *name);
-        let deciding = DECIDING.iter().map(|(name, _)| *name);
-        for name in paths.chain(addresses).chain(identities).chain(others).chain(deciding) {
+        for name in paths.chain(addresses).chain(identities).chain(others) {
             assert!(Abi::all().any(|abi| abi.call_number(name).is_some()), "{name}");
         }
     }
@@ -258,10 +224,10 @@ mod tests {
             let number = Abi::X86_64.call_number(name).unwrap();
             rules.iter().find(|(known, _)| *known == number).map(|(_, rule)| *rule)
         };
-        assert_eq!(rule("openat"), Some([2, 0, 0b101, 4]));
-        assert_eq!(rule("bind"), Some([2, ADDRESS, 0, 0]));
-        assert_eq!(rule("fchownat"), Some([2, IDENTITY, 0b1101, 0]));
-        assert_eq!(rule("socket"), Some([0, 0, 0b111, 1]));
+        assert_eq!(rule("openat"), Some([2, 0, 0b101]));
+        assert_eq!(rule("bind"), Some([2, ADDRESS, 0]));
+        assert_eq!(rule("fchownat"), Some([2, IDENTITY, 0b1101]));
+        assert_eq!(rule("socket"), Some([0, 0, 0b111]));
         assert_eq!(rule("getpid"), None);
         assert_eq!(path_argument("open"), Some((0, None)));
         assert_eq!([path_argument("linkat"), path_argument("fchownat")], [Some((3, Some(2))), Some((1, Some(0)))]);

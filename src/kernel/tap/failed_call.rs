@@ -7,7 +7,7 @@ use crate::kernel::clock::Clocks;
 /// call returned, and a hash.
 pub(crate) type FailureKey = [u32; 6];
 /// A count with its description (`struct failure`).
-pub(crate) type FailureCount = [u64; 53];
+pub(crate) type FailureCount = [u64; 57];
 
 /// Flag: no call failed, but the program got no privileges from its file.
 const EXEC: u32 = 1 << 18;
@@ -47,6 +47,8 @@ pub struct FailedCall {
     pub last: i64,
     /// The thread's name.
     pub comm: Vec<u8>,
+    /// The name of the file that the process executes, without its directory. Unlike its own name, it cannot choose it.
+    pub program: Vec<u8>,
     /// The address of the call.
     pub ip: u64,
 }
@@ -155,7 +157,9 @@ impl FailedCall {
         let (effective_group, tid) = halves(*gid_and_tid);
         let (no_new_privileges, length) = halves(*privileges_and_length);
         let bytes: Vec<u8> = comm.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let (comm, text) = bytes.split_at_checked(16)?;
+        let (comm, rest) = bytes.split_at_checked(16)?;
+        let (program, text) = rest.split_at_checked(32)?;
+        let until_zero = |name: &[u8]| name.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
         let arguments = [*a0, *a1, *a2, *a3, *a4, *a5];
         let low = |argument: &u64| halves(*argument).0;
         Some(Self {
@@ -183,7 +187,8 @@ impl FailedCall {
             count,
             first: clocks.millis_of_monotonic(*first),
             last: clocks.millis_of_monotonic(*last),
-            comm: comm.split(|&byte| byte == 0).next().unwrap_or_default().to_vec(),
+            comm: until_zero(comm),
+            program: until_zero(program),
             ip: *ip,
         })
     }
@@ -218,7 +223,7 @@ mod tests {
 
     #[test]
     fn count_that_is_not_described_yet_is_no_failed_call() {
-        let mut value = [0; 53];
+        let mut value = [0; 57];
         value[0] = 7;
         assert_eq!(FailedCall::new([1; 6], &value, 7, &Clocks::now()), None);
         value[3] = 1;

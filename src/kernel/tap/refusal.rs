@@ -17,9 +17,6 @@ pub struct Refusal {
     pub number: u32,
     /// What the call returned.
     pub result: CallResult,
-    /// The argument by which filters decide, where they decide by one: a family, namespaces, a protection, a mode, a policy or a
-    /// personality. `None` for a call of the 32-bit ABI.
-    pub argument: Option<u32>,
     /// Whether this may be the end of a permitted call that began before the tap.
     pub uncertain: bool,
     /// The number of refusals.

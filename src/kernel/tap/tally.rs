@@ -209,7 +209,6 @@ mod tests {
             arch: Arch::native(),
             number,
             result: CallResult::Errno(1),
-            argument: None,
             uncertain: false,
             count,
             first: i64::from(tid),

@@ -11,8 +11,9 @@ use std::{fs, io};
 /// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-/// How many processes of a target are listed.
+/// How many processes of a target are listed, and in how many cgroups.
 const MOST_LISTED: usize = 256;
+const MOST_CGROUPS: usize = 64;
 
 /// What to watch. Children are watched, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +34,24 @@ impl TapTarget {
         Ok(Self::Cgroup(mount.join(path.trim_start_matches('/'))))
     }
 
-    /// Returns some processes of the target: those of its own cgroup.
+    /// Returns some processes of the target: those of its own cgroup first, then those of the cgroups below.
     pub(crate) fn processes(&self) -> Vec<u32> {
         match self {
             Self::Process(pid) => vec![*pid],
             Self::Cgroup(directory) => {
-                let pids = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-                pids.lines().take(MOST_LISTED).filter_map(|pid| pid.parse().ok()).collect()
+                let (mut cgroups, mut listed, mut at) = (vec![directory.clone()], Vec::new(), 0);
+                while let Some(cgroup) = cgroups.get(at) {
+                    let pids = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+                    listed.extend(pids.lines().filter_map(|pid| pid.parse::<u32>().ok()));
+                    let room = MOST_CGROUPS.saturating_sub(cgroups.len());
+                    let entries = fs::read_dir(cgroup).into_iter().flatten().flatten();
+                    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                    let below: Vec<PathBuf> = below.take(room).map(|entry| entry.path()).collect();
+                    cgroups.extend(below);
+                    at += 1;
+                }
+                listed.truncate(MOST_LISTED);
+                listed
             }
         }
     }
@@ -100,12 +112,18 @@ impl WatchedCgroup {
         })
     }
 
+    /// Whether this is news that the programs lack. They see a new cgroup below a known one earlier than this process, which
+    /// may have looked just before it appeared.
+    pub(crate) fn replaces(&self, known: &Self) -> bool {
+        self != known && (self.id != 0 || self.parent != known.parent)
+    }
+
     pub(crate) fn to_words(self) -> [u64; 4] {
         [self.id, self.level, self.parent, self.name]
     }
 }
 
-/// Returns the hash of a name as `hash_words` in `kernel.h` computes it: over 256 bytes, with zeros after the name.
+/// Returns the hash of a name as `hash_text` in `kernel.h` computes it: over 256 bytes, with zeros after the name.
 fn hash_name(name: &[u8]) -> u64 {
     let mut bytes = [0; 256];
     for (to, from) in bytes.iter_mut().zip(name) {
@@ -132,5 +150,32 @@ pub(crate) fn check_namespace() -> Result<(), TapError> {
     match fs::metadata("/proc/self/ns/pid") {
         Ok(namespace) if namespace.ino() != FIRST_PID_NAMESPACE => Err(TapError::PidNamespace),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_of_cgroups_below_are_listed_after_the_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("payload");
+        fs::create_dir(&below).unwrap();
+        fs::write(directory.path().join("cgroup.procs"), "5\n").unwrap();
+        fs::write(below.join("cgroup.procs"), "7\n8\n").unwrap();
+        let target = TapTarget::Cgroup(directory.path().to_owned());
+        assert_eq!(target.processes(), [5, 7, 8]);
+        fs::write(directory.path().join("cgroup.procs"), "5\n".repeat(MOST_LISTED + 1)).unwrap();
+        assert_eq!(target.processes().len(), MOST_LISTED);
+    }
+
+    #[test]
+    fn cgroup_that_is_not_there_yet_does_not_replace_what_the_programs_saw() {
+        let known = WatchedCgroup { id: 7, level: 2, parent: 5, name: 1 };
+        assert!(!known.replaces(&known));
+        assert!(!WatchedCgroup { id: 0, ..known }.replaces(&known), "between a stop and a start");
+        assert!(WatchedCgroup { id: 8, ..known }.replaces(&known));
+        assert!(WatchedCgroup { id: 0, parent: 6, ..known }.replaces(&known), "the slice is new, too");
     }
 }

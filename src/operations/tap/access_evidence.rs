@@ -79,7 +79,10 @@ impl EvidenceCollector {
     pub(crate) fn remember_mounts(&mut self, pid: u32) {
         let process = pid.to_string();
         // systemd may still be mounting.
-        if Procfs::live().comm(pid).is_none_or(|comm| is_before_exec(&comm)) {
+        let procfs = Procfs::live();
+        let program = procfs.exe(pid).unwrap_or_default();
+        let program = program.file_name().unwrap_or_default().as_bytes();
+        if procfs.comm(pid).is_none_or(|comm| is_before_exec(&comm, program)) {
             return;
         }
         if let Some(inode) = namespace(&process, "mnt").and_then(|inode| u32::try_from(inode).ok()) {
@@ -168,9 +171,10 @@ fn path_settings(path: &[u8], policy: &Policy) -> PathSettings {
     PathSettings { hide: withholds(Need::See(path)), forbid_execution: withholds(Need::Execute(path)) }
 }
 
-/// Whether systemd has not executed the program of the unit yet. systemd then gives the process the name `(PROGRAM)`.
-pub(crate) fn is_before_exec(comm: &[u8]) -> bool {
-    comm.starts_with(b"(")
+/// Whether systemd has not executed the program of the unit yet. systemd then gives the process the name `(PROGRAM)`, but
+/// any process can choose such a name, so `program` is the name of the file that it executes.
+pub(crate) fn is_before_exec(comm: &[u8], program: &[u8]) -> bool {
+    comm.starts_with(b"(") && matches!(program, b"systemd" | b"systemd-executor")
 }
 
 /// Returns the name of the call; of execve(2) for a program that got no privileges.
@@ -302,6 +306,7 @@ mod tests {
             first: 0,
             last: 0,
             comm: Vec::new(),
+            program: Vec::new(),
             ip: 0,
         }
     }

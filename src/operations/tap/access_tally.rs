@@ -39,7 +39,7 @@ impl AccessTally {
     ) {
         let procfs = Procfs::live();
         let scope = TapScope::from_targets(&watched.iter().map(|target| target.target.clone()).collect::<Vec<_>>());
-        for failure in failures.into_iter().filter(|failure| !is_before_exec(&failure.comm)) {
+        for failure in failures.into_iter().filter(|failure| !is_before_exec(&failure.comm, &failure.program)) {
             let (privileges, policy) = settings(failure.target);
             let evidence = self.evidence.gather(&failure, privileges, policy);
             match weigh(&failure, &evidence) {
@@ -116,5 +116,17 @@ fn call(failure: &FailedCall) -> Call {
             let number = call_name(failure).and_then(|name| Abi::native().call_number(name));
             Call::numbered(Arch::native(), number.unwrap_or_default())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_in_parentheses_hides_no_process_but_systemd_before_exec() {
+        assert!(is_before_exec(b"(nginx)", b"systemd-executor") && is_before_exec(b"(nginx)", b"systemd"));
+        assert!(!is_before_exec(b"(x)", b"python3.11") && !is_before_exec(b"(x)", b""));
+        assert!(!is_before_exec(b"systemd", b"systemd"));
     }
 }

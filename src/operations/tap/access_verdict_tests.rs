@@ -38,6 +38,7 @@ fn failure(errno: i32, arguments: [u64; 6]) -> FailedCall {
         first: 0,
         last: 0,
         comm: Vec::new(),
+        program: Vec::new(),
         ip: 0,
     }
 }

@@ -14,7 +14,7 @@ const MOST_LINKS: usize = 40;
 /// What a walk needs to know.
 pub(super) struct PathWalk<'a> {
     pub(super) host_mounts: &'a MountTable,
-    /// The process and the thread whose path it is: `/proc/self` means them.
+    /// The process and the thread that named the path: `/proc/self` means them.
     pub(super) pid: u32,
     pub(super) tid: u32,
 }

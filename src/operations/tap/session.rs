@@ -178,7 +178,7 @@ impl TapSightings {
             Some((unit_privileges(&policy.settings), Some(policy.clone())))
         };
         Self {
-            options: TapOptions { refusals: true, failures: true, absent },
+            options: TapOptions { failures: true, absent },
             refusals: RefusalTally::default(),
             accesses: AccessTally::new(evidence),
             processes: ProcessReader::default(),
