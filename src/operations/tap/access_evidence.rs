@@ -349,7 +349,7 @@ mod tests {
         let mut command = std::process::Command::new("sleep");
         let root = std::ffi::CString::new("/usr").unwrap();
         let own = failure(std::process::id(), "x");
-        assert!(EvidenceCollector::default().gather(&own, UnitPrivileges::default()).path.is_some());
+        assert!(EvidenceCollector::default().gather(&own, UnitPrivileges::default(), None).path.is_some());
         // SAFETY: it makes one call, and the path outlives it.
         unsafe {
             use std::os::unix::process::CommandExt as _;
@@ -358,7 +358,8 @@ mod tests {
             });
         }
         let Ok(mut child) = command.arg("60").spawn() else { return };
-        let gathered = EvidenceCollector::default().gather(&failure(child.id(), "/etc/x"), UnitPrivileges::default());
+        let gathered =
+            EvidenceCollector::default().gather(&failure(child.id(), "/etc/x"), UnitPrivileges::default(), None);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((gathered.path, gathered.mount), (None, None));
