@@ -27,10 +27,10 @@ impl BpfObject {
         // This parses the kernel's types, which takes most of the time of a start and 20 MB. It ignores types that it cannot
         // parse: then the programs refuse to run (`REQUIRE_OFFSETS` in `kernel.h`).
         let mut loader = EbpfLoader::new();
-        let loaded = Self::load_with(&mut loader, object, constants, sizes);
+        let result = Self::load_with(&mut loader, object, constants, sizes);
         drop(loader);
         trim_heap();
-        loaded
+        result
     }
 
     fn load_with<'a>(

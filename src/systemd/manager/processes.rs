@@ -53,7 +53,7 @@ fn slice_path(slice: &str) -> String {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);
     let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
     let names = ends.filter_map(|end| stem.get(..end)).filter(|name| !name.is_empty() && *name != "-");
-    names.map(|name| format!("/{}", escape(&format!("{name}.slice")))).collect()
+    names.flat_map(|name| ["/".to_owned(), escape(&format!("{name}.slice"))]).collect()
 }
 
 /// Returns a unit's name as its cgroup has it, with `_` before a name that could be one of the kernel's files
