@@ -20,6 +20,9 @@ const LATEST: &str = "# Latest change: remedy ";
 const DENIALS: &str = "for denials of ";
 const REST: char = ';';
 
+/// What a drop-in is for that answers no denied call.
+const ACCESSES: &str = "for failed accesses";
+
 /// Which remedy to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RemedyChoice {
@@ -100,10 +103,10 @@ impl RemedyFile {
             .flat_map(str::split_whitespace)
             .any(|word| !denied.contains(word));
         let rest = if has_more { format!("{REST} the rest was not denied") } else { String::new() };
-        let why = format!("{DENIALS}{}{rest}", join_calls(&denied));
+        let why = format!("{}{rest}", describe_purpose(&denied));
         // The title is about this change alone: what an earlier one opened stays in the file.
         let title = if chosen.remedy.opens.is_empty() { String::new() } else { format!("{REST} {title}") };
-        let latest = format!("{LATEST}{} {DENIALS}{}{title}\n", chosen.number, join_calls(&latest));
+        let latest = format!("{LATEST}{} {}{title}\n", chosen.number, describe_purpose(&latest));
         let before = chosen.before.iter().map(|line| format!("{BEFORE}{line}\n"));
         let comments: String = [latest].into_iter().chain(before).collect();
         drop_in::compose(&format!("{comments}{}", chosen.remedy.content), today, &why, undo)
@@ -116,8 +119,12 @@ fn parse_calls(text: &str) -> BTreeSet<String> {
     words.filter(is_name).map(str::to_owned).collect()
 }
 
-fn join_calls(calls: &BTreeSet<String>) -> String {
-    calls.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+/// Says what a drop-in was written for: these denied calls, or accesses if there are none.
+fn describe_purpose(calls: &BTreeSet<String>) -> String {
+    if calls.is_empty() {
+        return ACCESSES.to_owned();
+    }
+    format!("{DENIALS}{}", calls.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
 }
 
 /// Chooses the remedy with this number, or the default remedy. `present` is the content of the drop-in.

@@ -11,8 +11,8 @@ const RUNS: &str = "[Service]\nSlice=system.slice\n\
     StandardOutput=null\nSystemCallFilter=~uname\nSystemCallErrorNumber=EPERM\n";
 
 /// Writes now and then where its sandbox lets it read.
-const WRITES: &str = "[Service]\nSlice=system.slice\nProtectSystem=yes\nStandardError=null\n\
-    ExecStart=/bin/sh -c 'while :; do mkdir /usr/share/harden-why-test; sleep 0.2; done'\n";
+const WRITES: &str = "[Service]\nSlice=system.slice\nProtectSystem=strict\nStandardError=null\n\
+    ExecStart=/bin/sh -c 'while :; do mkdir /var/lib/harden-why-test; sleep 0.2; done'\n";
 
 /// The lines of a screen that is free of a table.
 const OF_TABLE: &str = "DECIDED BY";
@@ -128,9 +128,21 @@ fn tap_that_sees_only_failed_accesses_does_not_say_that_nothing_was_refused() {
     let screen = desk.terminal.finish("$H tap writes --exit-code --for 3s");
     println!("{screen}");
     assert!(screen.contains("1 access failed, ") && !screen.contains("no call was refused"), "{screen}");
-    assert!(screen.contains("help: allow writes below /usr/share\n"), "{screen}");
+    assert!(screen.contains("\nhelp: give the unit StateDirectory=harden-why-test\n"), "{screen}");
     assert!(screen.contains("\n  harden-why apply --restart writes.service\n"), "{screen}");
     assert!(screen.contains("status 1") && screen.lines().count() <= 16, "{screen}");
+    // Where only a wide remedy helps, the answer says so.
+    desk.manager.write("shares.service", &WRITES.replace("/var/lib", "/usr/share"));
+    desk.manager.reload();
+    assert!(desk.manager.start_unit("shares.service"));
+    let wide = desk.terminal.finish("$H tap shares --for 3s");
+    assert!(wide.contains("help: every remedy allows more than what was denied, so none is the default"), "{wide}");
+    // The drop-in says what it is for, and no filter is claimed to be new.
+    let screen = desk.terminal.finish("$H apply --yes writes");
+    println!("{screen}");
+    assert!(screen.contains("systemd confirms the new settings."), "{screen}");
+    let comments: Vec<&str> = screen.lines().filter(|line| line.contains(" for ")).collect();
+    assert!(!comments.is_empty() && comments.iter().all(|line| line.ends_with(" for failed accesses")), "{screen}");
 }
 
 #[test]

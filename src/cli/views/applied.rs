@@ -164,6 +164,13 @@ impl Applied {
     }
 }
 
+impl Applied {
+    /// Returns whether a changed line is about calls.
+    fn changes_filter(&self) -> bool {
+        self.diff.iter().any(|line| line.trim_start_matches(['+', '-', ' ']).starts_with("SystemCall"))
+    }
+}
+
 impl Reply for Applied {
     fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
@@ -171,7 +178,10 @@ impl Reply for Applied {
         page.paragraph(
             0,
             match (self.outcome, self.confirmed) {
-                (DropInOutcome::Applied, _) => "Written and loaded; systemd confirms the new filter.",
+                (DropInOutcome::Applied, _) if self.changes_filter() => {
+                    "Written and loaded; systemd confirms the new filter."
+                }
+                (DropInOutcome::Applied, _) => "Written and loaded; systemd confirms the new settings.",
                 (DropInOutcome::Declined, _) => "Nothing was changed.",
                 (DropInOutcome::ReadOnly, _) => "Nothing was written: the file system is read-only.",
                 (DropInOutcome::DryRun, _) => "Nothing was written (--dry-run). apply would write:",

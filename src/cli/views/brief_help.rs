@@ -5,6 +5,7 @@ use super::folded::{FoldedDenial, join_some, name_calls};
 use super::program_evidence::{NO_EVIDENCE, describe_number};
 use crate::audit::Note;
 use crate::audit::text::plural;
+use crate::diagnosis::Reservation;
 
 /// Remedies for denials that a person has to judge, by their reservation.
 const FALLBACK: &str = "has-fallback";
@@ -88,7 +89,7 @@ pub(super) fn find_help<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>]) -> Op
         return Some(list_ways(answer, note.text.clone()));
     }
     if !answer.remedies.is_empty() {
-        return Some(list_ways(answer, "no remedy is a default".to_owned()));
+        return Some(list_ways(answer, explain_no_default(answer).to_owned()));
     }
     if answer.is_of_log && open.iter().any(|denial| denial.view.cause.kind == "possibly-unit") {
         let text = "read the groups of the log's machine: --groups FILE, with the output of 'systemd-analyze \
@@ -170,11 +171,23 @@ fn describe(remedy: &RemedyView, open: &[FoldedDenial<'_>]) -> String {
     }
 }
 
+/// Explains why no remedy is the default.
+fn explain_no_default(answer: &Answer) -> &'static str {
+    let is_wider = |remedy: &RemedyView| remedy.reservation == Some(Reservation::WiderThanDenied.as_str());
+    if answer.remedies.iter().all(is_wider) {
+        "every remedy allows more than what was denied, so none is the default"
+    } else {
+        "no remedy is the default"
+    }
+}
+
 /// Describes a remedy that changes other settings than a filter.
 fn describe_settings(content: &str) -> String {
     let lines: Vec<(&str, &str)> = content.lines().filter_map(|line| line.split_once('=')).collect();
-    if let [("ReadWritePaths", paths)] = lines.as_slice() {
-        return format!("allow writes below {paths}");
+    match lines.as_slice() {
+        [("ReadWritePaths", paths)] => return format!("allow writes below {paths}"),
+        [(key, name)] if key.ends_with("Directory") => return format!("give the unit {key}={name}"),
+        _ => {}
     }
     format!("relax {}", lines.iter().map(|(key, _)| format!("{key}=")).collect::<Vec<_>>().join(" and "))
 }
