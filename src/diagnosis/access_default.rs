@@ -3,7 +3,7 @@
 
 use super::access_needs::may_not_exist;
 use super::access_paths::{directory_of, is_at_or_below, is_shared};
-use crate::incidents::{Access, AccessDenial};
+use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy::Directive;
 use std::collections::BTreeSet;
 
@@ -110,9 +110,8 @@ pub(super) fn may_be_default(denial: &AccessDenial, first: Directive, lines: &BT
             Some(Directive::ReadWritePaths) => is_narrow(denial, value),
             Some(Directive::BindReadOnlyPaths) => is_narrow(denial, value) && !is_bind(first),
             Some(Directive::ExecPaths) => is_program(denial, value),
-            Some(Directive::DeviceAllow) => is_harmless_device(denial),
-            // The node of a device, together with `DeviceAllow=`.
-            Some(Directive::BindPaths) => is_harmless_device(denial),
+            // A bind mount shows the node of a device, together with `DeviceAllow=`.
+            Some(Directive::DeviceAllow | Directive::BindPaths) => is_harmless_device(denial),
             Some(
                 Directive::StateDirectory
                 | Directive::CacheDirectory
@@ -128,7 +127,7 @@ pub(super) fn may_be_default(denial: &AccessDenial, first: Directive, lines: &BT
 
 /// Whether a line's path is exactly the denied one, or its directory if that belongs to one program.
 fn is_narrow(denial: &AccessDenial, value: &str) -> bool {
-    let Some(asked) = denial.access.path().map(|path| path.as_bytes()) else { return false };
+    let Some(asked) = denial.access.path().map(AccessPath::as_bytes) else { return false };
     let Some(path) = unquote(value) else { return false };
     let path = path.as_bytes();
     let is_of_one =
@@ -139,7 +138,7 @@ fn is_narrow(denial: &AccessDenial, value: &str) -> bool {
 
 /// Whether a line names exactly the denied program, where only the administrator puts programs.
 fn is_program(denial: &AccessDenial, value: &str) -> bool {
-    let Some(asked) = denial.access.path().map(|path| path.as_bytes()) else { return false };
+    let Some(asked) = denial.access.path().map(AccessPath::as_bytes) else { return false };
     let is_open = || WRITABLE_FOR_ALL.iter().any(|above| is_at_or_below(asked, above.as_bytes()));
     unquote(value).is_some_and(|path| path.as_bytes() == asked) && !is_shared(asked) && !is_open()
 }
@@ -161,7 +160,7 @@ fn is_harmless_device(denial: &AccessDenial) -> bool {
         && !node.is_block
         && !wanted.make
         && !is_guarded
-        && !GUARDED_NUMBERED.iter().any(|name| is_numbered(&name))
+        && !GUARDED_NUMBERED.iter().any(is_numbered)
 }
 
 fn is_bind(directive: Directive) -> bool {

@@ -233,7 +233,7 @@ impl<'a> Proof<'a> {
         let own = own_lines(self.situation).map(|(key, value)| format!("{key}={}", without_controls(value)));
         // A list of paths that starts again holds what it keeps.
         let restarts = |line: &String| lines.iter().any(|reset| reset.ends_with('=') && line.starts_with(&**reset));
-        let own = own.filter(|line| !(resets && is_filter(line)) && !restarts(line));
+        let own = own.filter(|line| !((resets && is_filter(line)) || restarts(line)));
         let mut merged: Vec<String> = Vec::new();
         for line in own {
             match merged.last_mut() {

@@ -24,7 +24,7 @@ pub struct DeviceUse<'a> {
 const STANDARD: [&str; 7] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"];
 
-/// SpecifierNames of drivers with a number of their own (`Documentation/admin-guide/devices.txt`): block or not, number, name as
+/// Names of drivers with a number of their own (`Documentation/admin-guide/devices.txt`): block or not, number, name as
 /// in `/proc/devices`. Others get their numbers as they load.
 const DRIVERS: [(bool, u32, &str); 26] = [
     (false, 1, "mem"),
