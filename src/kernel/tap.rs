@@ -242,14 +242,14 @@ impl Tap {
             let [count, ..] = value;
             let before = self.reported_failures.get(&key).copied().unwrap_or_default();
             // One that did not recur leaves the map to others; one that recurs keeps its exact count while there is room.
-            let is_done = is_gone || count > 0 && (count == before || is_crowded);
+            let leaves = is_gone || count > 0 && (count == before || is_crowded);
             if count > before
                 && let Some(failure) = FailedCall::new(key, &value, count - before, clocks)
             {
                 failures.push(failure);
                 self.reported_failures.insert(key, count);
             }
-            if is_done {
+            if leaves {
                 _ = self.failures.remove(&key);
                 self.reported_failures.remove(&key);
             }

@@ -107,7 +107,7 @@ const ALTERNATIVES: [(&str, u8, u8); 2] =
     [("setsockopt", NET_RAW, NET_ADMIN), ("perf_event_open", PERFMON, SYS_PTRACE)];
 /// Calls that change files, for which [`DAC_READ_SEARCH`] is not enough.
 const CHANGING: [&str; 8] = ["mkdir", "mkdirat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "creat"];
-/// The flags of clone(2) for new namespaces, which need CAP_SYS_ADMIN.
+/// The flags of clone(2) for new namespaces, which need `CAP_SYS_ADMIN`.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 /// Calls that allocate memory, so that the kernel looks whether they may use its reserve (`cap_vm_enough_memory`).
 const ALLOCATING: [&str; 10] =
