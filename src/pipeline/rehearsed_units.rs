@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How late a record can arrive after the end of the rehearsal that caused it, in milliseconds.
 const MAX_DELAY_MS: i64 = 2_000;
 
-/// How much earlier than the begin of a rehearsal a process of it can seem to start, in milliseconds: `/proc` rounds to
-/// clock ticks.
+/// How much earlier than in truth a process can seem to start, in milliseconds: `/proc` rounds to clock ticks. So one that
+/// seems to start this shortly before the end of a rehearsal counts as later: the unit is stopped before the end.
 const START_SLACK_MS: i64 = 20;
 
 /// The most rehearsals that are remembered, and the most logins and scopes of one.
@@ -176,8 +176,8 @@ impl Rehearsal {
         let is_units = |one: &&Ancestor| place(&one.cgroup) == Placement::Unit(unit.clone());
         // The filter is that of the oldest ancestor in the unit. Later processes of the unit have another.
         if let Some(oldest) = process.lineage.iter().rfind(is_units) {
-            let is_rehearsed =
-                oldest.started >= self.from - START_SLACK_MS && self.until.is_none_or(|until| oldest.started <= until);
+            let is_rehearsed = oldest.started >= self.from - START_SLACK_MS
+                && self.until.is_none_or(|until| oldest.started <= until - START_SLACK_MS);
             if is_rehearsed && !is_in_unit {
                 self.note_places(oldest, process);
             }
@@ -334,6 +334,7 @@ mod tests {
         assert_eq!(claimed(&mut all, 90_000, (a, UNSET), &[(1_500, a)]), owner);
         assert_eq!(claimed(&mut all, 90_000, (a, UNSET), &[(80_000, a), (1_500, a)]), owner, "its child");
         assert_eq!(claimed(&mut all, 90_000, (a, UNSET), &[(3_000, a)]), None, "it started under the unit's settings");
+        assert_eq!(claimed(&mut all, 90_000, (a, UNSET), &[(1_995, a)]), None, "it started later than the clock tick");
         assert_eq!(claimed(&mut all, 90_000, (a, UNSET), &[(500, a)]), None, "it started before");
         assert_eq!(claimed(&mut all, 90_000, (SESSION, "7"), &[(80_000, SESSION)]), owner);
     }
