@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -60,7 +61,8 @@ impl Unit {
         let unit = Self { manager, dir, _lock: None };
         let program = std::env::current_exe().unwrap();
         let text = format!(
-            "[Service]\nSlice=system.slice\nTimeoutStopSec=1\nEnvironment={ROLE}={role}:{}\nExecStart={}\n{policy}",
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nSlice=system.slice\nTimeoutStopSec=1\n\
+             Environment={ROLE}={role}:{}\nExecStart={}\n{policy}",
             unit.dir.display(),
             program.display()
         );
@@ -319,16 +321,23 @@ fn refusals_before_and_after_exec_are_counted_under_the_later_name() {
 fn killed_tap_leaves_no_program_in_the_kernel() {
     let _alone = TAPS.write().unwrap_or_else(PoisonError::into_inner);
     let Some(unit) = Unit::start_alone("loop", POLICY) else { return };
+    let said = unit.manager.base().join("said");
     let mut seen = 0;
     // Each tap counts failures as well; every second one restarts the unit.
     let names =
         ["enter", "leave", "exec", "end", "fork", "mkdir", "cap", "capold"].map(|name| format!("hardenwhy_{name}"));
     for step in 0..20 {
         let more = if step % 2 == 0 { &["x"][..] } else { &["--restart", "--yes", "x"] };
-        let mut child = unit.tap_command(more).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // The tap before may have been killed while systemd restarted the unit for it.
+        wait_for(|| (unit.pid() != "0").then_some(()), || "the unit does not run".to_owned());
+        let stderr = File::create(&said).unwrap();
+        let mut child = unit.tap_command(more).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        let pid = child.id();
         if step % 5 == 4 {
             // However fast this machine is now, some taps are killed after they have begun.
-            wait_for(|| counts(child.id()).then_some(()), || "it does not begin".to_owned());
+            let has_ended = &mut || child.try_wait().unwrap().is_some();
+            wait_for(|| (counts(pid) || has_ended()).then_some(()), || "it does not begin".to_owned());
+            assert!(counts(pid), "tap {step} ended: {}", fs::read_to_string(&said).unwrap());
             assert!(
                 programs::named("hardenwhy_enter") > 0 && programs::named("hardenwhy_exec") > 0,
                 "a part is missing"
