@@ -31,8 +31,8 @@ const HARMLESS_FOR_ROOT: [&str; 8] =
 const PARENTS: [&str; 6] = ["/var/lib", "/var/cache", "/var/log", "/run", "/srv", "/opt"];
 
 /// Where no path is shown or made writable by default: programs, configuration, the kernel, root's files, what rules
-/// other services, and directories in which any user can make a link.
-const GUARDED: [&str; 38] = [
+/// other services, what runs commands as root, and directories in which any user can make a link.
+const GUARDED: [&str; 46] = [
     "/bin",
     "/boot",
     "/dev",
@@ -53,6 +53,7 @@ const GUARDED: [&str; 38] = [
     "/run/libvirt",
     "/run/lock",
     "/run/podman",
+    "/run/sudo",
     "/run/systemd",
     "/run/udev",
     "/run/user",
@@ -60,16 +61,23 @@ const GUARDED: [&str; 38] = [
     "/sys",
     "/tmp",
     "/usr",
+    "/var/db/sudo",
     "/var/lib/apt",
     "/var/lib/containerd",
     "/var/lib/containers",
     "/var/lib/docker",
     "/var/lib/dpkg",
     "/var/lib/pacman",
+    "/var/lib/polkit-1",
     "/var/lib/private",
     "/var/lib/rpm",
+    "/var/lib/sudo",
     "/var/lib/systemd",
     "/var/log/journal",
+    "/var/spool/anacron",
+    "/var/spool/at",
+    "/var/spool/atjobs",
+    "/var/spool/cron",
     "/var/tmp",
 ];
 

@@ -72,8 +72,9 @@ fn needs<'a>(denial: &'a AccessDenial, letters: &'a str) -> Vec<Need<'a>> {
         Access::Capability { capability, lack: CapabilityLack::NotEffective } => vec![Need::Effective(*capability)],
         Access::UserNamespace => vec![Need::HostUsers],
         Access::ExecutableMemory => vec![Need::ExecutableMemory],
-        Access::Address(address) if denial.call.name() == Some("bind") => vec![Need::Bind(*address)],
-        Access::Address(address) => vec![Need::Reach(address.ip())],
+        Access::Address(address) => {
+            vec![Need::of_socket_address(denial.call.name().unwrap_or_default(), *address)]
+        }
         Access::AddressFamily(number) => vec![Need::Family(*number)],
     }
 }

@@ -59,6 +59,14 @@ pub enum Need<'a> {
     Family(u16),
 }
 
+impl Need<'_> {
+    /// Returns what a call with a socket address asks for: bind(2) asks for the port, and others for the address.
+    #[must_use]
+    pub fn of_socket_address(call: &str, address: SocketAddr) -> Self {
+        if call == "bind" { Self::Bind(address) } else { Self::Reach(address.ip()) }
+    }
+}
+
 impl Policy {
     /// Returns the directives that withhold what a call asks for, the deciding one first; none if the unit's settings do
     /// not withhold it. `errno` is the error that the call gets.

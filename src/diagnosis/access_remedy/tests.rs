@@ -98,6 +98,13 @@ fn path_of_the_whole_machine_is_made_writable_by_number_only() {
         ("openat", "/srv/.ssh/authorized_keys", "ReadWritePaths=/srv/.ssh"),
         ("openat", "/tmp/x/f", "ReadWritePaths=-/tmp/x"),
         ("openat", "/var/lib/private/x/f", "ReadWritePaths=/var/lib/private/x"),
+        ("truncate", "/var/spool/cron/crontabs/root", "ReadWritePaths=/var/spool/cron/crontabs"),
+        ("truncate", "/var/spool/cron/root", "ReadWritePaths=/var/spool/cron"),
+        ("truncate", "/etc/crontab", "ReadWritePaths=/etc/crontab"),
+        ("truncate", "/etc/cron.d/app", "ReadWritePaths=/etc/cron.d"),
+        ("truncate", "/etc/sudoers.d/app", "ReadWritePaths=/etc/sudoers.d"),
+        ("openat", "/run/sudo/ts/root", "ReadWritePaths=-/run/sudo/ts"),
+        ("mkdir", "/var/lib/sudo", "StateDirectory=sudo"),
     ] {
         assert_eq!(read_only(strict, call, at), ["by number", line], "{call} {at}");
     }
@@ -134,6 +141,14 @@ fn hidden_path_is_shown_alone() {
     );
     assert_eq!(hidden("ProcSubset=pid", "openat", "/proc/cpuinfo"), ["by number", "ProcSubset=all"]);
     assert_eq!(hidden("ProtectHome=yes\nInaccessiblePaths=/x", "openat", "/y"), [""; 0], "no line hides it");
+}
+
+#[test]
+fn crontabs_and_files_of_sudo_are_shown_by_number_only() {
+    for at in ["/var/spool/cron/crontabs/root", "/etc/crontab", "/etc/sudoers", "/var/lib/sudo/lectured/root"] {
+        let line = format!("BindReadOnlyPaths=-{at}");
+        assert_eq!(hidden("TemporaryFileSystem=/var /etc", "openat", at), ["by number", &line]);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! do.
 
 use crate::kernel::clock::Clocks;
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What identifies a count (`struct failure_key`): the process, the call's number, the target's index with flags, what the
 /// call returned, and a hash.
@@ -124,6 +125,19 @@ impl CallText {
             Some((_, path)) => Self::Path(path.to_vec()),
         }
     }
+
+    /// Returns an Internet address (`struct sockaddr_in` or `sockaddr_in6`).
+    pub(crate) fn internet_address(&self) -> Option<SocketAddr> {
+        let Self::Address(bytes) = self else { return None };
+        let (family, rest) = bytes.split_first_chunk::<2>()?;
+        let (port, rest) = rest.split_first_chunk::<2>()?;
+        let port = u16::from_be_bytes(*port);
+        match i32::from(u16::from_ne_bytes(*family)) {
+            libc::AF_INET => Some((Ipv4Addr::from(*rest.first_chunk::<4>()?), port).into()),
+            libc::AF_INET6 => Some((Ipv6Addr::from(*rest.get(4..)?.first_chunk::<16>()?), port).into()),
+            _ => None,
+        }
+    }
 }
 
 impl FailedCall {
@@ -219,6 +233,19 @@ mod tests {
         let address = [2, 0, 0, 80, 127, 0, 0, 0];
         let flagged = ADDRESS_TEXT + 8;
         assert_eq!(CallText::new(&address, flagged), CallText::Address(address.to_vec()), "it keeps its zeros");
+    }
+
+    #[test]
+    fn internet_address_is_parsed_and_others_are_none() {
+        let parse = |bytes: &[u8]| CallText::Address(bytes.to_vec()).internet_address();
+        assert_eq!(parse(&[2, 0, 0, 80, 127, 0, 0, 1]), Some("127.0.0.1:80".parse().unwrap()));
+        let mut six = [0; 28];
+        (six[0], six[3], six[23]) = (10, 80, 1);
+        assert_eq!(parse(&six), Some("[::1]:80".parse().unwrap()));
+        for malformed in [&b""[..], &[2, 0, 0, 80, 1], &[1, 0, b'/', b'x'], &[10, 0, 0, 80, 0, 0, 0, 0, 1]] {
+            assert_eq!(parse(malformed), None, "{malformed:?}");
+        }
+        assert_eq!(CallText::Path(vec![2, 0, 0, 80, 127, 0, 0, 1]).internet_address(), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The process may be gone. Its mounts are then those of another process of the same mount namespace, if one was seen. If none
 //! was, the unit's settings tell what they do to the path.
 
-use super::access_verdict::{AccessEvidence, FileKind, OwnNamespaces, PathSettings, UnitPrivileges};
+use super::access_verdict::{AccessEvidence, AccessSettings, FileKind, OwnNamespaces, UnitPrivileges};
 use super::path_walk::PathWalk;
 use crate::incidents::DeviceNode;
 use crate::kernel::mounts::MountTable;
@@ -107,7 +107,16 @@ impl EvidenceCollector {
             let walk = PathWalk { host_mounts: &self.host_mounts, pid: failure.pid, tid: failure.tid };
             Some((walk.locate(&path, keeps_link(failure))?, path))
         });
-        let evidence = AccessEvidence { call: call_name(failure), own, privileges, ..AccessEvidence::default() };
+        let evidence = AccessEvidence {
+            call: call_name(failure),
+            own,
+            privileges,
+            settings: AccessSettings {
+                refuse_address: policy.is_some_and(|policy| refuses_address(failure, policy)),
+                ..AccessSettings::default()
+            },
+            ..AccessEvidence::default()
+        };
         let Some((located, given)) = found else { return evidence };
         self.refresh_mounts(credentials.mount_namespace, &failure.pid.to_string());
         let mounts = self.mounts_in(credentials.mount_namespace);
@@ -124,7 +133,7 @@ impl EvidenceCollector {
         let host_file = on_host.map_or(Some(FileKind::Unread), file_kind);
         let settings = match policy {
             Some(policy) if mount.is_none() && own.mounts && host_file.is_some() => path_settings(place, policy),
-            _ => PathSettings::default(),
+            _ => AccessSettings::default(),
         };
         let is_exec = matches!(failure.event, FailedEvent::Exec { .. });
         AccessEvidence {
@@ -166,9 +175,21 @@ impl EvidenceCollector {
     }
 }
 
-fn path_settings(path: &[u8], policy: &Policy) -> PathSettings {
+fn path_settings(path: &[u8], policy: &Policy) -> AccessSettings {
     let withholds = |need| !policy.withholding(need, 0).is_empty();
-    PathSettings { hide: withholds(Need::See(path)), forbid_execution: withholds(Need::Execute(path)) }
+    AccessSettings {
+        hide: withholds(Need::See(path)),
+        forbid_execution: withholds(Need::Execute(path)),
+        ..AccessSettings::default()
+    }
+}
+
+/// Whether a unit's settings refuse the socket address of a call.
+fn refuses_address(failure: &FailedCall, policy: &Policy) -> bool {
+    let address = failure.text.internet_address().zip(call_name(failure));
+    address.is_some_and(|(address, call)| {
+        !policy.withholding(Need::of_socket_address(call, address), libc::EPERM).is_empty()
+    })
 }
 
 /// Whether systemd has not executed the program of the unit yet. systemd then gives the process the name `(PROGRAM)`, but

@@ -7,7 +7,6 @@ use crate::incidents::{Access, AccessPath, CapabilityLack, DeviceAccess, DeviceN
 use crate::kernel::mounts::Mount;
 use crate::kernel::tap::{CallText, FailedCall, FailedEvent};
 use crate::policy::Capability;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What is known of a failed call, apart from what the kernel reported at the time.
 #[derive(Debug, Clone, Default)]
@@ -34,17 +33,19 @@ pub(crate) struct AccessEvidence {
     pub(crate) is_write_protected: bool,
     /// What the unit's settings withhold.
     pub(crate) privileges: UnitPrivileges,
-    /// What the unit's settings do to the path. It stands for the mounts of a process that is gone.
-    pub(crate) settings: PathSettings,
+    /// What the unit's settings do to the path or the address of the call.
+    pub(crate) settings: AccessSettings,
 }
 
-/// What a unit's settings do to a path.
+/// What a unit's settings do to what a call names.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PathSettings {
-    /// They hide it.
+pub(crate) struct AccessSettings {
+    /// They hide the path. This stands for the mounts of a process that is gone.
     pub(crate) hide: bool,
-    /// They forbid to execute it.
+    /// They forbid to execute the path. This stands for the mounts, too.
     pub(crate) forbid_execution: bool,
+    /// They refuse the socket address. The kernel does not show who refuses one.
+    pub(crate) refuse_address: bool,
 }
 
 /// Which namespaces of a process are not the host's.
@@ -132,8 +133,8 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
             if is_executable_memory(call, arguments) {
                 return if errno == libc::EACCES { Denied(Access::ExecutableMemory) } else { Harmless };
             }
-            if let CallText::Address(address) = &failure.text {
-                return parse_address(address).map_or(Harmless, |address| Denied(Access::Address(address)));
+            if matches!(failure.text, CallText::Address(_)) {
+                return weigh_address(failure, evidence, errno);
             }
             if errno == libc::EACCES && matches!(call, "execve" | "execveat") {
                 return weigh_no_exec(failure, evidence);
@@ -344,16 +345,10 @@ fn is_executable_memory(call: &str, [_, _, protection, flags, ..]: [u64; 6]) -> 
     is_executable && (matches!(call, "mprotect" | "pkey_mprotect") || call == "mmap" && is_anonymous)
 }
 
-/// Parses a `struct sockaddr_in` or `sockaddr_in6`.
-fn parse_address(bytes: &[u8]) -> Option<SocketAddr> {
-    let (family, rest) = bytes.split_first_chunk::<2>()?;
-    let (port, rest) = rest.split_first_chunk::<2>()?;
-    let port = u16::from_be_bytes(*port);
-    match i32::from(u16::from_ne_bytes(*family)) {
-        libc::AF_INET => Some((Ipv4Addr::from(*rest.first_chunk::<4>()?), port).into()),
-        libc::AF_INET6 => Some((Ipv6Addr::from(*rest.get(4..)?.first_chunk::<16>()?), port).into()),
-        _ => None,
-    }
+/// EPERM of an address: systemd's programs refuse it, or a firewall or another program of the host does.
+fn weigh_address(failure: &FailedCall, evidence: &AccessEvidence, errno: i32) -> AccessVerdict {
+    let address = failure.text.internet_address().filter(|_| errno == libc::EPERM && evidence.settings.refuse_address);
+    address.map_or(Harmless, |address| Denied(Access::Address(address)))
 }
 
 /// A program that got no identity or capabilities from its file.
