@@ -79,7 +79,7 @@
 //! | how long a record waits for evidence | [`pipeline::attribution_queue`] |
 //! | a source of records | [`intake::record_source::RecordSource`]; [`daemon`] lists the sources |
 //! | a log format | its reader in `src/intake/`; [`intake::log_file`] recognises the formats |
-//! | an alert's text | [`outlet::alert::message`]; `systemd/harden-why.catalog` has the text of `journalctl -x` |
+//! | an alert's text | [`outlet::alert_message::message`]; `systemd/harden-why.catalog` has the text of `journalctl -x` |
 //! | the words for what happened to a process | `src/incidents/outcome_words.rs` |
 //! | a metric | `src/cli/verbs/metrics.rs`; `src/outlet/metrics.rs` lays them out; `packaging/prometheus` has rules and a dashboard |
 //! | the page for Cockpit | `packaging/cockpit`; `tests/cockpit/run` tests it in a browser |

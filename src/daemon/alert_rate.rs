@@ -3,7 +3,7 @@
 
 use super::config::AlertLimits;
 use crate::incidents::{FairQueue, FairWindow, Owner, RowId, Stored};
-use crate::outlet::alert::Summary;
+use crate::outlet::alert_summary::Summary;
 use std::collections::HashMap;
 use std::time::Instant;
 

@@ -5,7 +5,7 @@ use super::alert_rate::AlertRate;
 use super::config::AlertLimits;
 use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
 use crate::incidents::{FairQueue, Incident, IncidentEvent, IncidentKey, Owner, Stored};
-use crate::outlet::alert::Summary;
+use crate::outlet::alert_summary::Summary;
 use crate::outlet::journal::{JournalSendError, JournalSocket};
 use crate::outlet::{Explanation, NoDirective, alert, correction};
 use std::collections::VecDeque;
@@ -275,6 +275,7 @@ impl Alerts {
 mod tests {
     use super::*;
     use crate::incidents::{Moment, Sample, SightingSource};
+    use crate::outlet::message_ids;
     use crate::systemd::manager::Managers;
     use std::os::unix::net::UnixDatagram;
     use std::path::Path;
@@ -367,7 +368,7 @@ mod tests {
         alerts.send(now);
         let mut buffer = [0; 4096];
         let length = journal.recv(&mut buffer).unwrap();
-        assert!(String::from_utf8_lossy(&buffer[..length]).contains(correction::CORRECTION));
+        assert!(String::from_utf8_lossy(&buffer[..length]).contains(message_ids::CORRECTION));
         assert!(journal.recv(&mut buffer).is_err(), "an alert is corrected once");
     }
 

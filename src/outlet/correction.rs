@@ -1,29 +1,20 @@
 //! The correction of an alert: a death that had no record has one after all.
 
-use super::alert::push_unit;
+use super::alert_fields::{Priority, push_unit, start_entry};
 use super::journal::AlertEntry;
+use super::message_ids::CORRECTION;
 use crate::units::{Manager, Unit};
-
-/// `MESSAGE_ID=` of a correction.
-pub const CORRECTION: &str = "d5e4f8c1b9a0437e8f2d6c3a71be9054";
-
-/// `PRIORITY=` of `syslog(3)`.
-const NOTICE: &str = "5";
 
 /// Returns the journal entry that corrects the alert about the death of a process of a unit.
 #[must_use]
 pub fn entry(unit: Option<&Unit>, pid: u32) -> AlertEntry {
-    let mut entry = AlertEntry::default();
     let whose = match unit {
         Some(Unit { manager: Manager::System, name }) => format!("{name}: "),
         Some(Unit { manager: Manager::User(uid), name }) => format!("{name} of user {uid}: "),
         None => String::new(),
     };
     let message = format!("{whose}the record of the death of pid {pid} arrived late: it did not die without a record");
-    entry.push("MESSAGE", message);
-    entry.push("MESSAGE_ID", CORRECTION);
-    entry.push("PRIORITY", NOTICE);
-    entry.push("SYSLOG_IDENTIFIER", "harden-whyd");
+    let mut entry = start_entry(message, CORRECTION, Priority::Notice);
     if let Some(unit) = unit {
         push_unit(&mut entry, unit);
     }

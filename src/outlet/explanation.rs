@@ -240,7 +240,8 @@ mod tests {
     use crate::diagnosis::{Situation, diagnose, diagnose_one};
     use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::outlet::alert;
-    use crate::outlet::alert::{MAX_MESSAGE, message};
+    use crate::outlet::alert_message::{MAX_MESSAGE, message};
+    use crate::outlet::message_ids::POSSIBLE_INTRUSION;
     use crate::policy::{Directive, Policy, Settings, UnitFile};
     use crate::syscalls::{Abi, Call, Groups};
     use crate::units::{Manager, Unit};
@@ -298,10 +299,10 @@ mod tests {
         let why = Explanation::from_finding(&finding, remedy.as_ref(), |_| true, true);
         let entry = alert::entry(&incident, None, Some(&why));
         let field = |name| entry.get(name).map(|value| str::from_utf8(value).unwrap());
-        assert_eq!(field("MESSAGE_ID"), Some(alert::POSSIBLE_INTRUSION));
+        assert_eq!(field("MESSAGE_ID"), Some(POSSIBLE_INTRUSION));
         assert_eq!((field("HARDEN_WHY_UID"), field("HARDEN_WHY_REMEDY")), (Some("65534"), None));
         let catalog = include_str!("../../systemd/harden-why.catalog");
-        let text = catalog.split("\n-- ").find(|text| text.starts_with(alert::POSSIBLE_INTRUSION)).unwrap();
+        let text = catalog.split("\n-- ").find(|text| text.starts_with(POSSIBLE_INTRUSION)).unwrap();
         for name in text.split('@').skip(1).step_by(2) {
             assert!(field(name).is_some(), "{name}");
         }

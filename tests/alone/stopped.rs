@@ -8,7 +8,7 @@ use crate::support::manager::TestManager;
 use harden_why::audit::Action;
 use harden_why::incidents::{Incident, IncidentEvent};
 use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
-use harden_why::outlet::alert::UNRECORDED_DEATH;
+use harden_why::outlet::message_ids::UNRECORDED_DEATH;
 use harden_why::syscalls::Arch;
 use nix::sys::signal::Signal;
 use std::time::Duration;

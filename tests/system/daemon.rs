@@ -4,8 +4,8 @@ use crate::support::daemon::{Alert, Daemon, Journal, PROGRAM, listing, wait_for}
 use crate::support::manager::TestManager;
 use harden_why::audit::Action;
 use harden_why::incidents::{Denial, Incident, IncidentEvent, SightingSource, Stored};
-use harden_why::outlet::alert::{DENIAL, UNRECORDED_DEATH};
 use harden_why::outlet::client::{HardenWhyProxy, IncidentSeen};
+use harden_why::outlet::message_ids::{DENIAL, UNRECORDED_DEATH};
 use harden_why::outlet::wire::IncidentDict;
 use harden_why::syscalls::{Arch, Call};
 use harden_why::units::{Confidence, Manager, Rung, Unit};

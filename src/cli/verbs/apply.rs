@@ -31,7 +31,7 @@ use crate::operations::outcome::DropInOutcome;
 use crate::operations::permission::ensure_may_change;
 use crate::operations::remedy_choice::RemedyChoice;
 use crate::operations::restart::{RestartedUnit, restart};
-use crate::outlet::alert::message;
+use crate::outlet::alert_message::message;
 use crate::syscalls::Groups;
 use crate::systemd::manager::{Managers, UnitOutcome};
 use crate::units::Unit;
