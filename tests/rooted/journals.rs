@@ -1,5 +1,7 @@
 //! Journals of several machines: the list of their alerts, and the hook. systemd-journal-remote makes the journals.
 
+use crate::support::skip::skip;
+use harden_why::outlet::message_ids::{self, ACCESS_DENIAL, CORRECTION, DENIAL, SUMMARY, UNRECORDED_DEATH};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +13,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const REMOTE: &str = "/lib/systemd/systemd-journal-remote";
-const DENIAL: &str = "08f099b23cdb4d1399f57dcd22ef4be3";
 const PATIENCE: Duration = Duration::from_mins(1);
 /// 2026-01-02 in microseconds since the epoch.
 const START: u64 = 1_767_312_000_000_000;
@@ -20,7 +21,7 @@ const START: u64 = 1_767_312_000_000_000;
 fn can_make_journals() -> bool {
     let can = Path::new(REMOTE).exists();
     if !can {
-        println!("skipped: there is no systemd-journal-remote");
+        skip("there is no systemd-journal-remote");
     }
     can
 }
@@ -72,6 +73,12 @@ impl MachineExport {
                 ("HARDEN_WHY_REMEDY", &remedy),
             ],
         );
+    }
+
+    /// Adds an entry of harden-whyd about a system unit.
+    fn add_entry(&mut self, seconds: u64, id: &str, fields: &[(&str, &str)]) {
+        let own = [("MESSAGE_ID", id), ("_SYSTEMD_UNIT", "harden-whyd.service"), ("HARDEN_WHY_MANAGER", "system")];
+        self.add(seconds, &[&own, fields].concat());
     }
 
     /// Writes the journal below a directory, in one of the machine's own.
@@ -175,6 +182,68 @@ fn alerts_of_machines_are_selected_by_unit_time_and_file() {
     assert_eq!(json(&["--file", file.to_str().unwrap()])["hosts"], serde_json::json!(["web2"]));
 }
 
+/// A death without a record whose record arrives late gets a correction, and the record's denial gets its own alert.
+#[test]
+fn corrected_alerts_summaries_and_accesses_count_as_what_they_are() {
+    if !can_make_journals() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (mut one, mut two) = (MachineExport::new("web1"), MachineExport::new("web2"));
+    let unit = ("HARDEN_WHY_UNIT", "nginx.service");
+    let death = |pid| [unit, ("HARDEN_WHY_PID", pid), ("HARDEN_WHY_COUNT", "1")];
+    one.add_entry(10, UNRECORDED_DEATH, &death("7"));
+    one.add_entry(11, CORRECTION, &death("7")[..2]);
+    one.add_alert(12, "nginx.service", "socket", "/etc/systemd/system/nginx.service:4");
+    one.add_entry(13, UNRECORDED_DEATH, &death("8"));
+    one.add_entry(14, SUMMARY, &[("HARDEN_WHY_INCIDENTS", "12")]);
+    // The correction of one machine concerns no death on another.
+    two.add_entry(10, UNRECORDED_DEATH, &death("7"));
+    two.add_entry(15, SUMMARY, &[("HARDEN_WHY_INCIDENTS", "1"), ("HARDEN_WHY_UNIT", "redis.service")]);
+    let path = ("HARDEN_WHY_PATH", "/var/lib/x");
+    let capability = [("HARDEN_WHY_ACCESS", "capability"), ("HARDEN_WHY_ACCESS_DETAIL", "CAP_CHOWN bounding")];
+    two.add_entry(
+        20,
+        ACCESS_DENIAL,
+        &[unit, ("HARDEN_WHY_CALL", "openat"), ("HARDEN_WHY_ACCESS", "read-only-path"), path],
+    );
+    two.add_entry(21, ACCESS_DENIAL, &[&[unit, ("HARDEN_WHY_CALL", "chown")], &capability[..]].concat());
+    for machine in [one, two] {
+        machine.write(directory.path());
+    }
+    let directory = directory.path().to_str().unwrap();
+    let report = json(&["--directory", directory]);
+    assert_eq!((&report["alerts"], &report["without_alert"]), (&5.into(), &13.into()), "{report}");
+    let rows: Vec<(&str, &str, u64)> = report["fleet"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let withheld = row["withheld"].as_str().unwrap_or_default();
+            (row["call"].as_str().unwrap(), withheld, row["alerts"].as_u64().unwrap())
+        })
+        .collect();
+    let expected = [("chown", "CAP_CHOWN", 1), ("openat", "/var/lib/x", 1), ("", "", 2), ("socket", "", 1)];
+    assert_eq!(rows, expected, "newest first");
+    let page = harden_why(&["--directory", directory]);
+    for text in ["openat: /var/lib/x", "5 alerts of 2 hosts", "13 more denials without an alert of their own"] {
+        assert!(page.contains(text), "no {text:?} in:\n{page}");
+    }
+    // Who asks for one unit does not learn of the summaries of another.
+    assert_eq!(json(&["--directory", directory, "nginx"])["without_alert"], 12);
+}
+
+#[test]
+fn hook_and_manual_know_every_kind_of_alert() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["packaging/hook/run-for-alerts", "packaging/manuals/harden-whyd.8"] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        for id in message_ids::ALL {
+            assert!(text.contains(id), "{file} lacks {id}");
+        }
+    }
+}
+
 #[test]
 fn directory_without_journals_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
@@ -186,8 +255,11 @@ fn directory_without_journals_is_an_error() {
 
 #[test]
 fn hook_runs_for_each_alert_once_and_for_no_other_entry() {
-    if !can_make_journals() || Command::new("journalctl").arg("--version").output().is_err() {
+    if !can_make_journals() {
         return;
+    }
+    if let Err(error) = Command::new("journalctl").arg("--version").output() {
+        return skip(&format!("journalctl: {error}"));
     }
     let directory = two_machines();
     let journal = directory.path().join("web1/system.journal");

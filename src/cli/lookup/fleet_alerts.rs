@@ -1,11 +1,16 @@
-//! Alerts of many machines, folded by unit, directive and call.
+//! Alerts of many machines, folded by unit, directive, call and access.
 
 use crate::audit::text::escape;
+use crate::incidents::{Access, name_access};
+use crate::outlet::message_ids::UNRECORDED_DEATH;
 use crate::systemd::journal::gathered::GatheredAlert;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most pairs of a row and a machine. Later alerts of further pairs are counted only.
 const MOST_PAIRS: usize = 100_000;
+
+/// The most corrections that are kept. Later ones retract no alert.
+const MOST_CORRECTIONS: usize = 100_000;
 
 /// Alerts of many machines. All texts are escaped.
 #[derive(Debug, Default)]
@@ -17,8 +22,15 @@ pub(crate) struct FleetAlerts {
     pub(crate) alerts: u64,
     /// The number of alerts that no row counts.
     pub(crate) left_out: u64,
+    /// The number of incidents that only summaries count.
+    pub(crate) without_alert: u64,
     pairs: usize,
+    /// The corrected deaths, with the time of the correction.
+    corrections: BTreeSet<(DeathKey, u64)>,
 }
+
+/// A process that died without a record: its machine, manager, unit and pid.
+type DeathKey = [Vec<u8>; 4];
 
 /// What the machines of a row have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +39,12 @@ pub(crate) struct FleetKey {
     pub(crate) manager: String,
     /// The directives that denied the call, joined; empty if none is known.
     pub(crate) directive: String,
+    /// Empty for a death without a record.
     pub(crate) call: String,
+    /// The kind of an access that failed; empty for a call that a filter denied.
+    pub(crate) access: String,
+    /// What the access could not reach: a path, a capability, an address.
+    pub(crate) withheld: String,
 }
 
 /// The machines on which a unit was denied a call.
@@ -50,16 +67,43 @@ pub(crate) struct HostAlerts {
 }
 
 impl FleetAlerts {
-    /// Adds an alert.
+    /// Adds a correction. It retracts an earlier alert of the same death, which [`add`](Self::add) then ignores.
+    pub(crate) fn add_correction(&mut self, correction: &GatheredAlert) {
+        if self.corrections.len() < MOST_CORRECTIONS {
+            self.corrections.insert((death_key(correction), correction.at));
+        }
+    }
+
+    /// Whether a later correction retracts the alert. Each correction retracts one alert. An alert that counts several
+    /// deaths stays: the others had no record.
+    fn is_retracted(&mut self, alert: &GatheredAlert) -> bool {
+        if alert.id != UNRECORDED_DEATH.as_bytes() || number(&alert.count) > 1 {
+            return false;
+        }
+        let key = death_key(alert);
+        let later = self.corrections.range((key.clone(), alert.at)..=(key, u64::MAX)).next().cloned();
+        later.is_some_and(|correction| self.corrections.remove(&correction))
+    }
+
+    /// Adds an alert or a summary.
     pub(crate) fn add(&mut self, alert: &GatheredAlert) {
+        if alert.is_summary() {
+            self.without_alert = self.without_alert.saturating_add(number(&alert.incidents));
+            return;
+        }
+        if self.is_retracted(alert) {
+            return;
+        }
         self.alerts += 1;
-        let texts = |values: &[Vec<u8>]| values.iter().map(|value| escape(value)).collect::<Vec<_>>();
-        let host = escape(&alert.host);
+        let texts = |values: &[Vec<u8>]| values.iter().map(|value| show(value)).collect::<Vec<_>>();
+        let host = show(&alert.host);
         let key = FleetKey {
-            unit: escape(&alert.unit),
-            manager: escape(&alert.manager),
+            unit: show(&alert.unit),
+            manager: show(&alert.manager),
             directive: texts(&alert.directives).join(", "),
-            call: escape(&alert.call),
+            call: show(&alert.call),
+            access: show(&alert.access),
+            withheld: name_withheld(alert),
         };
         let is_known = self.rows.get(&key).is_some_and(|row| row.hosts.contains_key(&host));
         if !is_known {
@@ -86,6 +130,29 @@ impl FleetAlerts {
     }
 }
 
+/// Escapes a value. Its sender doubled the backslashes already.
+fn show(value: &[u8]) -> String {
+    escape(value).replace("\\\\", "\\")
+}
+
+/// Returns the number in a field; 0 if it holds none.
+fn number(field: &[u8]) -> u64 {
+    str::from_utf8(field).ok().and_then(|digits| digits.parse().ok()).unwrap_or_default()
+}
+
+/// Returns what an access could not reach, as answers name it.
+fn name_withheld(alert: &GatheredAlert) -> String {
+    if !alert.path.is_empty() {
+        return show(&alert.path);
+    }
+    let [kind, detail] = [&alert.access, &alert.detail].map(|value| show(value));
+    Access::from_parts(&kind, b"", &detail).map_or(detail, |access| name_access(&access))
+}
+
+fn death_key(alert: &GatheredAlert) -> DeathKey {
+    [&alert.host, &alert.manager, &alert.unit, &alert.pid].map(Clone::clone)
+}
+
 /// Makes a machine count for these values alone.
 fn move_host(variants: &mut BTreeMap<Vec<String>, BTreeSet<String>>, values: Vec<String>, host: &str) {
     if values.is_empty() || variants.get(&values).is_some_and(|hosts| hosts.contains(host)) {
@@ -101,6 +168,7 @@ fn move_host(variants: &mut BTreeMap<Vec<String>, BTreeSet<String>>, values: Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outlet::message_ids::CORRECTION;
 
     fn alert(at: u64, host: &str, origin: &str) -> GatheredAlert {
         GatheredAlert {
@@ -112,7 +180,62 @@ mod tests {
             directives: vec![b"SystemCallFilter".to_vec()],
             origins: vec![origin.into()],
             remedy: vec![b"SystemCallFilter=socket".to_vec()],
+            ..GatheredAlert::default()
         }
+    }
+
+    fn death(at: u64, pid: &str, count: &str) -> GatheredAlert {
+        let [pid, count] = [pid, count].map(|value| value.as_bytes().to_vec());
+        let base = GatheredAlert { call: Vec::new(), directives: Vec::new(), ..alert(at, "one", "") };
+        GatheredAlert { id: UNRECORDED_DEATH.into(), pid, count, ..base }
+    }
+
+    #[test]
+    fn corrected_death_is_not_counted_and_others_are() {
+        let mut fleet = FleetAlerts::default();
+        let correction = |at, pid: &str| GatheredAlert { at, id: CORRECTION.into(), ..death(at, pid, "") };
+        for (at, pid) in [(20, "7"), (20, "8"), (20, "9")] {
+            fleet.add_correction(&correction(at, pid));
+        }
+        let before = fleet.alerts;
+        fleet.add(&death(10, "7", "1"));
+        assert_eq!((before, fleet.alerts, fleet.rows.len()), (0, 0, 0), "the record's own alert counts instead");
+        fleet.add(&death(11, "7", "1"));
+        assert_eq!(fleet.alerts, 1, "one correction retracts one alert");
+        fleet.add(&death(12, "8", "3"));
+        assert_eq!(fleet.alerts, 2, "two more deaths had no record");
+        fleet.add(&death(21, "9", "1"));
+        assert_eq!(fleet.alerts, 3, "the process of a later death has the pid of an earlier one");
+        let other_host = GatheredAlert { host: b"two".to_vec(), ..death(10, "9", "1") };
+        fleet.add(&other_host);
+        assert_eq!(fleet.alerts, 4);
+    }
+
+    #[test]
+    fn summary_counts_its_incidents_and_makes_no_row() {
+        let mut fleet = FleetAlerts::default();
+        for incidents in ["7", "18446744073709551615", "many"] {
+            fleet.add(&GatheredAlert { incidents: incidents.into(), ..GatheredAlert::default() });
+        }
+        assert_eq!((fleet.without_alert, fleet.alerts, fleet.rows.len(), fleet.hosts.len()), (u64::MAX, 0, 0, 0));
+    }
+
+    #[test]
+    fn accesses_of_one_unit_have_a_row_for_each_path_and_capability() {
+        let mut fleet = FleetAlerts::default();
+        let access = |kind: &str, path: &str, detail: &str| {
+            let [access, path, detail] = [kind, path, detail].map(|value| value.as_bytes().to_vec());
+            GatheredAlert { access, path, detail, ..alert(1, "one", "") }
+        };
+        for _ in 0..2 {
+            fleet.add(&access("read-only-path", r"/var/a\x0ab", ""));
+            fleet.add(&access("read-only-path", "/var/c", ""));
+            fleet.add(&access("capability", "", "CAP_CHOWN bounding"));
+            fleet.add(&access("made-up", "", "\u{1b}"));
+        }
+        let withheld: Vec<&str> = fleet.rows.keys().map(|key| key.withheld.as_str()).collect();
+        assert_eq!(withheld, ["CAP_CHOWN", r"\x1b", r"/var/a\x0ab", "/var/c"]);
+        assert!(fleet.rows.values().all(|row| row.hosts["one"].alerts == 2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::cli::lookup::fleet_alerts::FleetAlerts;
 use crate::cli::lookup::unit_names::{UnitPattern, parse_scope};
 use crate::cli::views::fleet::FleetReport;
 use crate::incidents::local_time::LocalTime;
-use crate::outlet::alert::{DENIAL, LOGGED, POSSIBLE_INTRUSION, UNRECORDED_DEATH};
+use crate::outlet::message_ids;
 use crate::systemd::journal::gathered::{GatheredAlert, find_files, read_alerts};
 use crate::units::{Manager, UnitName};
 use anyhow::{Context as _, ensure};
@@ -25,10 +25,15 @@ pub(crate) fn list_alerts(units: &Units, clock: &LocalTime) -> anyhow::Result<Fl
     let micros = |millis: i64| u64::try_from(millis).unwrap_or_default().saturating_mul(1_000);
     let until = scope.times.until.map_or(u64::MAX, micros);
     let mut fleet = FleetAlerts::default();
-    let ids = [DENIAL, POSSIBLE_INTRUSION, UNRECORDED_DEATH, LOGGED];
-    read_alerts(&files, &ids, scope.times.since.map(micros), |alert| {
+    let since = scope.times.since.map(micros);
+    // A correction can be in an earlier file than its alert.
+    read_alerts(&files, &[message_ids::CORRECTION], since, |correction| fleet.add_correction(&correction))?;
+    let others: Vec<&str> = message_ids::ALL.into_iter().filter(|id| *id != message_ids::CORRECTION).collect();
+    read_alerts(&files, &others, since, |alert| {
         let manager = str::from_utf8(&alert.manager).ok().and_then(|word| word.parse::<Manager>().ok());
-        if alert.at <= until && scope.managers.includes(manager) && is_chosen(&patterns, &alert) {
+        let is_chosen = scope.managers.includes(manager) && is_chosen(&patterns, &alert);
+        // A summary of several units names none.
+        if alert.at <= until && (is_chosen || alert.unit.is_empty() && alert.is_summary()) {
             fleet.add(&alert);
         }
     })?;

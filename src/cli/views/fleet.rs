@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The headings of the table.
-const HEADINGS: [&str; 7] = ["UNIT", "DIRECTIVE", "CALL", "HOSTS", "ALERTS", "FIRST", "LAST"];
+const HEADINGS: [&str; 7] = ["UNIT", "DIRECTIVE", "DENIED", "HOSTS", "ALERTS", "FIRST", "LAST"];
 
 /// The most machines that the page names at once.
 const NAMED: usize = 8;
@@ -29,18 +29,25 @@ pub(crate) struct FleetReport {
     alerts: u64,
     /// The number of alerts that no row counts, since there were too many different ones.
     left_out: u64,
+    /// The number of incidents that only summaries count.
+    without_alert: u64,
     /// How many rows `--lines` leaves out.
     #[serde(skip)]
     further: usize,
 }
 
-/// A call that one directive denied to one unit.
+/// A call or an access that one directive denied to one unit.
 #[derive(Debug, Serialize)]
 struct FleetLine {
     unit: String,
     manager: String,
     directive: String,
     call: String,
+    /// Of an access that failed: its kind, and what it could not reach.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    access: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    withheld: String,
     alerts: u64,
     /// The first and the latest alert, RFC 3339.
     first: Option<String>,
@@ -85,8 +92,13 @@ impl FleetReport {
             hosts: fleet.hosts.clone(),
             alerts: fleet.alerts,
             left_out: fleet.left_out,
+            without_alert: fleet.without_alert,
             further,
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.fleet.is_empty() && self.without_alert == 0
     }
 }
 
@@ -111,7 +123,7 @@ fn variants(found: &BTreeMap<Vec<String>, BTreeSet<String>>) -> Vec<FleetVariant
 
 impl FleetLine {
     fn new(key: &FleetKey, row: &FleetRow, all: HostAlerts, clock: &LocalTime) -> Self {
-        let FleetKey { unit, manager, directive, call } = key.clone();
+        let FleetKey { unit, manager, directive, call, access, withheld } = key.clone();
         let hosts = row.hosts.iter().map(|(host, seen)| FleetHost {
             host: host.clone(),
             alerts: seen.alerts,
@@ -124,6 +136,8 @@ impl FleetLine {
             manager,
             directive,
             call,
+            access,
+            withheld,
             alerts: all.alerts,
             first: moment(&at(all.first)),
             last: moment(&at(all.last)),
@@ -139,7 +153,12 @@ impl FleetLine {
         let [first, last] = self.shown.clone();
         let counts = [self.hosts.len().to_string(), self.alerts.to_string()];
         let [hosts, alerts] = counts;
-        [or_dash(&self.unit), or_dash(&self.directive), or_dash(&self.call), hosts, alerts, first, last]
+        [or_dash(&self.unit), or_dash(&self.directive), or_dash(&self.denied()), hosts, alerts, first, last]
+    }
+
+    /// Returns what was denied: the call, and what it could not reach.
+    fn denied(&self) -> String {
+        if self.withheld.is_empty() { self.call.clone() } else { format!("{}: {}", self.call, self.withheld) }
     }
 
     /// Adds what helps: one remedy for all machines, or one for each kind of settings.
@@ -147,7 +166,8 @@ impl FleetLine {
         if self.remedies.is_empty() {
             return;
         }
-        let what = if self.call.is_empty() { &self.unit } else { &self.call };
+        let denied = self.denied();
+        let what = if denied.is_empty() { &self.unit } else { &denied };
         let known: usize = self.remedies.iter().map(|variant| variant.hosts.len()).sum();
         page.gap();
         page.line(format_args!("{}: {}", styled(BOLD, &self.unit), styled(BAD, what)));
@@ -178,11 +198,13 @@ fn name_hosts(hosts: &BTreeSet<String>) -> String {
 impl Reply for FleetReport {
     fn page(&self, _: Detail) -> String {
         let mut page = Page::default();
-        if self.fleet.is_empty() {
+        if self.is_empty() {
             page.line("No alerts of harden-whyd in these journals.");
             return page.finish();
         }
-        add_table(&mut page, &self.fleet.iter().map(FleetLine::cells).collect::<Vec<_>>());
+        if !self.fleet.is_empty() {
+            add_table(&mut page, &self.fleet.iter().map(FleetLine::cells).collect::<Vec<_>>());
+        }
         for line in &self.fleet {
             line.add_remedy(&mut page);
         }
@@ -192,11 +214,18 @@ impl Reply for FleetReport {
         let left_out =
             if self.left_out > 0 { format!(", {} left out: too many hosts", self.left_out) } else { String::new() };
         page.line(styled(DIM, format_args!("{counts}{further}{left_out}")));
+        if self.without_alert > 0 {
+            let incidents = plural(self.without_alert, "more denial");
+            page.line(styled(
+                DIM,
+                format_args!("{incidents} without an alert of their own: run 'harden-why' on these hosts"),
+            ));
+        }
         page.finish()
     }
 
     fn exit_status(&self) -> ExitStatus {
-        if self.fleet.is_empty() { ExitStatus::Done } else { ExitStatus::Found }
+        if self.is_empty() { ExitStatus::Done } else { ExitStatus::Found }
     }
 }
 

@@ -23,11 +23,22 @@ const MOST_VALUES: usize = 16;
 pub(crate) struct GatheredAlert {
     /// When journald received it, in microseconds since the epoch.
     pub(crate) at: u64,
+    /// Its kind, as `MESSAGE_ID=`.
+    pub(crate) id: Vec<u8>,
     pub(crate) host: Vec<u8>,
     pub(crate) unit: Vec<u8>,
     pub(crate) manager: Vec<u8>,
     /// The denied call; empty for a death without a record.
     pub(crate) call: Vec<u8>,
+    /// Of an access that failed: its kind, its path, and its other details.
+    pub(crate) access: Vec<u8>,
+    pub(crate) path: Vec<u8>,
+    pub(crate) detail: Vec<u8>,
+    /// The process of the latest sighting, and the number of sightings.
+    pub(crate) pid: Vec<u8>,
+    pub(crate) count: Vec<u8>,
+    /// The number of incidents that a summary counts.
+    pub(crate) incidents: Vec<u8>,
     pub(crate) directives: Vec<Vec<u8>>,
     /// The file and line of each directive, if known.
     pub(crate) origins: Vec<Vec<u8>>,
@@ -36,13 +47,25 @@ pub(crate) struct GatheredAlert {
 }
 
 impl GatheredAlert {
+    /// Whether it counts incidents without an alert of their own.
+    pub(crate) fn is_summary(&self) -> bool {
+        !self.incidents.is_empty()
+    }
+
     fn set(&mut self, name: &[u8], value: &[u8]) {
         let value = value.get(..LONGEST_VALUE).unwrap_or(value).to_vec();
         let list = match name {
+            b"MESSAGE_ID" => return self.id = value,
             b"_HOSTNAME" => return self.host = value,
             b"HARDEN_WHY_UNIT" => return self.unit = value,
             b"HARDEN_WHY_MANAGER" => return self.manager = value,
             b"HARDEN_WHY_CALL" => return self.call = value,
+            b"HARDEN_WHY_ACCESS" => return self.access = value,
+            b"HARDEN_WHY_PATH" => return self.path = value,
+            b"HARDEN_WHY_ACCESS_DETAIL" => return self.detail = value,
+            b"HARDEN_WHY_PID" => return self.pid = value,
+            b"HARDEN_WHY_COUNT" => return self.count = value,
+            b"HARDEN_WHY_INCIDENTS" => return self.incidents = value,
             b"HARDEN_WHY_DIRECTIVE" => &mut self.directives,
             b"HARDEN_WHY_ORIGIN" => &mut self.origins,
             b"HARDEN_WHY_REMEDY" => &mut self.remedy,
