@@ -109,7 +109,7 @@ mod tests {
             reader.read_to_string(&mut text).unwrap();
             text
         });
-        log.flush_within(Duration::from_secs(20));
+        log.flush_within(Duration::from_mins(10));
         drop(log);
         let text = text.join().unwrap();
         let reports =

@@ -41,9 +41,10 @@ impl SilentDeaths {
         // The record holds the uid, so the owner of a death without a unit is unknown.
         let owner = Owner::from_unit_or_uid(death.key.unit.as_ref(), "");
         let pid = death.pid;
-        if self.by_pid.insert(pid, death).is_none()
-            && let Some(forgotten) = self.order.push(owner, pid)
-        {
+        if self.by_pid.insert(pid, death).is_some() {
+            self.order.retain(|queued| *queued != pid);
+        }
+        if let Some(forgotten) = self.order.push(owner, pid) {
             self.by_pid.remove(&forgotten);
         }
     }
@@ -51,9 +52,9 @@ impl SilentDeaths {
     /// Returns the death of a process whose record came now, with this stamp in milliseconds since the epoch, and forgets
     /// it. A record of a later process with the same pid has a later stamp.
     pub(super) fn take(&mut self, pid: u32, stamp: i64) -> Option<CountedDeath> {
-        let is_same = self.by_pid.get(&pid).is_some_and(|death| stamp <= death.at.saturating_add(LATER_MS));
-        // The place in the queue stays until other deaths push it out.
-        self.by_pid.remove(&pid).filter(|_| is_same)
+        let death = self.by_pid.remove(&pid)?;
+        self.order.retain(|queued| *queued != pid);
+        (stamp <= death.at.saturating_add(LATER_MS)).then_some(death)
     }
 }
 
@@ -82,6 +83,22 @@ mod tests {
         assert_eq!(deaths.take(7, 999), None);
         deaths.remember(death(7, 1_000, Manager::System));
         assert_eq!(deaths.take(7, 5_000), None, "a later process had the pid");
+    }
+
+    #[test]
+    fn death_whose_pid_was_taken_before_is_not_forgotten_early() {
+        let mut deaths = SilentDeaths::default();
+        for _ in 0..MAX_DEATHS {
+            deaths.remember(death(7, 1_000, Manager::System));
+            assert!(deaths.take(7, 999).is_some());
+        }
+        assert_eq!((deaths.by_pid.len(), deaths.order.len()), (0, 0));
+        deaths.remember(death(7, 1_000, Manager::System));
+        deaths.remember(death(7, 2_000, Manager::User(1)));
+        for pid in 8..7 + u32::try_from(MAX_DEATHS).unwrap() {
+            deaths.remember(death(pid, 1_000, Manager::System));
+        }
+        assert_eq!(deaths.take(7, 2_000).map(|death| death.at), Some(2_000), "there is room for all of them");
     }
 
     #[test]
