@@ -11,6 +11,8 @@ mod support {
     #[expect(dead_code, reason = "other tests use the rest")]
     pub(crate) mod manager;
     pub(crate) mod probe;
+    #[expect(dead_code, reason = "other programs need more of it")]
+    pub(crate) mod skip;
 }
 
 use harden_why::audit::{Action, ArchField, CallField, parse_record};
@@ -27,9 +29,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 use support::child::{PATIENCE, call, listen, violate, wait};
-use support::manager::{TestManager, skip};
+use support::manager::TestManager;
 use support::probe;
 use support::probe::{How, Outcome, Probe};
+use support::skip::skip;
 
 /// A unit's lines, and the probes whose arguments it refuses. Probes that it refuses whatever their arguments
 /// need no mention.

@@ -6,11 +6,17 @@
 #[path = "support/manager.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod manager;
+#[path = "support/random.rs"]
+mod random;
+#[path = "support/skip.rs"]
+#[expect(dead_code, reason = "other programs need more of it")]
+mod skip;
 
 use harden_why::policy::{Need, Policy, Settings, UnitFile};
 use harden_why::syscalls::Groups;
 use harden_why::systemd::syscall_groups;
 use manager::TestManager;
+use random::Random;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -119,18 +125,6 @@ const LINES: &[&str] = &[
     "BindPaths=/tmp/seen",
 ];
 
-/// A small xorshift generator: the same units in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % limit as u64).unwrap()
-    }
-}
-
 /// What a unit saw of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
@@ -235,6 +229,7 @@ fn path_is_withheld_exactly_where_the_policy_names_a_line() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert!(held > UNITS * PATHS.len() / 2, "{held} paths, {failed} units did not start");
+    assert!(failed < UNITS / 4, "{failed} units did not start");
+    assert!(held > UNITS * PATHS.len() / 2, "{held} paths");
     println!("{held} paths of {} units agree, {failed} units do not start", units.len());
 }

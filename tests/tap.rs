@@ -10,6 +10,8 @@ mod support {
     pub(crate) mod nobody;
     pub(crate) mod program;
     pub(crate) mod programs;
+    #[expect(dead_code, reason = "other programs need more of it")]
+    pub(crate) mod skip;
     pub(crate) mod tapped;
 }
 
@@ -25,8 +27,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::thread::sleep;
 use std::time::Duration;
 use support::daemon::{Daemon, wait_for};
-use support::manager::{TestManager, skip};
+use support::manager::TestManager;
 use support::programs;
+use support::skip::skip;
 use support::tapped::{CALLS, ROLE, THREADS, TIMES};
 
 /// Refuses each of [`CALLS`], with another error or by another directive.

@@ -1,6 +1,6 @@
 //! What a tap sees of calls that the kernel executes and that fail: real processes in real sandboxes.
 
-use crate::support::manager::skip;
+use crate::support::skip::skip;
 use harden_why::audit::Action;
 use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
 use harden_why::kernel::tap::{CallText, FailedCall, FailedEvent, Tap, TapOptions, TapTarget};

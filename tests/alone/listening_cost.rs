@@ -7,7 +7,7 @@
 #![expect(clippy::cast_precision_loss, reason = "of nanoseconds, for people to read")]
 
 use crate::support::actor::{ROLE, TIMES};
-use crate::support::manager::skip;
+use crate::support::skip::skip;
 use harden_why::audit::Action;
 use harden_why::kernel::exit_cgroups::ExitCgroups;
 use harden_why::kernel::proc_events::ExitListener;

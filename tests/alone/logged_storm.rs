@@ -46,7 +46,7 @@ fn logged_refusals_of_a_chatty_unit_are_one_incident_and_one_alert() {
     }
     let Some(manager) = TestManager::start() else { return };
     if manager.is_pid1() {
-        support::manager::skip("no refusals are logged for the machine's own manager");
+        support::skip::skip("no refusals are logged for the machine's own manager");
         return;
     }
     let link = "ln -s system.conf.d /run/systemd/user.conf.d";

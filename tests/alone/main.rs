@@ -27,6 +27,8 @@ mod support {
     #[expect(dead_code, reason = "other programs need more of it")]
     pub(crate) mod manager;
     pub(crate) mod random;
+    #[expect(dead_code, reason = "other programs need more of it")]
+    pub(crate) mod skip;
 }
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -290,7 +290,7 @@ fn units_are_valid_and_have_a_low_exposure_score() {
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).current_dir(dir.path()).output();
     // The pages exist once the package is installed.
     let verify = analyze(&["verify", "--man=no", "./harden-whyd.service", "./harden-whyd.socket"]);
-    let Ok(verify) = verify else { return support::manager::skip("there is no systemd-analyze") };
+    let Ok(verify) = verify else { return support::skip::skip("there is no systemd-analyze") };
     assert!(verify.status.success() && verify.stderr.is_empty(), "{}", String::from_utf8_lossy(&verify.stderr));
     // Tenths: as root, with the rights that attribution needs, it is at 1.5.
     let security = analyze(&["security", "--offline=yes", "--no-pager", "--threshold=15", "./harden-whyd.service"]);

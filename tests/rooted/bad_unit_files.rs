@@ -40,7 +40,7 @@ impl Machine {
         fs::copy(groups, &listing).unwrap();
         command.args(["--json", "explain", "--assume-unit", "x.service", "--groups"]).arg(listing).arg("--root");
         let output = command.arg(self.0.path()).arg(self.0.path().join("log")).output().unwrap();
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
         assert!(output.stderr.is_empty(), "{output:?}");
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let unit = &report["units"][0];

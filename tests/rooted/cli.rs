@@ -1,6 +1,7 @@
 //! Every verb of harden-why, and every way in which it can fail, as seen at the terminal.
 
 use crate::support;
+use crate::support::skip::skip;
 use harden_why::audit::Action;
 use harden_why::incidents::{
     Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource, Store,
@@ -899,9 +900,7 @@ fn find_listening_obstacle() -> Option<String> {
 #[test]
 fn demo_shows_a_call_that_the_kernel_denied() {
     if let Some(why) = find_listening_obstacle() {
-        assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
-        println!("skipped: {why}");
-        return;
+        return skip(&why);
     }
     let demo = json(&run(&["--json", "demo"]));
     assert_eq!(demo["demo"]["source"], "kernel");

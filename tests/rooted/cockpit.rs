@@ -1,5 +1,6 @@
 //! The page for Cockpit: its package, and rules for its files. `tests/cockpit/run` tests it in a browser.
 
+use crate::support::skip::skip;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,8 +32,7 @@ fn build_package() -> PathBuf {
 #[test]
 fn package_of_page_has_each_file_and_the_same_bytes_twice() {
     if Command::new("dpkg-deb").arg("--version").output().is_err() {
-        println!("skipped: there is no dpkg-deb");
-        return;
+        return skip("there is no dpkg-deb");
     }
     let package = build_package();
     let path = package.to_str().unwrap();

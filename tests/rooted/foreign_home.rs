@@ -1,5 +1,6 @@
 //! Root runs harden-why with the home of another user, as `sudo` can leave it.
 
+use crate::support::skip::skip;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::process::Command;
@@ -10,8 +11,7 @@ const LENT: &str = "zz-harden-why-log-refusals.conf";
 #[test]
 fn file_that_another_user_planted_in_their_home_is_ignored() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root has the homes of others");
-        return;
+        return skip("only root has the homes of others");
     }
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join(".config/systemd/user.conf.d");

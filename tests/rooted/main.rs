@@ -38,6 +38,7 @@ mod support {
     pub(crate) mod nobody;
     pub(crate) mod program;
     pub(crate) mod screen;
+    pub(crate) mod skip;
     #[expect(dead_code, reason = "other programs need more of it")]
     pub(crate) mod terminal;
 }

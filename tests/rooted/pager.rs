@@ -1,5 +1,6 @@
 //! The pager, in a real terminal.
 
+use crate::support::skip::skip;
 use crate::support::terminal::Terminal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,7 +36,7 @@ fn terminal(directory: &Path, variables: &[(&str, &str)]) -> Option<(Terminal, S
 fn has_less() -> bool {
     let is_there = Command::new("less").arg("--version").output().is_ok();
     if !is_there {
-        println!("skipped: there is no less");
+        skip("there is no less");
     }
     is_there
 }

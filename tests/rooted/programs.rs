@@ -1,5 +1,6 @@
 //! Answers that rest on a unit's executables, below the root of another machine.
 
+use crate::support::skip::skip_optional;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -72,7 +73,7 @@ pub(crate) fn has(opened: &[(String, String)], call: &str, reason: &str) -> bool
 #[test]
 fn default_opens_what_the_executable_below_the_root_imports() {
     if !cfg!(target_arch = "x86_64") {
-        return println!("skipped: the record is of x86-64");
+        return skip_optional("the record is of x86-64");
     }
     let own = std::env::current_exe().unwrap();
     let strict = "SystemCallFilter=@basic-io @file-system\nExecStart=/usr/bin/webd";
@@ -99,7 +100,7 @@ fn default_opens_what_the_executable_below_the_root_imports() {
 #[test]
 fn shell_that_tests_a_file_gets_no_network_call() {
     if !cfg!(target_arch = "x86_64") {
-        return println!("skipped: the record is of x86-64");
+        return skip_optional("the record is of x86-64");
     }
     let network = ["socket", "connect", "bind", "listen", "accept", "accept4", "sendto", "recvfrom", "setsockopt"];
     for lines in ["SystemCallFilter=@basic-io", "SystemCallFilter=~@network-io uname"] {
@@ -115,7 +116,7 @@ fn shell_that_tests_a_file_gets_no_network_call() {
 #[test]
 fn large_executable_is_read_in_time() {
     if !cfg!(target_arch = "x86_64") {
-        return println!("skipped: the record is of x86-64");
+        return skip_optional("the record is of x86-64");
     }
     let dir = TempDir::new().unwrap();
     let large = dir.path().join("large");
@@ -125,5 +126,5 @@ fn large_executable_is_read_in_time() {
     let begin = Instant::now();
     let opens = opened(lines, "/usr/bin/large", &[(&large, "/usr/bin/large")]);
     assert!(has(&opens, "socket", "imported by large"));
-    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}, the copy of the file included", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_mins(1), "{:?}, the copy of the file included", begin.elapsed());
 }

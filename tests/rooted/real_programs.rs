@@ -3,6 +3,7 @@
 //! A test whose compiler is not installed says so and passes.
 
 use crate::programs::{build_root, has, opened_for};
+use crate::support::skip::skip_optional;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +27,7 @@ fn compile(dir: &Path, source: (&str, &str), compiler: &str, arguments: &[&str])
     command.envs([("CGO_ENABLED", "0"), ("GO111MODULE", "off"), ("GOFLAGS", "")]).env("GOCACHE", cache);
     let done = command.output().ok().filter(|done| cfg!(target_arch = "x86_64") && done.status.success());
     if done.is_none() {
-        println!("skipped: no {compiler} for x86-64 that links this");
+        skip_optional(&format!("no {compiler} for x86-64 that links this"));
     }
     done.map(|_| program)
 }
@@ -133,7 +134,9 @@ fn daemon_that_drops_root_gets_all_its_identity_calls_once_one_was_denied() {
 fn python_service_gets_socket_calls_once_one_was_denied() {
     let python =
         ["/usr/bin/python3", "/usr/local/bin/python3"].map(PathBuf::from).into_iter().find(|path| path.exists());
-    let Some(python) = python.filter(|_| cfg!(target_arch = "x86_64")) else { return println!("skipped: no python3") };
+    let Some(python) = python.filter(|_| cfg!(target_arch = "x86_64")) else {
+        return skip_optional("no python3 for x86-64");
+    };
     let unit = format!("{STRICT}\nExecStart=/usr/bin/python3 /usr/bin/serve.py");
     let opens = |call| opened_for(call, &unit, "/usr/bin/python3", &[(&python, "/usr/bin/python3")]);
     let (quiet, network) = (opens(UNAME), opens(SOCKET));

@@ -1,6 +1,7 @@
 //! The store on a real file system: it returns what was written and loses nothing silently.
 
 use crate::support;
+use crate::support::skip::skip;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -66,15 +67,6 @@ fn myself(wrapper: &[&str], test: &str, dir: &Path) -> Command {
     };
     command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("HW_DIR", dir);
     command
-}
-
-/// Prints that the test is skipped, or fails where everything must run.
-fn skip_unless(able: bool, why: &str) -> bool {
-    assert!(able || std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none(), "{why}");
-    if !able {
-        println!("skipped: {why}");
-    }
-    !able
 }
 
 fn may_mount() -> bool {
@@ -498,8 +490,8 @@ fn read_only_medium_can_be_read_and_refuses_a_writer() {
         assert!(error.to_string().contains(FILE), "{error}");
         return;
     }
-    if skip_unless(may_mount(), "mounting needs root") {
-        return;
+    if !may_mount() {
+        return skip("mounting needs root");
     }
     let (_temp, dir) = temp();
     Store::open(&dir).unwrap().record(&[denial(None, 1)]).unwrap();
@@ -516,8 +508,8 @@ fn log_of_a_killed_writer_on_a_read_only_medium_is_read_or_reported() {
         assert!(matches!(&error, StoreError::Unfinished { .. }), "{error:?}");
         return;
     }
-    if skip_unless(may_mount(), "mounting needs root") {
-        return;
+    if !may_mount() {
+        return skip("mounting needs root");
     }
     let (temp, dir) = temp();
     let mut writer = Store::open(&dir).unwrap();
@@ -563,8 +555,8 @@ fn full_disk_is_reported_and_loses_nothing() {
         assert!(recorded > 0);
         return;
     }
-    if skip_unless(may_mount(), "mounting needs root") {
-        return;
+    if !may_mount() {
+        return skip("mounting needs root");
     }
     let (_temp, dir) = temp();
     fs::create_dir(&dir).unwrap();
@@ -596,8 +588,8 @@ fn disk_that_was_full_before_is_reported() {
         }
         return;
     }
-    if skip_unless(may_mount(), "mounting needs root") {
-        return;
+    if !may_mount() {
+        return skip("mounting needs root");
     }
     let (_temp, dir) = temp();
     fs::create_dir(&dir).unwrap();
@@ -621,8 +613,8 @@ fn read_rights_suffice_to_read() {
         println!("\nrows {}", all(&Store::open_read_only(&dir).unwrap()).len());
         return;
     }
-    if skip_unless(may_mount(), "becoming another user needs root") {
-        return;
+    if !may_mount() {
+        return skip("becoming another user needs root");
     }
     let (temp, dir) = temp();
     let mut store = Store::open(&dir).unwrap();

@@ -1,7 +1,7 @@
 //! A bus for one test, and the daemon's answers on it.
 
 use super::daemon::wait_for;
-use super::manager::skip;
+use super::skip::skip;
 use harden_why::outlet::client::HardenWhyProxy;
 use harden_why::outlet::wire::Status;
 use std::os::unix::net::UnixStream;

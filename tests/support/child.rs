@@ -1,6 +1,6 @@
 //! Children that really violate a filter, and the kernel's records of them.
 
-use super::manager::skip;
+use super::skip::skip;
 use harden_why::audit::parse_record;
 use harden_why::host::blind_spots::find_blind_spots;
 use harden_why::intake::netlink::{AuditMessage, AuditSocket, ReceiveError};

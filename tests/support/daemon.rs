@@ -71,6 +71,12 @@ impl Daemon {
         wait_for(told, || format!("no {state}: {}", self.log()));
     }
 
+    /// The number of the next descriptor that it opens.
+    pub(crate) fn lowest_free_descriptor(&self) -> u64 {
+        let directory = PathBuf::from(format!("/proc/{}/fd", self.pid()));
+        (0..).find(|number: &u64| directory.join(number.to_string()).symlink_metadata().is_err()).unwrap()
+    }
+
     /// Its PID.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

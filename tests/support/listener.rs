@@ -1,6 +1,7 @@
 //! The real daemon under a [`TestManager`], and its attributions of the test's processes.
 
-use super::manager::{TestManager, skip};
+use super::manager::TestManager;
+use super::skip::skip;
 use harden_why::incidents::{Incident, Query, Store};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

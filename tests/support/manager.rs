@@ -4,9 +4,9 @@
 //! units look like the system's: `0::/system.slice/x.service`. Its filters and the kernel's
 //! records are real, and PIDs are the machine's.
 //!
-
 //! On a machine that may be thrown away `HARDEN_WHY_MANAGER=pid1` takes the system manager itself.
 
+use super::skip::skip;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio, id};
@@ -37,12 +37,6 @@ dbus-daemon --session --address="unix:path=$B/run/bus" --nofork --nopidfile --no
 while [ ! -S "$B/run/bus" ]; do kill -0 $! && sleep 0.01; done
 exec "$S" --user --unit=basic.target
 "#;
-
-/// Prints why a test cannot run here, which is a failure if `HARDEN_WHY_REQUIRE_KERNEL=1`.
-pub(crate) fn skip(why: &str) {
-    assert!(std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "required: {why}");
-    println!("skipped: {why}");
-}
 
 /// A running manager. Dropping it ends it and all that it started.
 pub(crate) struct TestManager {

@@ -2,6 +2,7 @@
 //!
 //! A golden file holds the command, standard output, standard error and the exit status. `UPDATE=1` rewrites it.
 
+use super::skip::skip_optional;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -127,7 +128,7 @@ pub(crate) fn needs_another_systemd(case: &Path) -> bool {
     let here = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let is_here = here.contains(needed.trim());
     if !is_here {
-        println!("skipped: {} is of systemd {}", case.display(), needed.trim());
+        skip_optional(&format!("{} is of systemd {}", case.display(), needed.trim()));
     }
     !is_here
 }

@@ -5,7 +5,6 @@ use crate::support::daemon::{Daemon, PROGRAM};
 use crate::support::manager::TestManager;
 use std::fs;
 use std::process::Output;
-use std::time::{Duration, Instant};
 
 /// A manager whose units' errors are recorded, a daemon, and `x.service`.
 struct Machine {
@@ -120,10 +119,9 @@ time.sleep(600)
     let next = restarted["next"].as_str().unwrap();
     assert!(next.starts_with("harden-why ") && next.contains("x.service"), "{next}");
 
-    let start = Instant::now();
+    // A start that hangs until its time limit ends with 2.
     let output = machine.harden_why(&["apply", "x", "--yes", "--restart", "--remedy", "1"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(start.elapsed() < Duration::from_secs(8), "it is up before the time limit of its start");
     let text = machine.drop_in().unwrap();
     assert!(text.contains("for denials of getpriority uname\n"), "{text}");
 }

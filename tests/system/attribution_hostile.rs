@@ -3,8 +3,9 @@
 use crate::support;
 use crate::support::actor::{ROLE, TIMES};
 use crate::support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
-use crate::support::manager::{TestManager, skip};
+use crate::support::manager::TestManager;
 use crate::support::placed::within;
+use crate::support::skip::skip;
 use harden_why::kernel::procfs::Procfs;
 use harden_why::units::{Manager, Unit};
 use nix::sys::signal::Signal;

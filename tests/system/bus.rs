@@ -1,6 +1,7 @@
 //! The D-Bus service on a bus of its own, called by root and by other users.
 
 use crate::support;
+use crate::support::skip::skip;
 use std::future::poll_fn;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -113,9 +114,8 @@ impl OwnBus {
         let able = daemon.is_ok() && nix::unistd::geteuid().is_root();
         let bus = daemon.ok().map(|daemon| Self { daemon, temp });
         let bus = if able { bus } else { None };
-        assert!(bus.is_some() || std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none(), "needs root and dbus-daemon");
         if bus.is_none() {
-            println!("skipped: a bus for several users needs root and dbus-daemon");
+            skip("a bus for several users needs root and dbus-daemon");
         }
         for _ in 0..500 {
             // The socket may exist before dbus-daemon listens on it.

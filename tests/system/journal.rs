@@ -1,5 +1,6 @@
 //! Alerts at their receiver: a socket that decodes the protocol independently, and a real journald.
 
+use crate::support::skip::skip;
 use std::fs;
 use std::fs::File;
 use std::io::{IoSliceMut, Read as _, Seek as _};
@@ -11,9 +12,8 @@ use std::process::Command;
 use harden_why::audit::Action;
 use harden_why::diagnosis::{Situation, diagnose_one};
 use harden_why::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
-use harden_why::outlet::correction::CORRECTION;
 use harden_why::outlet::journal::{AlertEntry, JournalSendError, JournalSocket};
-use harden_why::outlet::{Explanation, alert};
+use harden_why::outlet::{Explanation, alert, message_ids};
 use harden_why::policy::{Policy, Settings, UnitFile};
 use harden_why::syscalls::{Abi, Arch, Call, CallId, Groups};
 use harden_why::units::{Manager, Rung, Unit};
@@ -151,15 +151,6 @@ fn journal_that_does_not_read_never_blocks() {
     assert!(matches!(error, JournalSendError::Behind(_)), "{error}");
 }
 
-/// Prints that the test is skipped, or fails where everything must run.
-fn skip_unless(able: bool, why: &str) -> bool {
-    assert!(able || std::env::var_os("HARDEN_WHY_REQUIRE_KERNEL").is_none(), "{why}");
-    if !able {
-        println!("skipped: {why}");
-    }
-    !able
-}
-
 const JOURNALD: &str = "/lib/systemd/systemd-journald";
 
 /// Gives the child its own journald, which leaves audit alone, reads no kernel log and writes nothing to disk.
@@ -188,8 +179,8 @@ fn real_journal_shows_alerts_with_the_lines_of_the_unit() {
     }
     let able = Path::new(JOURNALD).exists()
         && Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
-    if skip_unless(able, "a journald of one's own needs root and systemd-journald") {
-        return;
+    if !able {
+        return skip("a journald of one's own needs root and systemd-journald");
     }
     let temp = tempfile::tempdir().unwrap();
     let output = Command::new("unshare")
@@ -241,7 +232,7 @@ fn in_real_journal() {
     assert_eq!(shown(&["--user-unit", "hw-bar.service"]), [message(&user)]);
     assert_eq!(shown(&["-u", "hw-alive.service"]), [message(&alive)]);
     assert_eq!(shown(&["-u", "sshd.service"]), Vec::<String>::new());
-    let id = format!("MESSAGE_ID={}", alert::DENIAL);
+    let id = format!("MESSAGE_ID={}", message_ids::DENIAL);
     assert_eq!(shown(&[&id]).len(), 4);
     // One field can have several values, and each finds the entry.
     for directive in ["SystemCallFilter", "ProtectClock"] {
@@ -266,8 +257,8 @@ fn in_real_journal() {
 #[test]
 fn journalctl_compiles_the_catalog() {
     let able = Command::new("journalctl").arg("--version").output().is_ok();
-    if skip_unless(able, "there is no journalctl") {
-        return;
+    if !able {
+        return skip("there is no journalctl");
     }
     let temp = tempfile::tempdir().unwrap();
     let catalog = temp.path().join("usr/lib/systemd/catalog");
@@ -283,8 +274,7 @@ fn journalctl_compiles_the_catalog() {
     let listed = String::from_utf8(journalctl("--list-catalog").stdout).unwrap();
     let mut ids: Vec<_> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
     ids.sort_unstable();
-    let mut known =
-        [alert::DENIAL, alert::POSSIBLE_INTRUSION, alert::UNRECORDED_DEATH, CORRECTION, alert::LOGGED, alert::SUMMARY];
+    let mut known = message_ids::ALL;
     known.sort_unstable();
     assert_eq!(ids, known, "{listed}");
 }

@@ -3,8 +3,9 @@
 use crate::support;
 use crate::support::actor::ROLE;
 use crate::support::listener::{Daemon, PATIENCE, WITHOUT_NOTES, program};
-use crate::support::manager::{TestManager, skip};
+use crate::support::manager::TestManager;
 use crate::support::placed::within;
+use crate::support::skip::skip;
 use harden_why::incidents::Incident;
 use harden_why::units::Rung;
 use nix::sys::signal::Signal;

@@ -2,7 +2,7 @@
 //! daemon receives them.
 
 use crate::support::child::{PATIENCE, call, listen, payload_of, violate, wait};
-use crate::support::manager::skip;
+use crate::support::skip::skip;
 use harden_why::audit::{Action, ArchField, CallField, Record, parse_record};
 use harden_why::host::Host;
 use harden_why::incidents::{Denial, IncidentEvent, Moment, Sighting};

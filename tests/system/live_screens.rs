@@ -4,8 +4,9 @@
 //! `until-line` ends the command with Ctrl-C once it has printed a line.
 
 use crate::support::daemon::{Daemon, PROGRAM};
-use crate::support::manager::{TestManager, skip};
+use crate::support::manager::TestManager;
 use crate::support::screen;
+use crate::support::skip::skip;
 use harden_why::units::{Manager, Unit};
 use std::fs;
 use std::path::Path;

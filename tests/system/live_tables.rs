@@ -1,7 +1,8 @@
 //! The live tables of `rehearse` and `tap`, and questions, in a real terminal.
 
 use crate::support::daemon::{Daemon, PROGRAM, wait_for};
-use crate::support::manager::{TestManager, skip};
+use crate::support::manager::TestManager;
+use crate::support::skip::skip;
 use crate::support::terminal::Terminal;
 use std::path::Path;
 

@@ -52,7 +52,7 @@ impl Machine {
     fn start(user: bool) -> Option<Self> {
         let manager = TestManager::start()?;
         if manager.is_pid1() {
-            support::manager::skip("no refusals are logged for the machine's own manager");
+            support::skip::skip("no refusals are logged for the machine's own manager");
             return None;
         }
         let machine = Self { manager, user };
@@ -516,7 +516,7 @@ impl Old {
 #[test]
 fn systemd_that_is_too_old_is_reported() {
     if !nix::unistd::geteuid().is_root() {
-        support::manager::skip("only root may have refusals logged for the system manager");
+        support::skip::skip("only root may have refusals logged for the system manager");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -610,5 +610,5 @@ fn manager_that_hangs_delays_no_answer() {
     let page = text(&output);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(page.contains("No denials.") && page.contains("did not answer in time"), "{page}");
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
 }

@@ -6,7 +6,7 @@
 use crate::support;
 use crate::support::daemon::{Daemon, PROGRAM};
 use crate::support::denied::denied;
-use crate::support::manager::skip;
+use crate::support::skip::skip;
 use harden_why::incidents::Store;
 use harden_why::units::Manager;
 use nix::sys::signal::{Signal, kill};

@@ -3,7 +3,7 @@
 use crate::support::bus::{Bus, asked};
 use crate::support::child::{call, listen, payload_of, violate};
 use crate::support::daemon::{Daemon, Journal, PROGRAM, incidents, wait_for};
-use crate::support::manager::skip;
+use crate::support::skip::skip;
 use harden_why::audit::Action;
 use harden_why::incidents::store::{FILE, SCHEMA};
 use harden_why::incidents::{Denial, Incident, IncidentEvent};
@@ -457,8 +457,7 @@ fn daemon_without_free_descriptors_goes_on_and_names_the_reason() {
     let daemon = Daemon::start(Command::new(PROGRAM), &address, temp.path());
     denials.one_more();
     denials.wait_for(1, &state, &daemon);
-    let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
-    limit_descriptors(&daemon, open as u64);
+    limit_descriptors(&daemon, daemon.lowest_free_descriptor());
     denials.one_more();
     let error = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let connection = zbus::connection::Builder::address(&*address).build().await.unwrap();

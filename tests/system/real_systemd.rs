@@ -1,6 +1,7 @@
 //! What a real systemd reports about real processes.
 
-use crate::support::manager::{TestManager, skip};
+use crate::support::manager::TestManager;
+use crate::support::skip::skip;
 use harden_why::kernel::proc_events::{DeathNotice, ExitListener};
 use harden_why::kernel::procfs::Procfs;
 use harden_why::policy::Directive;

@@ -85,7 +85,7 @@ wait "$listener"
 read -r heard missed <"$counts"
 
 same_process() { test "$(systemctl show -P MainPID harden-whyd)" = "$pid"; }
-is_flat() { ((last_memory <= first_memory + 4096 && last_descriptors <= first_descriptors + 4)); }
+is_flat() { ((first_memory > 0 && last_memory > 0 && last_memory <= first_memory + 4096 && last_descriptors <= first_descriptors + 4)); }
 counted() { says "^$heard\$" jq -r .counters.records <(harden-why --json status); }
 note "$rounds rounds, $heard records; memory $first_memory to $last_memory kB, descriptors $first_descriptors to $last_descriptors"
 ok "the daemon ran all the time" same_process
