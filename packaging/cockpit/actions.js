@@ -5,6 +5,7 @@ import { ask, tell, tellError } from "./dialog.js";
 import { announce, box, button, element, notes } from "./elements.js";
 import { rehearse } from "./rehearsal.js";
 import { local, plural } from "./times.js";
+import { nameDenied } from "./words.js";
 
 export function actionBar(answer, context) {
     const canApply = answer.remedies.some(remedy => remedy.default && remedy.path);
@@ -91,9 +92,9 @@ function describeApplied(result) {
 function describeRestart({ up, active_state: state, result, denials }) {
     if (up && denials.length === 0)
         return box("success", `The unit runs (${state}).`);
-    const calls = denials.map(denial => denial.call || "SIGSYS").join(", ");
+    const calls = denials.map(nameDenied).join(", ");
     const text = up ? `The unit runs (${state})` : `The unit does not run (${state}${result ? `, ${result}` : ""})`;
-    return box("warning", calls ? `${text}, and was denied further calls: ${calls}.` : `${text}.`);
+    return box("warning", calls ? `${text}, and was denied further: ${calls}.` : `${text}.`);
 }
 
 // Added, kept and removed lines.

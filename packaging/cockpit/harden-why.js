@@ -8,6 +8,7 @@ import { announce, element } from "./elements.js";
 import { overview } from "./overview.js";
 import { followTheme } from "./theme.js";
 import { unitPage } from "./unit.js";
+import { nameDenied } from "./words.js";
 
 // The pause between a denial and the new table, so that a storm costs one table for each pause.
 const PAUSE = 500;
@@ -54,7 +55,7 @@ function soon() {
 function showNews(news) {
     if (news.new) {
         const [denial] = news.denials;
-        announce(`${news.unit || "A process of an unknown unit"}: ${denial.call || "a call"} denied`);
+        announce(`${news.unit || "A process of an unknown unit"}: ${nameDenied(denial)} denied`);
     }
     soon();
 }

@@ -52,7 +52,7 @@ export async function overview() {
 function nothing() {
     return element("div.hw-empty", {},
         element("h2", {}, "No denials"),
-        element("p", {}, "No unit was denied a system call since harden-whyd began to listen. A new denial appears here at once."));
+        element("p", {}, "Nothing was denied to a unit since harden-whyd began to listen. A new denial appears here at once."));
 }
 
 function table(rows) {

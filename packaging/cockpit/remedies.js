@@ -10,6 +10,7 @@ const KEPT = {
     "unknown-argument": "it depends on arguments that no record holds",
     "wider-than-denied": "it opens more than was denied",
     "keeps-denying": "the calls still fail, with an error instead of a kill",
+    "other-architecture": "no executable of the unit that was read is of this architecture",
     "possible-intrusion": "the call may come from an intruder",
 };
 
@@ -67,7 +68,7 @@ function exposure(score) {
 // What the remedy allows besides the denied calls, with the reason for each call.
 function opened(remedy) {
     if (remedy.opens.length === 0)
-        return element("p", {}, "It opens nothing else.");
+        return element("p", {}, "It opens no further call.");
     const reasons = new Map((remedy.reasons || []).map(({ call, reason }) => [call, reason]));
     return folded(`It also opens ${plural(remedy.opens.length, "call")}`,
         element("ul.hw-columns", {}, remedy.opens.map(call =>

@@ -8,6 +8,7 @@ import { box, code, element, folded, notes } from "./elements.js";
 import { hoursChart } from "./hours.js";
 import { remedies } from "./remedies.js";
 import { age, local, plural } from "./times.js";
+import { describeAccess, describeLine, nameCall, nameDenied } from "./words.js";
 
 // Returns the page of a unit. `reload` shows it again.
 export async function unitPage(manager, unit, reload) {
@@ -44,24 +45,24 @@ function oneAnswer(answer, context) {
 
 // The finding in words, and the lines that decided it.
 function finding(denial) {
-    const what = denial.call ? `${denial.call}(2)` : "A process died of SIGSYS";
     const process = `${denial.exe || denial.comm} (pid ${denial.pid})`;
     const times = denial.count === 1 ? "once" : `${denial.count} times`;
     return element("section.hw-finding", {},
-        element("p.hw-lead", {}, element("strong", {}, what), `: ${process} ${denial.outcome}, ${times}, last `,
+        element("p.hw-lead", {}, element("strong", {}, nameCall(denial)), `: ${process} ${denial.outcome}, ${times}, last `,
             element("time", { datetime: denial.last, title: local(denial.last) }, age(denial.last)), "."),
+        denial.access && element("p", {}, describeAccess(denial)),
         element("p", {}, `Cause: ${denial.cause.words}.`),
-        denial.cause.directives.map(directive => snippet(directive, denial.call)));
+        denial.cause.directives.map(directive => snippet(directive, nameDenied(denial))));
 }
 
 // A line of a unit file with its deciding word marked.
-export function snippet(directive, call) {
+export function snippet(directive, denied) {
     const place = directive.file ? `${directive.file}:${directive.line}` : `${directive.directive}=`;
-    const { source, does } = directive;
+    const { source } = directive;
     return element("figure.hw-snippet", {},
         element("figcaption", {}, place),
         source && element("pre", {}, source.before, element("mark", {}, source.pointed), source.after),
-        element("p.hw-why", {}, does ? does.join(call) : directive.why));
+        element("p.hw-why", {}, describeLine(directive, denied)));
 }
 
 function silence(answer) {
@@ -79,7 +80,8 @@ function detailsTable(denials) {
     return element("table.hw-table", { "aria-label": "Details of all denials" },
         element("thead", {}, element("tr", {}, heads.map(head => element("th", { scope: "col" }, head)))),
         element("tbody", {}, denials.map(denial => element("tr", {},
-            element("th", { scope: "row" }, code(denial.call || "SIGSYS"), ` ${denial.arch || ""}`),
+            element("th", { scope: "row" }, code(denial.call || "SIGSYS"), ` ${denial.arch || ""}`,
+                denial.access && element("div.hw-place", {}, denial.access.words)),
             cell("Process", denial.exe || "", element("div.hw-place", {}, `${denial.comm}, pid ${denial.pid}, uid ${denial.uid}`)),
             cell("Outcome", denial.outcome),
             cell("Count", String(denial.count)),

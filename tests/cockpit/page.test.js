@@ -70,7 +70,7 @@ describe("with all rights", () => {
         const snippet = frame.locator(".hw-snippet").first();
         assert.equal(await snippet.locator("pre").innerText(), "SystemCallFilter=~uname");
         assert.equal(await snippet.locator("mark").innerText(), "uname");
-        assert.match(await frame.locator(".hw-suggested").innerText(), /opens nothing else/);
+        assert.match(await frame.locator(".hw-suggested").innerText(), /opens no further call/);
         assert.match(await frame.locator(".hw-suggested").innerText(), /Exposure/);
         assert.match(await frame.locator(".hw-hours").innerText(), /Last 24 hours: 1 from/);
 

@@ -1,7 +1,7 @@
 //! An access that failed, as data.
 
 use crate::audit::text::escape;
-use crate::incidents::{Access, AccessPath, describe_access};
+use crate::incidents::{Access, AccessPath, describe_access, name_access};
 use serde::Serialize;
 
 /// What an entered call could not reach.
@@ -13,6 +13,8 @@ pub struct AccessView {
     pub path: Option<String>,
     /// What the kind and the path do not tell, e.g. `char 10:229 rw`.
     pub detail: Option<String>,
+    /// What could not be reached, in a few words: the end of the path, the capability.
+    pub name: String,
     /// What the sandbox withholds, in words.
     pub words: String,
 }
@@ -23,6 +25,7 @@ impl AccessView {
             kind: access.kind(),
             path: access.path().map(AccessPath::as_bytes).map(escape),
             detail: Some(access.detail()).filter(|detail| !detail.is_empty()),
+            name: name_access(access),
             words: describe_access(access),
         }
     }

@@ -18,7 +18,7 @@ use crate::audit::text::escape;
 use crate::cli::exit_status::ExitStatus;
 use crate::diagnosis::{Diagnosis, Finding, Reservation, Situation};
 use crate::incidents::local_time::{LocalTime, moment};
-use crate::incidents::{Incident, Moment, describe_briefly, describe_headline, describe_outcome, name_access};
+use crate::incidents::{Incident, Moment, describe_briefly, describe_headline, describe_outcome};
 use crate::policy::{Effect, SourceLine};
 use crate::syscalls::{Call, Groups};
 use crate::units::{Confidence, Rung, Unit, UnitName};
@@ -217,9 +217,6 @@ pub struct DenialView {
     /// Whether a rehearsal saw a call of systemd's own, which a remedy leaves denied.
     #[serde(skip)]
     pub systemds_own: bool,
-    /// What the access could not reach, in a few words.
-    #[serde(skip)]
-    pub withheld: Option<String>,
     /// The outcome as it follows the call's name on the screen.
     #[serde(skip)]
     pub headline: String,
@@ -391,7 +388,6 @@ impl DenialView {
             number: call.and_then(Call::number),
             arch: call.map(|call| call.abi().map_or_else(|| call.arch.to_string(), |abi| abi.name().to_owned())),
             access: access.map(|denial| AccessView::new(&denial.access)),
-            withheld: access.map(|denial| name_access(&denial.access)),
             groups: finding.groups.iter().map(ToString::to_string).collect(),
             action: denial.map(|denial| denial.action.to_string()),
             source: key.source.as_str(),

@@ -103,7 +103,7 @@ fn find_rounds(denials: &mut [FoldedDenial<'_>]) {
 impl DenialView {
     /// Returns what was denied: the path, capability or device of an access, or the call.
     pub(super) fn subject(&self) -> Option<&str> {
-        self.withheld.as_deref().or(self.call.as_deref())
+        self.access.as_ref().map(|access| access.name.as_str()).or(self.call.as_deref())
     }
 }
 
@@ -207,12 +207,15 @@ pub(super) fn group_by_cause(denials: Vec<FoldedDenial<'_>>) -> Vec<CauseGroup<'
     groups
 }
 
+/// Returns what tells a denied call, or an access, from another.
+fn denied_facts(denial: &DenialView) -> (Option<&str>, Option<&str>, Option<&str>, &'static str, bool) {
+    let access = denial.access.as_ref().map(|access| access.name.as_str());
+    (denial.call.as_deref(), access, denial.arch.as_deref(), denial.event, denial.before_exec)
+}
+
 /// Whether two sightings are of one call with one cause.
 fn is_same_call(one: &DenialView, other: &DenialView) -> bool {
-    let facts = |denial: &DenialView| {
-        (denial.call.clone(), denial.withheld.clone(), denial.arch.clone(), denial.event, denial.before_exec)
-    };
-    facts(one) == facts(other)
+    denied_facts(one) == denied_facts(other)
         && one.cause.kind == other.cause.kind
         && one.cause.directives == other.cause.directives
         && (one.source != other.source || one.brief == other.brief)
@@ -222,13 +225,10 @@ fn is_same_call(one: &DenialView, other: &DenialView) -> bool {
 /// Whether two denials are of one call of one program, by one line, and were seen in different ways. A rehearsal or a
 /// tap may not know the program.
 fn is_other_way(one: &DenialView, other: &DenialView) -> bool {
-    let facts = |denial: &DenialView| {
-        (denial.call.clone(), denial.withheld.clone(), denial.arch.clone(), denial.event, denial.before_exec)
-    };
     let is_same_program = one.exe.is_none() || other.exe.is_none() || one.exe == other.exe;
     one.call.is_some()
         && one.source != other.source
-        && facts(one) == facts(other)
+        && denied_facts(one) == denied_facts(other)
         && is_same_program
         && have_same_line(&one.cause, &other.cause)
 }
