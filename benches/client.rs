@@ -12,6 +12,8 @@ mod large_programs;
 #[path = "../tests/support"]
 mod support {
     pub(crate) mod manager;
+    #[expect(dead_code, reason = "tests ask more of it")]
+    pub(crate) mod skip;
 }
 
 use harden_why::audit::Action;

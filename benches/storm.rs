@@ -24,6 +24,8 @@ mod support {
     pub(crate) mod daemon;
     #[expect(dead_code, reason = "tests ask more of it")]
     pub(crate) mod manager;
+    #[expect(dead_code, reason = "tests ask more of it")]
+    pub(crate) mod skip;
 }
 
 use harden_why::audit::{Action, CallField, parse_record};

@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+mod field_values;
+mod kernel_order;
 pub(crate) mod note;
 mod parse;
 pub(crate) mod record;

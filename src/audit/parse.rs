@@ -15,8 +15,10 @@
 //! People paste records that lost something on the way. A record needs `pid=`, `comm=`, `arch=` and `syscall=`, and
 //! `sig=` or `code=`; whatever surrounds a value of the kernel's own is ignored.
 
+use super::field_values::{parse_action, parse_call, parse_decimal, parse_hex, parse_id, parse_signal, parse_u32_hex};
+use super::kernel_order::KernelOrder;
 use super::record::{Action, ArchField, CallField, IdField, Record, Stamp};
-use super::text::{HEX_DIGITS, UntrustedText, hex_digit};
+use super::text::UntrustedText;
 use memchr::{memchr, memmem};
 
 /// The reason why bytes are no SECCOMP record.
@@ -105,109 +107,6 @@ pub(crate) fn parse_fields<'a>(body: &'a [u8], stamp: Stamp<'a>, serial: u64) ->
         }
     }
     Ok(record)
-}
-
-/// Parses the kernel's own order and spelling in one pass. It fails on any other, which [`parse_fields`] parses slower.
-struct KernelOrder<'a>(&'a [u8]);
-
-impl<'a> KernelOrder<'a> {
-    /// Returns milliseconds, serial number, and the rest.
-    fn parse_stamp(mut self) -> Option<(i64, u64, &'a [u8])> {
-        let seconds = i64::try_from(self.parse_decimal(b"audit(")?).ok()?;
-        let fraction = self.take_digits(b".", 3, |digit| digit.is_ascii_digit()).filter(|digits| digits.len() == 3)?;
-        let fraction = fraction.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
-        let serial = self.parse_decimal(b":")?;
-        Some((seconds.checked_mul(1000)?.checked_add(fraction)?, serial, self.strip_key(b"):")?))
-    }
-
-    fn parse(mut self, stamp: Stamp<'a>, serial: u64) -> Option<Record<'a>> {
-        self.0 = self.0.strip_prefix(b" ").unwrap_or(self.0);
-        let auid = self.parse_id(b"auid=")?;
-        let uid = self.parse_id(b" uid=")?;
-        let gid = self.parse_id(b" gid=")?;
-        let session = self.parse_id(b" ses=")?;
-        let subject = match self.strip_key(b" subj=") {
-            None => None,
-            // A label with spaces fails below, at pid=.
-            Some(rest) => {
-                let (label, rest) = rest.split_at(memchr(b' ', rest)?);
-                self.0 = rest;
-                Some(label)
-            }
-        };
-        let pid = u32::try_from(self.parse_decimal(b" pid=")?).ok()?;
-        let comm = self.parse_quoted(b" comm=\"")?;
-        let exe = self.parse_quoted(b" exe=\"")?;
-        let signal = i32::try_from(self.parse_decimal(b" sig=")?).ok()?;
-        let arch = u32::try_from(self.parse_hex(b" arch=")?).ok()?;
-        let call = u32::try_from(self.parse_decimal(b" syscall=")?).ok()?;
-        let compat = Some(self.parse_decimal(b" compat=")? == 1);
-        let ip = self.parse_hex(b" ip=0x")?;
-        let code = u32::try_from(self.parse_hex(b" code=0x")?).ok()?;
-        matches!(self.0.first(), None | Some(0x1d)).then_some(Record {
-            stamp,
-            serial,
-            auid,
-            uid,
-            gid,
-            session,
-            subject,
-            pid,
-            comm: UntrustedText::Plain(comm),
-            exe: Some(UntrustedText::Plain(exe)),
-            signal,
-            arch: ArchField::Token(arch),
-            call: CallField::Number(call),
-            compat,
-            ip,
-            action: Action::from_code(code),
-        })
-    }
-
-    fn parse_id<const N: usize>(&mut self, key: &[u8; N]) -> Option<IdField<'a>> {
-        match self.parse_decimal(key)? {
-            0xffff_ffff => Some(IdField::Unset),
-            number => u32::try_from(number).ok().map(IdField::Number),
-        }
-    }
-
-    /// Parses a key and up to 19 decimal digits.
-    fn parse_decimal<const N: usize>(&mut self, key: &[u8; N]) -> Option<u64> {
-        let digits = self.take_digits(key, 19, |digit| digit.is_ascii_digit())?;
-        Some(digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
-    }
-
-    /// Parses a key and up to 16 hex digits.
-    fn parse_hex<const N: usize>(&mut self, key: &[u8; N]) -> Option<u64> {
-        let digits = self.take_digits(key, 16, |digit| HEX_DIGITS[usize::from(digit)] < 16)?;
-        Some(digits.iter().fold(0, |value, digit| value << 4 | u64::from(HEX_DIGITS[usize::from(*digit)])))
-    }
-
-    fn take_digits<const N: usize>(
-        &mut self,
-        key: &[u8; N],
-        max: usize,
-        is_digit: impl Fn(u8) -> bool,
-    ) -> Option<&'a [u8]> {
-        let rest = self.strip_key(key)?;
-        let length = rest.iter().position(|byte| !is_digit(*byte)).unwrap_or(rest.len());
-        let (digits, rest) = rest.split_at(length);
-        self.0 = rest;
-        (1..=max).contains(&length).then_some(digits)
-    }
-
-    /// Parses a key with its opening quote, and returns the text before the closing quote.
-    fn parse_quoted<const N: usize>(&mut self, key: &[u8; N]) -> Option<&'a [u8]> {
-        let rest = self.strip_key(key)?;
-        let (text, rest) = rest.split_at(memchr(b'"', rest)?);
-        self.0 = &rest[1..];
-        Some(text)
-    }
-
-    /// Returns the rest behind a key. The key's length is a constant, so the compiler compares it in place.
-    fn strip_key<const N: usize>(&self, key: &[u8; N]) -> Option<&'a [u8]> {
-        self.0.split_first_chunk::<N>().filter(|(first, _)| *first == key).map(|(_, rest)| rest)
-    }
 }
 
 /// The fields behind the names. The kernel or `ausearch` wrote them, not the process.
@@ -361,77 +260,6 @@ fn pairs(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         let at = memchr(b'=', word)?;
         Some((&word[..at], &word[at + 1..]))
     })
-}
-
-fn parse_id(value: &[u8]) -> IdField<'_> {
-    let value = value.strip_suffix(b",").unwrap_or(value);
-    match parse_decimal(value) {
-        Some(u32::MAX) => IdField::Unset,
-        Some(number) => IdField::Number(number),
-        None if value == b"unset" || value == b"-1" || value.is_empty() => IdField::Unset,
-        None => IdField::Name(value),
-    }
-}
-
-fn parse_signal(value: &[u8]) -> Option<i32> {
-    if value == b"SIGSYS" { Some(super::record::SIGSYS) } else { parse_decimal(value) }
-}
-
-/// Parses a number, which is negative if the process passed one, a name, or `unknown-syscall(NUMBER)`.
-fn parse_call(value: &[u8]) -> Option<CallField<'_>> {
-    let digits = value.strip_prefix(b"unknown-syscall(").and_then(|rest| rest.strip_suffix(b")")).unwrap_or(value);
-    match digits.first()? {
-        // The kernel prints the sign-extended int that the filter saw as 32 bits.
-        b'-' => parse_decimal(&digits[1..]).map(|magnitude: u32| CallField::Number(magnitude.wrapping_neg())),
-        b'0'..=b'9' => parse_decimal(digits).map(CallField::Number),
-        _ => Some(CallField::Name(value)),
-    }
-}
-
-/// Parses `0x80000000`, a word, or `unknown-seccomp-code(0x80000000)`.
-///
-/// The value ends where the kernel's small letters and digits end. What follows are the fields of `log_format =
-/// ENRICHED`, whose separator can be lost: `code=0x80000000AUID="unset"`.
-fn parse_action(value: &[u8]) -> Option<Action> {
-    let value = value.strip_prefix(b"unknown-seccomp-code(").unwrap_or(value);
-    let is_part = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(byte);
-    let start = value.iter().position(is_part)?;
-    let value = &value[start..];
-    let value = &value[..value.iter().position(|byte| !is_part(byte)).unwrap_or(value.len())];
-    Action::from_word(value).or_else(|| u32::try_from(parse_hex(value)?).ok().map(Action::from_code))
-}
-
-/// Parses decimal digits, without a sign.
-fn parse_decimal<T: TryFrom<u64>>(digits: &[u8]) -> Option<T> {
-    if digits.is_empty() {
-        return None;
-    }
-    let mut value: u64 = 0;
-    for &digit in digits {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
-    }
-    T::try_from(value).ok()
-}
-
-/// Parses `0x` and hex digits.
-fn parse_hex(value: &[u8]) -> Option<u64> {
-    let digits = value.strip_prefix(b"0x")?;
-    if digits.is_empty() || digits.len() > 16 {
-        return None;
-    }
-    digits.iter().try_fold(0, |sum: u64, &digit| Some(sum << 4 | u64::from(hex_digit(digit)?)))
-}
-
-/// Up to eight bare hex digits, as `arch=` has them.
-fn parse_u32_hex(digits: &[u8]) -> Option<u32> {
-    if digits.len() > 8 {
-        return None;
-    }
-    digits.iter().try_fold(0, |sum: u32, &digit| Some(sum << 4 | u32::from(hex_digit(digit)?)))
 }
 
 #[cfg(test)]

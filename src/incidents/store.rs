@@ -8,6 +8,7 @@
 //! Every commit is on the disk before [`Store::record`] returns (`synchronous=FULL`).
 
 mod error;
+mod location;
 mod query;
 mod record;
 mod rehearsals;
@@ -16,7 +17,7 @@ mod row;
 mod schema;
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -27,6 +28,7 @@ use nix::unistd::{AccessFlags, faccessat};
 use rusqlite::{Connection, OpenFlags};
 
 use super::incident::Incident;
+use location::{FileId, LOG, check_regular, file_id, immutable_uri, is_other, with_suffix};
 
 pub use error::StoreError;
 pub use query::{Query, Stored, UnitSummary};
@@ -55,9 +57,6 @@ const MAX_DAMAGED: u32 = 9;
 
 const PAGE: u64 = 4096;
 
-/// The suffix of the write-ahead log of `SQLite`.
-const LOG: &str = "-wal";
-
 /// The incidents on disk.
 #[derive(Debug)]
 pub struct Store {
@@ -69,9 +68,6 @@ pub struct Store {
     /// The lock on the directory, which makes this the only writer.
     _lock: Option<Flock<File>>,
 }
-
-/// A file's device and inode.
-type FileId = (u64, u64);
 
 /// A file that is no longer the store: it was damaged and renamed, or was removed.
 #[derive(Debug)]
@@ -240,32 +236,6 @@ impl Store {
     }
 }
 
-/// Refuses a pipe or a device in the place of the store, or of a file that `SQLite` keeps next to it: opening it can
-/// block.
-fn check_regular(path: &Path) -> Result<(), StoreError> {
-    for file in ["", LOG, "-shm", "-journal"].map(|suffix| with_suffix(path, suffix)) {
-        if fs::metadata(&file).is_ok_and(|metadata| !metadata.is_file()) {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-            return Err(StoreError::from_io(&file, source));
-        }
-    }
-    Ok(())
-}
-
-/// Returns which file is at a path, if there is one.
-fn file_id(path: &Path) -> Option<FileId> {
-    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
-}
-
-/// Whether a path is known to lead to another file than before, or to none.
-fn is_other(path: &Path, was: Option<FileId>) -> bool {
-    let is = fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    was.is_some_and(|was| match is {
-        Ok(is) => is != was,
-        Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
-    })
-}
-
 /// Locks the state directory until the result is dropped.
 fn lock(dir: &Path) -> Result<Flock<File>, StoreError> {
     let directory = File::open(dir).map_err(|source| StoreError::from_io(dir, source))?;
@@ -278,27 +248,6 @@ fn lock(dir: &Path) -> Result<Flock<File>, StoreError> {
 /// Returns the path of the file. It is absolute, so that `SQLite` cannot take the directory for a `file:` URI.
 fn absolute(dir: &Path) -> Result<PathBuf, StoreError> {
     std::path::absolute(dir.join(FILE)).map_err(|why| StoreError::Io { path: dir.to_owned(), why })
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Returns the path as a URI (`sqlite.org/uri.html`) that declares the file immutable.
-fn immutable_uri(path: &Path) -> String {
-    use std::fmt::Write as _;
-    use std::os::unix::ffi::OsStrExt;
-    let mut uri = "file://".to_owned();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            // Writing to a string cannot fail.
-            byte => _ = write!(uri, "%{byte:02x}"),
-        }
-    }
-    uri + "?immutable=1"
 }
 
 #[cfg(test)]
@@ -439,11 +388,6 @@ mod tests {
         assert_eq!(number("PRAGMA synchronous"), 2, "FULL");
         assert_eq!(number("PRAGMA auto_vacuum"), 2, "INCREMENTAL");
         assert_eq!(number("PRAGMA journal_size_limit"), MAX_LOG);
-    }
-
-    #[test]
-    fn immutable_uri_escapes_path() {
-        assert_eq!(immutable_uri(Path::new("/a b?mode=rw#%")), "file:///a%20b%3fmode%3drw%23%25?immutable=1");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One record in every dialect that people paste: `tests/data/dialects`, and generated envelopes in combination.
 
-use super::log_file::{LogSummary, read_log};
+use super::log_file::read_log;
+use super::log_summary::LogSummary;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,9 @@ pub(crate) mod attribution;
 pub mod cgroup;
 pub(crate) mod login;
 pub(crate) mod name;
+pub(crate) mod rung;
 
-pub use attribution::{Attribution, Confidence, Evidence, Rung, weigh};
+pub use attribution::{Attribution, Evidence, weigh};
 pub use cgroup::{Placement, Unplaced};
 pub use name::{BadManager, BadUnitName, Manager, Unit, UnitName};
+pub use rung::{Confidence, Rung};

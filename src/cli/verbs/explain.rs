@@ -20,7 +20,7 @@ use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::Incident;
 use crate::incidents::incident::by_unit;
 use crate::incidents::local_time::LocalTime;
-use crate::intake::log_file::LogSummary;
+use crate::intake::log_summary::LogSummary;
 use crate::policy::program_path::runs_task;
 use crate::syscalls::Groups;
 use crate::unit_files::has_own_files;

@@ -2,7 +2,8 @@
 
 use crate::audit::text::{UntrustedText, escape};
 use crate::audit::{Record, parse_fields, parse_record, parse_serial};
-use crate::intake::log_file::{LogSummary, read_log};
+use crate::intake::log_file::read_log;
+use crate::intake::log_summary::LogSummary;
 use std::io;
 use std::io::Read;
 
