@@ -123,7 +123,7 @@ impl Storage {
         }
     }
 
-    /// Forgets the incidents of a unit in memory, and has the writer delete them and answer.
+    /// Forgets the incidents of a unit in memory, and tells the writer to delete them and to answer.
     pub(super) fn forget(&mut self, fold: &mut Fold, request: ForgetRequest) {
         fold.forget_unit(request.unit.as_ref());
         if self.writer.is_busy() {
@@ -132,7 +132,7 @@ impl Storage {
         self.writer.forget(request);
     }
 
-    /// Has the writer save the rehearsals.
+    /// Tells the writer to save the rehearsals.
     pub(super) fn save_rehearsals(&mut self, spans: Vec<RehearsalSpan>) {
         self.writer.save_rehearsals(spans);
     }

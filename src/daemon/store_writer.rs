@@ -9,7 +9,7 @@ use crate::kernel::clock::{is_synchronized, now_millis};
 use crate::outlet::client_requests::ForgetRequest;
 use crate::systemd::journal::boot_id;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -51,9 +51,14 @@ enum Job {
     Record(Vec<IncidentChange>),
     SetRetention(Retention),
     Forget(ForgetRequest),
-    SaveRehearsals(Vec<RehearsalSpan>),
+    /// Saves what [`UnsavedRehearsals`] holds.
+    SaveRehearsals,
     SubtractDeath(IncidentKey),
 }
+
+/// The rehearsals to save next. Clients can begin and end rehearsals faster than a disk writes, so only the latest state
+/// waits.
+type UnsavedRehearsals = Arc<Mutex<Option<Vec<RehearsalSpan>>>>;
 
 /// The loop's handle of the thread. One job is under way at a time. Changes during that time stay in memory.
 #[derive(Debug)]
@@ -61,6 +66,7 @@ pub(super) struct StoreWriter {
     jobs: Option<mpsc::Sender<Job>>,
     results: UnboundedReceiver<Written>,
     thread: Option<std::thread::JoinHandle<()>>,
+    unsaved: UnsavedRehearsals,
     is_busy: bool,
 }
 
@@ -78,12 +84,14 @@ impl StoreWriter {
             deleted: None,
             replaced: None,
             age_limit: AgeLimit::default(),
+            unsaved: UnsavedRehearsals::default(),
         };
+        let unsaved = Arc::clone(&owner.unsaved);
         let (jobs, inbox) = mpsc::channel();
         let (outbox, results) = unbounded_channel();
         let thread =
             std::thread::Builder::new().name("store".into()).spawn(move || write_all(owner, &inbox, &outbox))?;
-        Ok(Self { jobs: Some(jobs), results, thread: Some(thread), is_busy: false })
+        Ok(Self { jobs: Some(jobs), results, thread: Some(thread), unsaved, is_busy: false })
     }
 
     /// Whether a job is under way.
@@ -116,9 +124,10 @@ impl StoreWriter {
 
     /// Saves the rehearsals after the job under way.
     pub(super) fn save_rehearsals(&mut self, spans: Vec<RehearsalSpan>) {
-        if let Some(jobs) = &self.jobs {
+        let waiting = lock(&self.unsaved).replace(spans);
+        if let Some(jobs) = self.jobs.as_ref().filter(|_| waiting.is_none()) {
             // It fails when the thread has ended, which the next changes show.
-            _ = jobs.send(Job::SaveRehearsals(spans));
+            _ = jobs.send(Job::SaveRehearsals);
         }
     }
 
@@ -152,6 +161,10 @@ impl StoreWriter {
     }
 }
 
+fn lock(unsaved: &UnsavedRehearsals) -> MutexGuard<'_, Option<Vec<RehearsalSpan>>> {
+    unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &UnboundedSender<Written>) {
     owner.prune();
     let (mut written, mut pruned) = (0, Instant::now());
@@ -167,8 +180,8 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
                 owner.forget(request);
                 continue;
             }
-            Job::SaveRehearsals(spans) => {
-                owner.save_rehearsals(&spans);
+            Job::SaveRehearsals => {
+                owner.save_rehearsals();
                 continue;
             }
             Job::SubtractDeath(key) => {
@@ -208,6 +221,7 @@ struct StoreOwner {
     deleted: Option<ReplacedFile>,
     replaced: Option<ReplacedFile>,
     age_limit: AgeLimit,
+    unsaved: UnsavedRehearsals,
 }
 
 impl StoreOwner {
@@ -243,9 +257,10 @@ impl StoreOwner {
     }
 
     /// Saves the rehearsals. After a failure, a restarted daemon does not know the processes that outlived them.
-    fn save_rehearsals(&mut self, spans: &[RehearsalSpan]) {
+    fn save_rehearsals(&mut self) {
+        let Some(spans) = lock(&self.unsaved).take() else { return };
         let Some(boot) = boot_id() else { return };
-        let saved = self.take_store().and_then(|store| self.store.insert(store).save_rehearsals(&boot, spans));
+        let saved = self.take_store().and_then(|store| self.store.insert(store).save_rehearsals(&boot, &spans));
         if let Err(error) = saved {
             tracing::warn!("the rehearsals cannot be saved for a later daemon: {error}");
         }
@@ -309,6 +324,7 @@ mod tests {
     use crate::incidents::store::{FILE, MAX_FILE, MAX_LOG};
     use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Query, Sample, SightingSource};
     use crate::syscalls::{Arch, Call};
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     const MINUTE: i64 = 60_000;
@@ -342,6 +358,7 @@ mod tests {
             deleted: None,
             replaced: None,
             age_limit: AgeLimit::default(),
+            unsaved: UnsavedRehearsals::default(),
         }
     }
 
@@ -393,6 +410,29 @@ mod tests {
         owner.record(&changes[..1]).unwrap();
         assert!(owner.replaced.is_some());
         assert_eq!(stored(&dir), [event(0)]);
+    }
+
+    #[test]
+    fn rehearsals_that_change_faster_than_the_disk_wait_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let span = |from| {
+            let unit =
+                crate::units::Unit { manager: crate::units::Manager::System, name: "x.service".parse().unwrap() };
+            RehearsalSpan { unit, from, until: None, logins: BTreeSet::new(), scopes: BTreeSet::new() }
+        };
+        let (jobs, inbox) = mpsc::channel();
+        let (_, results) = unbounded_channel();
+        let mut owner = owner(temp.path());
+        let unsaved = Arc::clone(&owner.unsaved);
+        let mut writer = StoreWriter { jobs: Some(jobs), results, thread: None, unsaved, is_busy: false };
+        for from in 0..1_000 {
+            writer.save_rehearsals(vec![span(from)]);
+        }
+        writer.finish();
+        assert_eq!(inbox.iter().count(), 1);
+        owner.save_rehearsals();
+        let saved = owner.store.unwrap().rehearsals(&boot_id().unwrap()).unwrap();
+        assert_eq!(saved.iter().map(|span| span.from).collect::<Vec<_>>(), [999]);
     }
 
     #[test]

@@ -5,9 +5,10 @@
 
 use crate::audit::{Action, IdField, Record};
 use crate::host::Ancestor;
-use crate::incidents::{IncidentEvent, Moment, RehearsalSpan, Sighting, SightingSource};
+use crate::incidents::{IncidentEvent, Moment, Owner, RehearsalSpan, Sighting, SightingSource};
 use crate::units::cgroup::{Placement, place, scope_path};
 use crate::units::{Evidence, Rung, Unit};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How late a record can arrive after the end of the rehearsal that caused it, in milliseconds.
@@ -65,15 +66,26 @@ impl RehearsedUnits {
             (known.until, known.resumable_until) = (None, None);
             return;
         }
-        if self.by_unit.len() >= MOST_UNITS {
-            let ended = self.by_unit.iter().filter_map(|(unit, rehearsal)| Some((rehearsal.until?, unit.clone())));
-            if let Some((_, oldest)) = ended.min() {
-                self.by_unit.remove(&oldest);
-            }
+        if self.by_unit.len() >= MOST_UNITS
+            && let Some(leaving) = self.choose_leaving()
+        {
+            self.by_unit.remove(&leaving);
         }
         let (logins, scopes) = (BTreeSet::new(), BTreeSet::new());
         let rehearsal = Rehearsal { from: at, until: None, logins, scopes, resumable_until: None };
         self.by_unit.insert(unit, rehearsal);
+    }
+
+    /// Returns the ended rehearsal to remove: the oldest of the owner with the most.
+    fn choose_leaving(&self) -> Option<Unit> {
+        let owner = |unit: &Unit| Owner::from_unit_or_uid(Some(unit), "");
+        let mut held: BTreeMap<Owner, usize> = BTreeMap::new();
+        for unit in self.by_unit.keys() {
+            *held.entry(owner(unit)).or_default() += 1;
+        }
+        let ended = self.by_unit.iter().filter_map(|(unit, rehearsal)| Some((rehearsal.until?, unit)));
+        let leaving = ended.max_by_key(|(until, unit)| (held.get(&owner(unit)).copied(), Reverse(*until)));
+        leaving.map(|(_, unit)| unit.clone())
     }
 
     /// Adds the rehearsals that an earlier daemon knew. One that ran then ends now, unless its client continues it.
@@ -279,6 +291,20 @@ mod tests {
         let is_claimed = all.claim(&mut sighting, &record, &evidence, &lineage);
         assert_eq!(is_claimed, sighting.key.source == SightingSource::Rehearsal);
         is_claimed.then(|| sighting.key.unit.unwrap().name.to_string())
+    }
+
+    #[test]
+    fn user_with_many_rehearsals_pushes_out_none_of_root() {
+        let mut rehearsals = RehearsedUnits::default();
+        rehearsals.begin(unit("web.service"), 1);
+        rehearsals.end(&unit("web.service"), 2);
+        for number in 0..i64::try_from(2 * MOST_UNITS).unwrap() {
+            let users = Unit { manager: Manager::User(1000), name: format!("u{number}.service").parse().unwrap() };
+            rehearsals.begin(users.clone(), 10 + number);
+            rehearsals.end(&users, 10 + number);
+        }
+        assert_eq!(rehearsals.by_unit.len(), MOST_UNITS);
+        assert!(rehearsals.by_unit.contains_key(&unit("web.service")));
     }
 
     #[test]

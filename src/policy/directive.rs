@@ -2,8 +2,8 @@
 //! its treatment in a rehearsal, and its effects on calls. Every other list of directives derives from this table.
 //!
 //! Sources of the table: `systemd.exec(5)`, `org.freedesktop.systemd1(5)`, and `seccomp-util.c` and `exec-invoke.c` of
-//! systemd 255. Systems with 252, 257 and 262 behave as the table says (`tests/kernel_oracle.rs`). systemd has had all
-//! of these directives since version 247.
+//! systemd 255. Systems with 252, 257 and 262 behave as the table says (`tests/kernel_oracle.rs`). systemd 249, the oldest
+//! that is supported, has all of these directives.
 
 mod rule;
 mod value_kind;
@@ -17,8 +17,9 @@ use rule::{ENOSYS, EPERM};
 /// field does not compile.
 macro_rules! directives {
     ($($(#[$doc:meta])+ $name:ident { value: $value:ident, rehearsal: $rehearsal:ident, rules: $rules:expr })+) => {
-        /// A setting that decides which calls pass, or what they can reach. Variants are in the order in which systemd installs their filters:
-        /// the last of several equally strong actions decides. Directives that install no filter come first.
+        /// A setting that decides which calls pass, or what they can reach. Variants are in the order in which systemd
+        /// installs their filters: the last of several equally strong actions decides. Directives that install no filter
+        /// come first.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Directive {
             $($(#[$doc])+ $name,)+
@@ -260,7 +261,7 @@ pub enum InRehearsal {
     LiftsMoreThanCalls,
     /// It replaces the unit's own lines with others.
     Replaces,
-    /// It keeps the directive on, for the reason in the table's comment.
+    /// It keeps the directive on.
     KeepsOn,
 }
 

@@ -19,7 +19,7 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Every name that the directive accepts (`namespaces(7)`); `time` since systemd 257.
+    /// Every name that the directive accepts (`namespaces(7)`); systemd 252 accepts `time` too.
     pub const KNOWN: [&'static str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
     /// The names with their `CLONE_NEW*` flags. A manager reports the allowed namespaces as such flags. `time` is newer

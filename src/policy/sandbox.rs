@@ -4,12 +4,14 @@
 pub(crate) mod address_rules;
 pub(crate) mod capability_lines;
 pub(crate) mod device_rules;
+mod filter_rights;
 mod implied_mounts;
 mod mount_entry;
 mod mount_list;
 pub(crate) mod path_words;
 pub(crate) mod sandbox_settings;
 mod specifiers;
+pub(crate) mod unit_sandbox;
 pub(crate) mod withheld;
 
 use super::capabilities::Capability;
@@ -22,13 +24,10 @@ use core::net::{IpAddr, SocketAddr};
 use device_rules::DeviceUse;
 use implied_mounts::is_on;
 use mount_entry::MountCause;
-use mount_list::MountList;
 use path_words::PathWord;
-use sandbox_settings::{SandboxSettings, SandboxWord};
+use sandbox_settings::SandboxWord;
+use unit_sandbox::UnitSandbox;
 use withheld::{Withheld, withheld};
-
-/// Since this systemd a filter for another user than root needs no `NoNewPrivileges=`.
-const FILTERS_WITH_RIGHTS_SINCE: u32 = 255;
 
 /// What a call asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +67,10 @@ impl Need<'_> {
 }
 
 impl Policy {
+    fn sandbox(&self) -> &UnitSandbox {
+        self.sandbox.get_or_init(|| UnitSandbox::new(&self.settings, self.systemd))
+    }
+
     /// Returns the directives that withhold what a call asks for, the deciding one first; none if the unit's settings do
     /// not withhold it. `errno` is the error that the call gets.
     #[must_use]
@@ -85,8 +88,12 @@ impl Policy {
     /// Returns the entries of a list of paths: each as written, and its path.
     #[must_use]
     pub fn listed_paths(&self, directive: Directive) -> Vec<(Box<str>, Box<str>)> {
-        let sandbox = SandboxSettings::new(&self.settings);
-        sandbox.paths(directive).iter().map(|listed| (listed.word.text.clone(), listed.path.clone())).collect()
+        self.sandbox()
+            .settings
+            .paths(directive)
+            .iter()
+            .map(|listed| (listed.word.text.clone(), listed.path.clone()))
+            .collect()
     }
 
     /// Returns every word of a list of paths; `None` if one is not understood here.
@@ -98,58 +105,45 @@ impl Policy {
     /// Whether a user's manager runs the unit, as the directories of its files show.
     #[must_use]
     pub fn is_of_user_manager(&self) -> bool {
-        specifiers::SpecifierNames::new(&self.settings).is_of_user
+        self.sandbox().settings.is_of_user_manager
     }
 
     fn withholding_words(&self, need: Need<'_>) -> Vec<(SandboxWord, Withheld)> {
-        let (settings, sandbox) = (&self.settings, SandboxSettings::new(&self.settings));
-        let mounts = || MountList::new(settings, &sandbox, self.systemd);
+        let (settings, UnitSandbox { settings: sandbox, mounts }) = (&self.settings, self.sandbox());
+        // Only root's manager can load the BPF programs for devices, ports and addresses.
+        let is_of_user = sandbox.is_of_user_manager;
         let words = |causes: Vec<MountCause>, before, after: &str| -> Vec<(SandboxWord, Withheld)> {
             causes.into_iter().map(|cause| word_of_mount(cause, before, after)).collect()
         };
         match need {
-            Need::Write(path) => words(mounts().causes(path).read_only, "makes ", " read-only"),
-            Need::See(path) => words(mounts().causes(path).hidden, "hides ", ""),
-            Need::Execute(path) => words(mounts().causes(path).no_exec, "forbids to execute ", ""),
-            Need::Device(device) => device_rules::device_causes(settings, &sandbox, device),
+            Need::Write(path) => words(mounts.causes(path).read_only, "makes ", " read-only"),
+            Need::See(path) => words(mounts.causes(path).hidden, "hides ", ""),
+            Need::Execute(path) => words(mounts.causes(path).no_exec, "forbids to execute ", ""),
+            Need::Device(_) | Need::Bind(_) | Need::Reach(_) if is_of_user => Vec::new(),
+            Need::Device(device) => device_rules::device_causes(settings, sandbox, device),
             Need::Bounding(capability) => capability_lines::bounding_causes(settings, capability),
-            Need::Effective(capability) => capability_lines::effective_causes(settings, &sandbox, capability),
-            Need::SetId => self.no_new_privileges(&sandbox),
+            Need::Effective(capability) => {
+                let causes = capability_lines::effective_causes(settings, sandbox, capability);
+                let is_dropped = causes.is_empty() && capability.name() == Some("CAP_SETUID");
+                let dropped = is_dropped.then(|| self.dropped_setuid(sandbox)).flatten();
+                causes.into_iter().chain(dropped).collect()
+            }
+            Need::SetId => self.no_new_privileges(sandbox),
             Need::HostUsers => {
                 let own = sandbox.word(Directive::PrivateUsers).filter(|(value, _)| *value != "no");
-                own.into_iter().map(|(_, word)| (word.clone(), withheld("gives no rights in ", ""))).collect()
+                let own = own.map(|(_, word)| (word.clone(), withheld("gives no rights in ", "")));
+                let implied = own.is_none().then(|| mounts.first_word()).flatten().filter(|_| is_of_user);
+                let why = ": for a user's unit it implies PrivateUsers=yes";
+                own.into_iter().chain(implied.map(|word| (word, withheld("gives no rights in ", why)))).collect()
             }
             Need::ExecutableMemory => {
                 let own = is_on(settings, Directive::MemoryDenyWriteExecute);
                 own.into_iter().map(|word| (word, withheld("denies ", ": no code is made at run time"))).collect()
             }
-            Need::Bind(address) => address_rules::bind_causes(&sandbox, address),
-            Need::Reach(address) => address_rules::traffic_causes(&sandbox, address),
+            Need::Bind(address) => address_rules::bind_causes(sandbox, address),
+            Need::Reach(address) => address_rules::traffic_causes(sandbox, address),
             Need::Family(number) => self.family_words(number),
         }
-    }
-
-    /// Returns the words by which set-user-ID programs give no rights. Before systemd 255 a filter for another user than
-    /// root needs the same (`context_has_no_new_privileges`); since then systemd loads it before it drops its rights.
-    fn no_new_privileges(&self, sandbox: &SandboxSettings) -> Vec<(SandboxWord, Withheld)> {
-        let own = sandbox.word(Directive::NoNewPrivileges).filter(|(value, _)| *value != "no");
-        let own = own.map(|(_, word)| (word.clone(), withheld("takes the rights of set-ID files from ", "")));
-        let dynamic = is_on(&self.settings, Directive::DynamicUser);
-        let dynamic = dynamic
-            .map(|word| (word, withheld("takes the rights of set-ID files from ", ": it implies NoNewPrivileges=yes")));
-        let is_older = self.systemd.is_none_or(|systemd| systemd < FILTERS_WITH_RIGHTS_SINCE);
-        let user = self.settings.user().filter(|user| is_older && !matches!(*user, "root" | "0"));
-        let filter = user.and_then(|_| self.filtering_directives().into_iter().next());
-        let filter = filter.and_then(|directive| {
-            let line = self.settings.lines(directive).last()?;
-            let word = SandboxWord { directive, text: "".into(), origin: line.origin.clone() };
-            let why = match self.systemd {
-                Some(_) => ": a filter for another user than root does",
-                None => ": a filter for another user than root does before systemd 255, which is assumed",
-            };
-            Some((word, withheld("takes the rights of set-ID files from ", why)))
-        });
-        own.into_iter().chain(dynamic).chain(filter).collect()
     }
 
     fn family_words(&self, number: u16) -> Vec<(SandboxWord, Withheld)> {

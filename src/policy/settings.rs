@@ -1,4 +1,4 @@
-//! A unit's settings that bear on seccomp, merged from its files in systemd's order.
+//! A unit's settings that restrict what the unit's processes may do, merged from its files in systemd's order.
 
 use super::call_list::{CallList, Dialect};
 use super::capabilities::find_withheld;

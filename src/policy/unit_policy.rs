@@ -4,14 +4,16 @@ use super::call_list::{CallList, Mode};
 use super::directive::{Directive, Targets};
 use super::families::AddressFamilies;
 use super::manager_context::{ManagerContext, Mdwe, filters_blocked_abis, systemd_version};
+use super::sandbox::unit_sandbox::UnitSandbox;
 use super::settings::Settings;
 use super::syscall_filter::SyscallFilter;
 use super::unit_file::FileNote;
 use crate::syscalls::{Abi, CallNames, Groups};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
-/// A unit's seccomp policy: its settings, and the managers, systemd and kernel that also decide its calls.
+/// A unit's policy: its settings, and the managers, systemd and kernel that also decide what its processes may do.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about systemd or the kernel")]
 pub struct Policy {
@@ -34,6 +36,8 @@ pub struct Policy {
     pub(super) knows_libseccomp: bool,
     pub(super) filters_blocked_abis: bool,
     pub(super) systemd: Option<u32>,
+    /// Merged once it is needed.
+    pub(super) sandbox: OnceLock<UnitSandbox>,
 }
 
 impl Policy {
@@ -55,6 +59,7 @@ impl Policy {
             kills_processes: ManagerContext::default().kills_processes(groups),
             filters_blocked_abis: filters_blocked_abis(groups),
             systemd: systemd_version(groups),
+            sandbox: OnceLock::new(),
             context: ManagerContext::default(),
             has_other_groups: groups.are_of_another_systemd(),
             knows_libseccomp: groups.knows_libseccomp(),

@@ -105,6 +105,17 @@ pub fn place_path(path: &[u8]) -> Placement {
     unit.map_or_else(Placement::None, Placement::Unit)
 }
 
+/// Whether a path can be the cgroup of a manager's unit or slice. The system manager's can be anywhere; a user manager
+/// owns what is below its `user@UID.service`.
+#[must_use]
+pub fn is_of_manager(path: &str, manager: Manager) -> bool {
+    let Manager::User(uid) = manager else { return true };
+    let Some(below) = path.strip_prefix('/') else { return false };
+    let is_plain = !below.split('/').any(|level| matches!(level, "" | "." | ".."));
+    let mut levels = below.split('/').map(str::as_bytes);
+    is_plain && take_unit(&mut levels, Manager::System).is_ok_and(|name| user_manager_uid(&name) == Some(uid))
+}
+
 /// Returns the path of a scope or a login in the bytes of `/proc/PID/cgroup`; `None` for other cgroups. systemd starts no
 /// process of a scope (`systemd.scope(5)`), so its processes have the filters with which they came.
 #[must_use]
@@ -182,6 +193,27 @@ fn parse_uid(digits: &str) -> Option<u32> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn user_manager_owns_only_what_is_below_its_own_cgroup() {
+        let own = "/user.slice/user-1000.slice/user@1000.service";
+        let is_own = |path: &str| is_of_manager(path, Manager::User(1000));
+        assert!(is_own(own) && is_own(&format!("{own}/app.slice")) && is_own(&format!("{own}/app.slice/web.service")));
+        for path in [
+            "",
+            "/",
+            "/system.slice/sshd.service",
+            "/user.slice/user-1001.slice/user@1001.service/app.slice/web.service",
+            "/user.slice/user-1000.slice/session-2.scope",
+            "user.slice/user-1000.slice/user@1000.service",
+            &format!("{own}/../user@1001.service"),
+            &format!("{own}/../../../../../home/eve/x"),
+            &format!("/docker.slice{own}"),
+        ] {
+            assert!(!is_own(path), "{path}");
+        }
+        assert!(is_of_manager("/system.slice/sshd.service", Manager::System));
+    }
 
     fn system(name: &str) -> Placement {
         Placement::Unit(Unit { manager: Manager::System, name: name.parse().unwrap() })

@@ -209,6 +209,10 @@ fn weigh_no_exec(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVerdi
     }
 }
 
+/// The calls for which the kernel asks the BPF programs of `DeviceAllow=` (`inode_permission`, `vfs_mknod`).
+const ASKING_FOR_DEVICES: [&str; 8] =
+    ["access", "creat", "faccessat", "faccessat2", "open", "openat", "openat2", "truncate"];
+
 /// EPERM or EACCES for a path, without a capability that the kernel missed.
 fn weigh_path(failure: &FailedCall, evidence: &AccessEvidence, errno: i32, arguments: [u64; 6]) -> AccessVerdict {
     let call = evidence.call.unwrap_or_default();
@@ -217,7 +221,7 @@ fn weigh_path(failure: &FailedCall, evidence: &AccessEvidence, errno: i32, argum
         return denied;
     }
     match evidence.host_file {
-        Some(FileKind::Device(node)) if errno == libc::EPERM => {
+        Some(FileKind::Device(node)) if errno == libc::EPERM && ASKING_FOR_DEVICES.contains(&call) => {
             if evidence.mount.as_ref().or(evidence.host_mount.as_ref()).is_some_and(|mount| mount.has("nodev")) {
                 return Harmless;
             }

@@ -16,8 +16,8 @@ pub(super) fn bind_causes(sandbox: &SandboxSettings, address: SocketAddr) -> Vec
     denying.into_iter().map(|word| (word, withheld("denies ", ""))).collect()
 }
 
-/// Returns the address that packets to an address have: an IPv4 address in IPv6 form is sent as IPv4, and one without a
-/// value reaches this machine.
+/// Returns the address that packets to an address have: an IPv4 address in IPv6 form is sent as IPv4, and the
+/// unspecified address reaches this machine.
 #[must_use]
 pub fn reached_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -40,15 +40,13 @@ pub(super) fn traffic_causes(sandbox: &SandboxSettings, address: IpAddr) -> Vec<
 
 /// Whether `FAMILY:PROTOCOL:PORTS` is about an address. The protocol of a refused socket is not known.
 fn matches_port(entry: &str, address: SocketAddr) -> bool {
-    if entry == "any" {
-        return true;
-    }
-    let mut parts: Vec<&str> = entry.split(':').collect();
-    let port = parts.pop().filter(|port| !matches!(*port, "ipv4" | "ipv6" | "tcp" | "udp"));
-    let is_family = |part: &&str| matches!((*part, address.is_ipv4()), ("ipv4", false) | ("ipv6", true));
-    if parts.iter().any(is_family) || (port.is_none() && is_family(&entry.rsplit(':').next().unwrap_or_default())) {
+    // `ipv4:any` is every port of the family (`parse_ip_ports_token`).
+    let words: Vec<&str> = entry.split(':').filter(|word| *word != "any").collect();
+    let is_other_family = |word: &&str| matches!((*word, address.is_ipv4()), ("ipv4", false) | ("ipv6", true));
+    if words.iter().any(is_other_family) {
         return false;
     }
+    let port = words.into_iter().find(|word| !matches!(*word, "ipv4" | "ipv6" | "tcp" | "udp"));
     match port.map(|port| port.split_once('-').unwrap_or((port, port))) {
         None => true,
         Some((first, last)) => match (first.parse::<u16>(), last.parse::<u16>()) {
@@ -94,6 +92,10 @@ mod tests {
         assert!(matches("any", "1.2.3.4:80") && matches("80", "[::]:80") && matches("ipv4:tcp:70-90", "0.0.0.0:80"));
         assert!(!matches("ipv6:80", "0.0.0.0:80") && !matches("81-90", "0.0.0.0:80") && !matches("ipv6", "0.0.0.0:80"));
         assert!(matches("ipv4", "0.0.0.0:80") && matches("udp", "0.0.0.0:80"));
+        assert!(
+            matches("ipv4:any", "0.0.0.0:80") && matches("ipv6:tcp:any", "[::]:80") && matches("tcp:any", "[::]:1")
+        );
+        assert!(!matches("ipv6:any", "0.0.0.0:80"));
     }
 
     #[test]

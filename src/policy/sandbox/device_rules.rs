@@ -24,18 +24,23 @@ pub struct DeviceUse<'a> {
 const STANDARD: [&str; 7] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"];
 
-/// Names of drivers with a number of their own (`Documentation/admin-guide/devices.txt`): block or not, number, name as
-/// in `/proc/devices`. Others get their numbers as they load.
-const DRIVERS: [(bool, u32, &str); 26] = [
+/// Names of drivers with a number of their own (`Documentation/admin-guide/devices.txt`): block or not, number, a name as
+/// in `/proc/devices`. Other drivers get their numbers as they load.
+const DRIVERS: [(bool, u32, &str); 31] = [
     (false, 1, "mem"),
     (false, 4, "tty"),
+    (false, 4, "ttyS"),
+    (false, 4, "/dev/vc/0"),
     (false, 5, "/dev/tty"),
+    (false, 5, "/dev/console"),
+    (false, 5, "/dev/ptmx"),
     (false, 6, "lp"),
     (false, 7, "vcs"),
     (false, 10, "misc"),
     (false, 13, "input"),
     (false, 21, "sg"),
     (false, 29, "fb"),
+    (false, 81, "video4linux"),
     (false, 89, "i2c"),
     (false, 108, "ppp"),
     (false, 116, "alsa"),
@@ -70,8 +75,9 @@ pub(super) fn device_causes(
         .or_else(|| entries.first().cloned())
         .or_else(|| clock.clone());
     let Some(closing) = closing else { return Vec::new() };
+    let names = SpecifierNames::new(settings);
     let mut matching: Vec<(SandboxWord, String)> =
-        entries.iter().filter_map(|entry| Some((entry.clone(), allowed_letters(entry, device, settings)?))).collect();
+        entries.iter().filter_map(|entry| Some((entry.clone(), allowed_letters(entry, device, &names)?))).collect();
     // `ProtectClock=` implies `DeviceAllow=char-rtc r`.
     let is_clock = !device.is_block && device.path.starts_with(b"/dev/rtc");
     matching.extend(clock.filter(|_| is_clock).map(|word| (word, "r".to_owned())));
@@ -100,9 +106,9 @@ fn describe(letters: &str) -> String {
 }
 
 /// Returns the letters of an entry of `DeviceAllow=` if it is about a device.
-fn allowed_letters(entry: &SandboxWord, device: DeviceUse<'_>, settings: &Settings) -> Option<String> {
+fn allowed_letters(entry: &SandboxWord, device: DeviceUse<'_>, names: &SpecifierNames<'_>) -> Option<String> {
     let mut words = entry.text.split_whitespace();
-    let spec = expand(words.next()?.trim_matches(['"', '\'']), &SpecifierNames::new(settings))?;
+    let spec = expand(words.next()?.trim_matches(['"', '\'']), names)?;
     let letters = words.next().unwrap_or("rwm").to_owned();
     let kind = if device.is_block { "block-" } else { "char-" };
     let is_match = match spec.strip_prefix(kind) {
@@ -112,24 +118,61 @@ fn allowed_letters(entry: &SandboxWord, device: DeviceUse<'_>, settings: &Settin
     is_match.then_some(letters)
 }
 
-/// Whether a driver's name, which can contain `*` and `?`, is that of a device.
+/// Whether a driver's name, which can contain `*` and `?`, can be that of a device: a driver without a number of its own
+/// can have any name.
 fn matches_driver(pattern: &str, device: DeviceUse<'_>) -> bool {
     let number = if (136..=143).contains(&device.major) { 136 } else { device.major };
-    let known = DRIVERS.iter().find(|(is_block, major, _)| *is_block == device.is_block && *major == number);
-    pattern == "*" || pattern.parse() == Ok(device.major) || known.is_some_and(|(.., name)| matches_glob(pattern, name))
+    let mut known = DRIVERS.iter().filter(|(is_block, major, _)| *is_block == device.is_block && *major == number);
+    match pattern.parse::<u32>() {
+        Ok(major) => major == device.major,
+        Err(_) => known.clone().next().is_none() || known.any(|(.., name)| matches_glob(pattern, name)),
+    }
 }
 
+/// Whether a name matches a pattern with `*` and `?`. A user may have written the pattern, so this takes at most as many
+/// steps as the product of both lengths.
 fn matches_glob(pattern: &str, name: &str) -> bool {
-    let Some(first) = pattern.chars().next() else { return name.is_empty() };
-    let rest = pattern.get(first.len_utf8()..).unwrap_or_default();
-    match first {
-        '*' => name
-            .char_indices()
-            .map(|(at, _)| at)
-            .chain([name.len()])
-            .any(|at| matches_glob(rest, name.get(at..).unwrap_or_default())),
-        _ => name.chars().next().is_some_and(|c| {
-            (first == '?' || first == c) && matches_glob(rest, name.get(c.len_utf8()..).unwrap_or_default())
-        }),
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut at, mut read) = (0, 0);
+    // Where the last `*` is, and how much of the name it covers so far.
+    let mut star: Option<(usize, usize)> = None;
+    while read < name.len() {
+        match (pattern.get(at), star) {
+            (Some('*'), _) => {
+                star = Some((at, read));
+                at += 1;
+            }
+            (Some(c), _) if *c == '?' || Some(c) == name.get(read) => {
+                at += 1;
+                read += 1;
+            }
+            (_, Some((before, covered))) => {
+                star = Some((before, covered + 1));
+                at = before + 1;
+                read = covered + 1;
+            }
+            (_, None) => return false,
+        }
+    }
+    pattern.get(at..).unwrap_or_default().iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pattern_of_many_stars_is_compared_at_once() {
+        assert!(!matches_glob(&format!("{}x", "*".repeat(1 << 20)), "mem"));
+        assert!(matches_glob(&"*".repeat(1 << 20), "mem"));
+        for (pattern, name, is_match) in [
+            ("*", "", true),
+            ("?", "", false),
+            ("t*S", "ttyS", true),
+            ("t*y", "ttyS", false),
+            ("a*b*c", "aXbYbc", true),
+        ] {
+            assert_eq!(matches_glob(pattern, name), is_match, "{pattern} {name}");
+        }
     }
 }

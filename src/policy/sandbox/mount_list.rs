@@ -3,7 +3,7 @@
 
 use super::implied_mounts::{find_implied, hostname_mounts};
 use super::mount_entry::{MountCause, MountEntry, MountMode};
-use super::sandbox_settings::SandboxSettings;
+use super::sandbox_settings::{SandboxSettings, SandboxWord};
 use crate::policy::directive::Directive;
 use crate::policy::settings::Settings;
 use std::cmp::Ordering;
@@ -50,6 +50,11 @@ impl MountList {
         drop_duplicates(&mut mounted);
         drop_below_inaccessible(&mut mounted);
         Self { all, mounted, lowest_decides: systemd.is_some_and(|systemd| systemd <= LOWEST_DECIDES_UNTIL) }
+    }
+
+    /// Returns the word that makes the first mount; `None` if the settings make none.
+    pub(crate) fn first_word(&self) -> Option<SandboxWord> {
+        self.all.iter().find_map(|entry| entry.word.clone())
     }
 
     /// Returns what the mounts do to an absolute path.

@@ -27,7 +27,10 @@ pub(super) fn find_words(settings: &Settings, directive: Directive) -> Option<Ve
         let split = split(&line.value, Split::Unquoted, usize::MAX);
         let parse = |text: String| Some(PathWord { path: parse_path(&text, &names)?, text: text.into() });
         let parsed: Option<Vec<PathWord>> = split.words.into_iter().map(parse).collect();
-        words = words.zip(parsed.filter(|_| split.complete)).map(|(words, parsed)| [words, parsed].concat());
+        words = words.zip(parsed.filter(|_| split.complete)).map(|(mut words, parsed)| {
+            words.extend(parsed);
+            words
+        });
     }
     words
 }

@@ -50,6 +50,8 @@ pub(crate) struct SandboxSettings {
     lists: BTreeMap<Directive, Vec<ListedPath>>,
     /// `BindPaths=` and `BindReadOnlyPaths=`, which are one list.
     pub(crate) binds: Vec<BoundPath>,
+    /// Whether a user's manager runs the unit.
+    pub(crate) is_of_user_manager: bool,
     /// The words of other lists, as written.
     others: BTreeMap<Directive, Vec<SandboxWord>>,
 }
@@ -57,8 +59,8 @@ pub(crate) struct SandboxSettings {
 impl SandboxSettings {
     /// Merges the lines of a unit.
     pub(crate) fn new(settings: &Settings) -> Self {
-        let mut merged = Self::default();
         let names = SpecifierNames::new(settings);
+        let mut merged = Self { is_of_user_manager: names.is_of_user, ..Self::default() };
         for line in settings.assignments() {
             if let Some(directive) = Directive::from_key(&line.key).filter(|directive| !directive.filters_calls()) {
                 merged.apply(directive, line, &names);
@@ -100,11 +102,8 @@ impl SandboxSettings {
                     words().iter().filter_map(|text| Some(ListedPath { path: parse(text)?, word: word(text) })),
                 );
             }
-            ValueKind::SocketBinds if value.is_empty() => {
-                // Either directive resets itself alone.
-                self.others.remove(&directive);
-            }
-            ValueKind::Addresses | ValueKind::Devices if value.is_empty() => {
+            // `SocketBindAllow=` and `SocketBindDeny=` each reset themselves alone.
+            ValueKind::SocketBinds | ValueKind::Addresses | ValueKind::Devices if value.is_empty() => {
                 self.others.remove(&directive);
             }
             ValueKind::Devices | ValueKind::SocketBinds => {

@@ -89,10 +89,74 @@ fn refused_device_names_the_policy_or_the_entry_with_fewer_letters() {
     assert_eq!(open("DeviceAllow=/dev/fuse r", "/dev/fuse", 10, "rw"), ["2 DeviceAllow"]);
     assert_eq!(open("DeviceAllow=char-mi* rw", "/dev/fuse", 10, "rw"), [""; 0]);
     assert_eq!(open("DeviceAllow=/dev/fuse r\nDeviceAllow=char-misc w", "/dev/fuse", 10, "rw"), ["3 DeviceAllow"]);
+    assert_eq!(open("DeviceAllow=char-ttyS rw", "/dev/ttyS0", 4, "rw"), [""; 0]);
+    assert_eq!(open("DeviceAllow=char-input rw", "/dev/ttyS0", 4, "rw"), ["2 DeviceAllow"]);
+    assert_eq!(open("DeviceAllow=char-hidraw rw", "/dev/hidraw0", 240, "rw"), [""; 0], "its number tells no name");
+    assert_eq!(open("DeviceAllow=char-hidraw r", "/dev/hidraw0", 240, "rw"), ["2 DeviceAllow"]);
     assert_eq!(open("ProtectClock=yes", "/dev/rtc0", 254, "r"), [""; 0]);
     assert_eq!(open("ProtectClock=yes", "/dev/rtc0", 254, "w"), ["2 ProtectClock"]);
     assert_eq!(open("ProtectClock=yes", "/dev/fuse", 10, "r"), ["2 ProtectClock"]);
     assert_eq!(open("DeviceAllow=block-*\nDeviceAllow=", "/dev/fuse", 10, "rw"), [""; 0]);
+}
+
+/// Returns what withholds something from a unit's processes under a version of systemd, as text.
+fn under(version: &str, lines: &str, path: &str, need: Need<'_>) -> Vec<String> {
+    let file = UnitFile::parse(Path::new(path), format!("[Service]\n{lines}\n").as_bytes());
+    let settings = Settings::new(&"app.service".parse().unwrap(), Some(file), Vec::new());
+    let groups = "@known\n    read\n    capset\n@privileged\n    capset\n@system-service\n    read\n    capset\n    capget\n    prctl\n";
+    let groups = Groups::parse(groups, GroupSource::Host(version.into())).unwrap();
+    let causes = Policy::new(settings, &groups).withholding(need, 0);
+    causes.iter().map(|cause| format!("{}= {:?}", cause.directive.key(), cause.why)).collect()
+}
+
+const SYSTEM: &str = "/etc/systemd/system/app.service";
+const USER: &str = "/etc/systemd/user/app.service";
+
+#[test]
+fn filter_for_another_user_takes_the_rights_of_set_id_files() {
+    let set_id = |version: &str, lines: &str| under(version, lines, SYSTEM, Need::SetId);
+    assert_eq!(set_id("254", "RestrictRealtime=yes"), [""; 0], "root keeps its rights");
+    for filter in ["RestrictRealtime=yes", "RestrictAddressFamilies=AF_UNIX", "MemoryDenyWriteExecute=yes"] {
+        let lines = format!("User=web\n{filter}");
+        assert_eq!(set_id("254", &lines).len(), 1, "{filter}");
+        assert_eq!(set_id("255", &lines), [""; 0], "{filter}: systemd filters before it drops its rights");
+        assert!(set_id("?", &lines)[0].contains("which is assumed"), "{filter}");
+        assert_eq!(set_id("254", &format!("AmbientCapabilities=CAP_SYS_ADMIN\n{lines}")), [""; 0], "{filter}");
+    }
+    let list = "User=web\nSystemCallFilter=@system-service\n";
+    assert_eq!(set_id("257", list), [""; 0]);
+    let denied = set_id("257", &format!("{list}SystemCallFilter=~@privileged"));
+    assert!(denied[0].starts_with("SystemCallFilter=") && denied[0].contains("capset"), "{denied:?}");
+    assert_eq!(set_id("257", "User=web\nSystemCallFilter=~prctl").len(), 1);
+}
+
+#[test]
+fn user_of_a_filtered_unit_starts_without_cap_setuid() {
+    let setuid =
+        |version: &str, lines: &str| under(version, lines, SYSTEM, Need::Effective("CAP_SETUID".parse().unwrap()));
+    let lines = "User=root\nNoNewPrivileges=yes\nRestrictAddressFamilies=AF_UNIX";
+    assert!(setuid("257", lines)[0].starts_with("User="));
+    assert_eq!(setuid("254", lines), [""; 0]);
+    assert_eq!(setuid("257", &format!("{lines}\nAmbientCapabilities=CAP_SETUID")), [""; 0]);
+    assert_eq!(setuid("257", "NoNewPrivileges=yes\nRestrictAddressFamilies=AF_UNIX"), [""; 0]);
+    assert_eq!(setuid("257", "User=root\nRestrictAddressFamilies=AF_UNIX"), [""; 0], "execve(2) gives it back");
+    assert_eq!(setuid("257", "User=root\nNoNewPrivileges=yes"), [""; 0]);
+    assert_eq!(under("257", lines, SYSTEM, Need::Effective(capability("CAP_SETGID"))), [""; 0]);
+}
+
+#[test]
+fn unit_of_a_user_manager_has_other_limits() {
+    let user = |lines: &str, need: Need<'_>| under("257", lines, USER, need);
+    assert_eq!(user("RestrictRealtime=yes", Need::SetId).len(), 1, "its manager cannot load a filter otherwise");
+    let users = user("ProtectSystem=strict", Need::HostUsers);
+    assert!(users[0].starts_with("ProtectSystem=") && users[0].contains("implies PrivateUsers=yes"), "{users:?}");
+    assert_eq!(under("257", "ProtectSystem=strict", SYSTEM, Need::HostUsers), [""; 0]);
+    let device = DeviceUse { path: b"/dev/fuse", is_block: false, major: 10, wanted: "rw" };
+    let (bind, reach) = (Need::Bind("0.0.0.0:80".parse().unwrap()), Need::Reach("10.1.1.1".parse().unwrap()));
+    let lines = "DeviceAllow=/dev/null r\nSocketBindDeny=any\nIPAddressDeny=any";
+    for need in [Need::Device(device), bind, reach] {
+        assert_eq!((user(lines, need).len(), under("257", lines, SYSTEM, need).len()), (0, 1), "{need:?}");
+    }
 }
 
 #[test]
@@ -101,16 +165,6 @@ fn other_needs_name_their_lines() {
         withholding("NoNewPrivileges=yes\nDynamicUser=yes", Need::SetId),
         ["2 NoNewPrivileges", "3 DynamicUser"]
     );
-    assert_eq!(withholding("RestrictRealtime=yes", Need::SetId), [""; 0]);
-    let of = |version: &str| {
-        let file = UnitFile::parse(Path::new("x.service"), b"[Service]\nUser=web\nRestrictRealtime=yes\n");
-        let settings = Settings::new(&"app@one.service".parse().unwrap(), Some(file), Vec::new());
-        let groups = Groups::parse("@known\n    read\n", GroupSource::Host(version.into())).unwrap();
-        let causes = Policy::new(settings, &groups).withholding(Need::SetId, 0);
-        causes.iter().map(|cause| format!("{:?}", cause.why)).collect::<Vec<_>>()
-    };
-    assert_eq!((of("254").len(), of("255").len()), (1, 0), "since 255 systemd filters before it drops its rights");
-    assert!(!of("254")[0].contains("assumed") && of("?")[0].contains("which is assumed"), "{:?}", of("?"));
     assert_eq!(withholding("PrivateUsers=self", Need::HostUsers), ["2 PrivateUsers"]);
     assert_eq!(withholding("MemoryDenyWriteExecute=yes", Need::ExecutableMemory), ["2 MemoryDenyWriteExecute"]);
     let bind = |lines: &str| withholding(lines, Need::Bind("0.0.0.0:80".parse().unwrap()));

@@ -1,7 +1,9 @@
 //! The cgroup of a unit's processes, also before they run.
 
 use super::{MANAGER, PATH, SystemdError, SystemdManager, in_time};
+use crate::audit::text::escape as escape_text;
 use crate::units::UnitName;
+use crate::units::cgroup::is_of_manager;
 use std::fs;
 use zbus::OwnedObjectPath;
 
@@ -20,7 +22,7 @@ impl SystemdManager {
                 path => path?,
             };
             let cgroup: String = self.get(&path, interface, "ControlGroup").await?;
-            Ok(Some(cgroup).filter(|cgroup| !cgroup.is_empty()))
+            Some(cgroup).filter(|cgroup| !cgroup.is_empty()).map(|cgroup| self.own_cgroup(cgroup)).transpose()
         })
         .await
     }
@@ -36,15 +38,28 @@ impl SystemdManager {
             let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
             let own: String = self.get(&path, interface, "ControlGroup").await?;
             if !own.is_empty() {
-                return Ok(own);
+                return self.own_cgroup(own);
             }
             let slice: String = self.get(&path, interface, "Slice").await?;
             // The root slice's cgroup is the manager's.
             let root: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &("-.slice",)).await?;
             let root: String = self.get(&root, "org.freedesktop.systemd1.Slice", "ControlGroup").await?;
-            Ok(format!("{}{}/{}", root.trim_end_matches('/'), slice_path(&slice), escape(name.as_str())))
+            self.own_cgroup(format!("{}{}/{}", root.trim_end_matches('/'), slice_path(&slice), escape(name.as_str())))
         })
         .await
+    }
+
+    /// Returns a cgroup's path if it can be one of this manager's units. A user manager is a process of its user, and
+    /// could name the cgroup of any service.
+    fn own_cgroup(&self, path: String) -> Result<String, SystemdError> {
+        if is_of_manager(&path, self.manager()) {
+            return Ok(path);
+        }
+        Err(SystemdError::BadReply(format!(
+            "the cgroup {} is not below the {} manager",
+            escape_text(path.as_bytes()),
+            self.manager()
+        )))
     }
 }
 
