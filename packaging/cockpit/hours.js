@@ -38,25 +38,43 @@ export function countByHour(denials, now) {
     return { hours, between, before };
 }
 
+function hourName(hour) {
+    return new Date(hour.start).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+// Returns the most denials of one hour, for the scale of bars.
+export function mostInAnHour(hours) {
+    return Math.max(1, ...hours.map(hour => hour.count));
+}
+
+// Draws a bar for each hour. The words say the same to screen readers.
+function bars(hours, most) {
+    return drawing("svg", { viewBox: `0 0 ${SHOWN * 10} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+        hours.map((hour, index) => {
+            const height = hour.count === 0 ? 1 : Math.max(3, Math.round(HEIGHT * hour.count / most));
+            const kind = hour.count === 0 ? "hw-no-bar" : "hw-bar";
+            return drawing(`rect.${kind}`, { x: index * 10 + 1, y: HEIGHT - height, width: 8, height },
+                drawing("title", {}, `${hourName(hour)}: ${plural(hour.count, "denial")}`));
+        }));
+}
+
+function words(hours) {
+    const seen = hours.filter(hour => hour.count > 0);
+    return seen.length === 0
+        ? "No denials in the last 24 hours."
+        : `Last 24 hours: ${seen.map(hour => `${hour.count} from ${hourName(hour)}`).join(", ")}.`;
+}
+
 export function hoursChart(denials, now = Date.now()) {
     const { hours, between, before } = countByHour(denials, now);
-    const most = Math.max(1, ...hours.map(hour => hour.count));
-    const name = hour => new Date(hour.start).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    const bars = hours.map((hour, index) => {
-        const height = hour.count === 0 ? 1 : Math.max(3, Math.round(HEIGHT * hour.count / most));
-        const kind = hour.count === 0 ? "hw-no-bar" : "hw-bar";
-        return drawing(`rect.${kind}`, { x: index * 10 + 1, y: HEIGHT - height, width: 8, height },
-            drawing("title", {}, `${name(hour)}: ${plural(hour.count, "denial")}`));
-    });
-    const seen = hours.filter(hour => hour.count > 0);
-    const words = seen.length === 0
-        ? "No denials in the last 24 hours."
-        : `Last 24 hours: ${seen.map(hour => `${hour.count} from ${name(hour)}`).join(", ")}.`;
     const more = [
         between > 0 && ` ${between} more between the first and the latest denial, in hours that are not stored.`,
         before > 0 && ` ${before} before.`,
     ];
-    return element("figure.hw-hours", {},
-        drawing("svg", { viewBox: `0 0 ${SHOWN * 10} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, bars),
-        element("figcaption", {}, words, more));
+    return element("figure.hw-hours", {}, bars(hours, mostInAnHour(hours)), element("figcaption", {}, words(hours), more));
+}
+
+// Bars of one unit in a table of units that have one scale.
+export function hoursOfRow(hours, most) {
+    return element("span.hw-row-hours", {}, bars(hours, most), element("span.hw-unseen", {}, words(hours)));
 }

@@ -4,6 +4,7 @@
 
 import { run } from "./client.js";
 import { box, element, folded, notes } from "./elements.js";
+import { countByHour, hoursOfRow, mostInAnHour } from "./hours.js";
 import { age, local } from "./times.js";
 
 // The states of `harden-why`, in the order of the table, with their meaning.
@@ -55,20 +56,29 @@ function nothing() {
         element("p", {}, "Nothing was denied to a unit since harden-whyd began to listen. A new denial appears here at once."));
 }
 
-function table(rows) {
-    const heads = ["Unit", "State", "Calls", "Count", "Last", "Decided by"];
-    return element("table.hw-table", { "aria-label": "Units with denials" },
-        element("thead", {}, element("tr", {}, heads.map(head => element("th", { scope: "col" }, head)))),
-        element("tbody", {}, rows.map(row)));
+function table(rows, now = Date.now()) {
+    const heads = ["Unit", "State", "Calls", "Count", "Last 24 hours", "Last", "Decided by"];
+    const counted = rows.map(({ times }) => countByHour(times || [], now));
+    const most = mostInAnHour(counted.flatMap(({ hours }) => hours));
+    const between = counted.reduce((sum, unit) => sum + unit.between, 0);
+    return [
+        element("table.hw-table", { "aria-label": "Units with denials" },
+            element("thead", {}, element("tr", {}, heads.map(head => element("th", { scope: "col" }, head)))),
+            element("tbody", {}, rows.map((one, index) => row(one, hoursOfRow(counted[index].hours, most))))),
+        element("p.hw-place", {}, "The bars show the denials of each hour. All units have one scale: ",
+            `the highest bar is ${most}.`,
+            between > 0 && ` ${between} more happened between the first and the latest of their kind, in hours that are not stored.`),
+    ];
 }
 
-function row({ unit, manager, state, calls, count, last, decided_by: places }) {
+function row({ unit, manager, state, calls, count, last, decided_by: places }, hours) {
     const cell = (label, ...content) => element("td", { "data-label": label }, element("span", {}, content));
     return element("tr", { "data-unit": unit },
         element("th", { scope: "row" }, unitLink(unit, manager)),
         cell("State", stateLabel(state)),
         cell("Calls", (calls || []).join(", ")),
         cell("Count", String(count)),
+        cell("Last 24 hours", hours),
         cell("Last", element("time", { datetime: last, title: local(last) }, last ? age(last) : "")),
         cell("Decided by", (places || []).map(place => element("div.hw-place", {}, place))));
 }

@@ -64,6 +64,9 @@ describe("with all rights", () => {
         assert.equal(systemctl("is-active", "dies.service"), "failed");
         await frame.waitForSelector(row("dies.service"));
         assert.match(await frame.locator(row("dies.service")).innerText(), /failing\s+uname\s+1\s+.*dies\.service:6/s);
+        const hours = frame.locator(`${row("dies.service")} .hw-row-hours`);
+        assert.match(await hours.innerText(), /Last 24 hours: 1 from/);
+        assert.deepEqual([await hours.locator("rect").count(), await hours.locator("rect.hw-bar").count()], [24, 1]);
 
         await openUnit(frame, "dies.service");
         assert.equal(await frame.locator(".hw-suggested pre").innerText().then(text => text.trim()), "+ [Service]\n+ SystemCallFilter=uname");

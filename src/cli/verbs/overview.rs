@@ -18,7 +18,7 @@ use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
 use crate::incidents::local_time::{LocalTime, moment};
 use crate::units::{Unit, UnitName};
-use examined::{DenialState, ExaminedUnit, MOST_EXAMINED, examine};
+use examined::{DenialState, ExaminedUnit, IncidentTimes, MOST_EXAMINED, examine};
 use serde::Serialize;
 use silent::{SilentUnit, SilentUnits};
 use table::{Row, add_table};
@@ -72,6 +72,8 @@ struct OverviewLine {
     calls: Vec<String>,
     /// `FILE:LINE` of the settings that decided, or words in their place.
     decided_by: Vec<String>,
+    /// The times of each incident.
+    times: Vec<IncidentTimes>,
     /// The directives that can refuse calls without a record, according to its manager.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     silent: Vec<&'static str>,
@@ -145,7 +147,7 @@ async fn list_lines(context: &Context, scope: IncidentScope, all: bool) -> anyho
 impl OverviewLine {
     fn new(summary: &UnitSummary, examined: ExaminedUnit, clock: &LocalTime) -> Self {
         let UnitSummary { unit, incidents, count, last } = summary;
-        let ExaminedUnit { state, calls, decided_by } = examined;
+        let ExaminedUnit { state, calls, decided_by, times } = examined;
         Self {
             unit: unit.as_ref().map(|unit| unit.name.to_string()),
             manager: unit.as_ref().map(|unit| unit.manager.to_string()),
@@ -155,6 +157,7 @@ impl OverviewLine {
             state,
             calls,
             decided_by,
+            times,
             silent: Vec::new(),
             shown: clock.short_ago(last).or_else(|| clock.show(last)).unwrap_or_else(|| "-".to_owned()),
         }

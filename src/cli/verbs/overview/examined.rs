@@ -4,7 +4,7 @@ use crate::cli::lookup::context::Context;
 use crate::cli::views::decision::describe_decision;
 use crate::diagnosis::{Diagnosis, TakesEffect, diagnose_causes};
 use crate::host::unit_settings::{LoadedSettings, from_answer, without_rehearsal};
-use crate::incidents::local_time::LocalTime;
+use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Incident, Moment};
 use crate::systemd::manager::{SystemdError, UnitProperties};
 use crate::units::{Manager, Unit, UnitName};
@@ -65,6 +65,16 @@ pub(crate) struct ExaminedUnit {
     pub(crate) calls: Vec<String>,
     /// The file and line of each deciding setting, or a word in its place, those of the newest denial first.
     pub(crate) decided_by: Vec<String>,
+    /// The times of each incident, the newest first.
+    pub(crate) times: Vec<IncidentTimes>,
+}
+
+/// When the denials of an incident were seen, RFC 3339. The times between the first and the latest are not stored.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct IncidentTimes {
+    first: Option<String>,
+    last: Option<String>,
+    count: u64,
 }
 
 /// A unit's settings, and its denials explained by them.
@@ -144,6 +154,8 @@ impl ExaminedUnit {
         for finding in &diagnosis.findings {
             let call = finding.incident.call().map_or_else(|| "SIGSYS".to_owned(), ToString::to_string);
             add(&mut examined.calls, call);
+            let Incident { first, last, count, .. } = &finding.incident;
+            examined.times.push(IncidentTimes { first: moment(first), last: moment(last), count: *count });
             if settings.is_some() {
                 add(&mut examined.decided_by, describe_decision(finding, clock));
             }
