@@ -97,6 +97,9 @@ fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<
             let report = block_on(units::answer(common, units, &local_time_now()))?;
             print_reply(common, color, &RemedyList::new(&report.units))
         }
+        Some(Command::Explain(asked)) if asked.file.is_dir() => {
+            print_reply(common, color, &explain::gathered::explain_journals(asked)?)
+        }
         Some(Command::Explain(asked)) => print_reply(common, color, &explain::run(asked)?),
         Some(Command::Follow(asked)) => block_on(follow::follow(common, asked, color)),
         Some(Command::Forget(asked)) => print_reply(common, color, &block_on(forget::forget(common, asked))?),

@@ -5,6 +5,7 @@
 
 pub(crate) mod gathered;
 pub(crate) mod libsystemd;
+pub(crate) mod machine_journals;
 
 pub(crate) use crate::intake::journal_entry::DeathEntry;
 

@@ -200,6 +200,13 @@ fn store_is_read_without_a_daemon() {
     let list = json(&run(&["--json", "--state-dir", dir]));
     assert_eq!(list["overview"].as_array().unwrap().len(), 3);
     assert_eq!(list["overview"][1]["manager"], "user:4242");
+    let rows = list["overview"].as_array().unwrap();
+    for row in rows {
+        let times = row["times"].as_array().unwrap();
+        assert_eq!(times.iter().map(|one| one["count"].as_u64().unwrap()).sum::<u64>(), row["count"], "{row}");
+        assert_eq!(times[0]["last"], row["last"], "{row}");
+    }
+    assert!(rows.iter().any(|row| row["times"][0]["first"] == "2026-11-23T17:47:43Z"), "{rows:?}");
 }
 
 #[test]
@@ -437,7 +444,7 @@ fn advice_without_a_daemon_fits_the_verb() {
 #[test]
 fn log_that_cannot_be_explained_is_reported_with_the_reason() {
     assert!(error(&["explain", "/nonexistent/log"]).contains("cannot read /nonexistent/log: No such file"));
-    assert!(error(&["explain", "/etc"]).contains("/etc is a directory; name a log file"));
+    assert!(error(&["check", "--log", "/etc", "a"]).contains("/etc is a directory; name a log file"));
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     fs::write(&log, RECORD).unwrap();

@@ -244,13 +244,88 @@ fn hook_and_manual_know_every_kind_of_alert() {
     }
 }
 
+/// Two machines on which a process with the same pid is killed at the same time, in different units.
+fn two_machines_with_records() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (host, unit, call) in [("web1", "one.service", 41), ("web2", "two.service", 63)] {
+        let mut machine = MachineExport::new(host);
+        let record = format!(
+            "SECCOMP auid=4294967295 uid=8 gid=8 ses=4294967295 subj=unconfined pid=77 comm=\"x\" exe=\"/usr/bin/x\" \
+             sig=31 arch=c000003e syscall={call} compat=0 ip=0x7f613e11f829 code=0x80000000"
+        );
+        let time = (START + 5_000_000).to_string();
+        for serial in ["5", "6"] {
+            machine.add(4, &[("MESSAGE", "noise"), ("_TRANSPORT", "stdout"), ("_PID", "77"), ("_SYSTEMD_UNIT", unit)]);
+            let kernel = [("_TRANSPORT", "audit"), ("_AUDIT_TYPE", "1326"), ("_AUDIT_ID", serial), ("_PID", "77")];
+            machine.add(5, &[&kernel[..], &[("_SOURCE_REALTIME_TIMESTAMP", &*time), ("MESSAGE", &*record)]].concat());
+        }
+        // Only journald's own fields make a record.
+        machine.add(6, &[("_TRANSPORT", "stdout"), ("SYSLOG_IDENTIFIER", "evil"), ("MESSAGE", &*record)]);
+        machine.write(directory.path());
+    }
+    directory
+}
+
+#[test]
+fn records_of_two_machines_are_explained_apart_and_folded() {
+    if !can_make_journals() {
+        return;
+    }
+    let directory = two_machines_with_records();
+    let path = directory.path().to_str().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let units = root.path().join("etc/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    for unit in ["one.service", "two.service"] {
+        let text = "[Service]\nExecStart=/usr/bin/x\nSystemCallFilter=~@network-io uname\n";
+        fs::write(units.join(unit), text).unwrap();
+    }
+    let root = root.path().to_str().unwrap();
+    let report = json(&["explain", path, "--root", root]);
+    assert_eq!((&report["hosts"], &report["alerts"]), (&serde_json::json!(["web1", "web2"]), &4.into()));
+    let rows: Vec<[&str; 6]> = report["fleet"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            [
+                &row["unit"],
+                &row["call"],
+                &row["directive"],
+                &row["origins"][0]["lines"][0],
+                &row["remedies"][0]["lines"][0],
+                &row["last"],
+            ]
+            .map(|value| value.as_str().unwrap_or_default())
+        })
+        .collect();
+    let origin = |unit: &str| format!("/etc/systemd/system/{unit}:3");
+    let last = "2026-01-02T00:00:05Z";
+    for [unit, call] in [["one.service", "socket"], ["two.service", "uname"]] {
+        let (origin, remedy) = (origin(unit), format!("SystemCallFilter={call}"));
+        assert!(rows.contains(&[unit, call, "SystemCallFilter", &origin, &remedy, last]), "{rows:?}");
+    }
+    let texts: Vec<&str> =
+        report["notes"].as_array().unwrap().iter().map(|note| note["text"].as_str().unwrap()).collect();
+    let looks = |host: &str| texts.iter().any(|text| text.starts_with(&format!("{host}: 1 entry not shown")));
+    assert!(looks("web1") && looks("web2"), "{texts:?}");
+
+    let page = harden_why(&["explain", path, "--unit", "one"]);
+    assert!(
+        page.contains("DENIALS") && page.contains("2 denials of 1 host") && !page.contains("two.service"),
+        "{page}"
+    );
+}
+
 #[test]
 fn directory_without_journals_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).args(["--directory", path]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no journal"), "{output:?}");
+    for arguments in [["--directory", path], ["explain", path]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("there is no journal"), "{output:?}");
+    }
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub struct Explain {
     #[arg(long, value_name = "FILE")]
     pub groups: Option<PathBuf>,
 
-    /// The log; - for standard input
+    /// The log, - for stdin, or a directory of journals
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }

@@ -89,12 +89,14 @@ impl FleetAlerts {
     pub(crate) fn add(&mut self, alert: &GatheredAlert) {
         if alert.is_summary() {
             self.without_alert = self.without_alert.saturating_add(number(&alert.incidents));
-            return;
+        } else if !self.is_retracted(alert) {
+            self.add_all(alert, HostAlerts { alerts: 1, first: alert.at, last: alert.at });
         }
-        if self.is_retracted(alert) {
-            return;
-        }
-        self.alerts += 1;
+    }
+
+    /// Adds the alerts of one machine that are alike, or denials that would have had such alerts.
+    pub(crate) fn add_all(&mut self, alert: &GatheredAlert, more: HostAlerts) {
+        self.alerts += more.alerts;
         let texts = |values: &[Vec<u8>]| values.iter().map(|value| show(value)).collect::<Vec<_>>();
         let host = show(&alert.host);
         let key = FleetKey {
@@ -108,18 +110,17 @@ impl FleetAlerts {
         let is_known = self.rows.get(&key).is_some_and(|row| row.hosts.contains_key(&host));
         if !is_known {
             if self.pairs == MOST_PAIRS {
-                self.left_out += 1;
+                self.left_out += more.alerts;
                 return;
             }
             self.pairs += 1;
             self.hosts.insert(host.clone());
         }
         let row = self.rows.entry(key).or_default();
-        let at = alert.at;
-        let seen = row.hosts.entry(host.clone()).or_insert(HostAlerts { alerts: 0, first: at, last: at });
-        seen.alerts += 1;
-        let is_newest = at >= seen.last;
-        (seen.first, seen.last) = (seen.first.min(at), seen.last.max(at));
+        let seen = row.hosts.entry(host.clone()).or_insert(HostAlerts { alerts: 0, ..more });
+        seen.alerts += more.alerts;
+        let is_newest = more.last >= seen.last;
+        (seen.first, seen.last) = (seen.first.min(more.first), seen.last.max(more.last));
         if !is_newest {
             return;
         }

@@ -1,5 +1,7 @@
 //! `explain`: answers from a log, without a daemon.
 
+pub(crate) mod gathered;
+
 use crate::audit::Note;
 use crate::audit::text::{escape, join, plural, shown_path};
 use crate::cli::args::Explain;

@@ -3,7 +3,7 @@
 use crate::cli::args::Units;
 use crate::cli::lookup::fleet_alerts::FleetAlerts;
 use crate::cli::lookup::unit_names::{UnitPattern, parse_scope};
-use crate::cli::views::fleet::FleetReport;
+use crate::cli::views::fleet::{FleetCount, FleetReport};
 use crate::incidents::local_time::LocalTime;
 use crate::outlet::message_ids;
 use crate::systemd::journal::gathered::{GatheredAlert, find_files, read_alerts};
@@ -37,7 +37,7 @@ pub(crate) fn list_alerts(units: &Units, clock: &LocalTime) -> anyhow::Result<Fl
             fleet.add(&alert);
         }
     })?;
-    Ok(FleetReport::new(&fleet, clock, units.lines))
+    Ok(FleetReport::new(&fleet, FleetCount::Alerts, Vec::new(), clock, units.lines))
 }
 
 fn is_chosen(patterns: &[UnitPattern], alert: &GatheredAlert) -> bool {
@@ -51,7 +51,14 @@ fn chosen_files(units: &Units) -> anyhow::Result<Vec<PathBuf>> {
     if !journals.file.is_empty() {
         return Ok(journals.file.clone());
     }
-    let directory = journals.directory.as_deref().unwrap_or(Path::new(JOURNALS));
+    find_journals(journals.directory.as_deref().unwrap_or(Path::new(JOURNALS)))
+}
+
+/// Returns the journal files in a directory and below.
+///
+/// # Errors
+/// A directory cannot be read, or there is no journal.
+pub(crate) fn find_journals(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let files = find_files(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     ensure!(!files.is_empty(), "there is no journal (*.journal) in {} and three levels below", directory.display());
     Ok(files)

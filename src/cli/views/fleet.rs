@@ -1,6 +1,7 @@
-//! The alerts of many machines, as a table and as JSON.
+//! The alerts of many machines, or the denials in their journals, as a table and as JSON.
 
 use super::answer::SCHEMA;
+use crate::audit::Note;
 use crate::audit::text::plural;
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::fleet_alerts::{FleetAlerts, FleetKey, FleetRow, HostAlerts};
@@ -11,8 +12,32 @@ use crate::incidents::local_time::{LocalTime, moment};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The headings of the table.
-const HEADINGS: [&str; 7] = ["UNIT", "DIRECTIVE", "DENIED", "HOSTS", "ALERTS", "FIRST", "LAST"];
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FleetCount {
+    /// The alerts of harden-whyd.
+    Alerts,
+    /// The denials in the kernel's records, and deaths without a record.
+    Denials,
+}
+
+impl FleetCount {
+    /// The headings of the table.
+    fn headings(self) -> [&'static str; 7] {
+        let count = match self {
+            Self::Alerts => "ALERTS",
+            Self::Denials => "DENIALS",
+        };
+        ["UNIT", "DIRECTIVE", "DENIED", "HOSTS", count, "FIRST", "LAST"]
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Alerts => "alert",
+            Self::Denials => "denial",
+        }
+    }
+}
 
 /// The most machines that the page names at once.
 const NAMED: usize = 8;
@@ -31,6 +56,11 @@ pub(crate) struct FleetReport {
     left_out: u64,
     /// The number of incidents that only summaries count.
     without_alert: u64,
+    /// What the table does not show.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Note>,
+    #[serde(skip)]
+    count: FleetCount,
     /// How many rows `--lines` leaves out.
     #[serde(skip)]
     further: usize,
@@ -79,7 +109,13 @@ struct FleetVariant {
 
 impl FleetReport {
     /// Makes the report of at most `most` rows.
-    pub(crate) fn new(fleet: &FleetAlerts, clock: &LocalTime, most: Option<u32>) -> Self {
+    pub(crate) fn new(
+        fleet: &FleetAlerts,
+        count: FleetCount,
+        notes: Vec<Note>,
+        clock: &LocalTime,
+        most: Option<u32>,
+    ) -> Self {
         let mut rows: Vec<(&FleetKey, &FleetRow, HostAlerts)> =
             fleet.rows.iter().map(|(key, row)| (key, row, sum_hosts(row))).collect();
         rows.sort_by_key(|(_, _, all)| std::cmp::Reverse(all.last));
@@ -93,6 +129,8 @@ impl FleetReport {
             alerts: fleet.alerts,
             left_out: fleet.left_out,
             without_alert: fleet.without_alert,
+            notes,
+            count,
             further,
         }
     }
@@ -199,17 +237,26 @@ impl Reply for FleetReport {
     fn page(&self, _: Detail) -> String {
         let mut page = Page::default();
         if self.is_empty() {
-            page.line("No alerts of harden-whyd in these journals.");
-            return page.finish();
-        }
-        if !self.fleet.is_empty() {
-            add_table(&mut page, &self.fleet.iter().map(FleetLine::cells).collect::<Vec<_>>());
+            page.line(match self.count {
+                FleetCount::Alerts => "No alerts of harden-whyd in these journals.",
+                FleetCount::Denials => "No denials in these journals.",
+            });
+        } else if !self.fleet.is_empty() {
+            add_table(&mut page, self.count, &self.fleet.iter().map(FleetLine::cells).collect::<Vec<_>>());
         }
         for line in &self.fleet {
             line.add_remedy(&mut page);
         }
+        for note in &self.notes {
+            page.gap();
+            page.item("note: ", &note.text);
+        }
+        if self.is_empty() {
+            return page.finish();
+        }
         page.gap();
-        let counts = format!("{} of {}", plural(self.alerts, "alert"), plural(self.hosts.len() as u64, "host"));
+        let noun = self.count.noun();
+        let counts = format!("{} of {}", plural(self.alerts, noun), plural(self.hosts.len() as u64, "host"));
         let further = if self.further > 0 { format!(", {} more rows", self.further) } else { String::new() };
         let left_out =
             if self.left_out > 0 { format!(", {} left out: too many hosts", self.left_out) } else { String::new() };
@@ -230,19 +277,19 @@ impl Reply for FleetReport {
 }
 
 /// Adds the table. Where it is too wide, the first times are left out, then each row has two lines.
-fn add_table(page: &mut Page, rows: &[[String; 7]]) {
-    let headings = HEADINGS.map(str::to_owned);
+fn add_table(page: &mut Page, count: FleetCount, rows: &[[String; 7]]) {
+    let headings = count.headings().map(str::to_owned);
     let width = |column: usize| {
         let cells = rows.iter().chain([&headings]).filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
     };
-    let all: Vec<usize> = (0..HEADINGS.len()).collect();
+    let all: Vec<usize> = (0..headings.len()).collect();
     let without_first: Vec<usize> = all.iter().copied().filter(|column| *column != 5).collect();
     let fits = |shown: &[usize]| shown.iter().map(|column| width(*column) + 2).sum::<usize>() <= columns() + 2;
     let Some(shown) = [all, without_first].into_iter().find(|shown| fits(shown)) else {
         for [unit, directive, call, hosts, alerts, first, last] in rows {
             page.line(format_args!("{}  {directive}  {call}", styled(BOLD, unit)));
-            page.paragraph(2, &format!("{hosts} hosts, {alerts} alerts, from {first} to {last}"));
+            page.paragraph(2, &format!("{hosts} hosts, {alerts} {}s, from {first} to {last}", count.noun()));
         }
         return;
     };

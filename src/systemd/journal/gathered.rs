@@ -52,7 +52,8 @@ impl GatheredAlert {
         !self.incidents.is_empty()
     }
 
-    fn set(&mut self, name: &[u8], value: &[u8]) {
+    /// Sets a field of the journal's entry.
+    pub(crate) fn set(&mut self, name: &[u8], value: &[u8]) {
         let value = value.get(..LONGEST_VALUE).unwrap_or(value).to_vec();
         let list = match name {
             b"MESSAGE_ID" => return self.id = value,
@@ -91,7 +92,7 @@ pub(crate) fn read_alerts(
 ) -> Result<(), JournalReadError> {
     let library = Library::load().map_err(JournalReadError::Library)?;
     for file in files {
-        let mut cursor = library.open_file(file)?;
+        let mut cursor = library.open_files(std::slice::from_ref(file))?;
         for id in ids {
             cursor.add_match(&format!("MESSAGE_ID={id}"))?;
         }

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 
 /// `SD_JOURNAL_LOCAL_ONLY`.
@@ -17,6 +17,7 @@ type OpenFn = unsafe extern "C" fn(*mut Handle, c_int) -> c_int;
 type OpenDirectoryFn = unsafe extern "C" fn(*mut Handle, *const c_char, c_int) -> c_int;
 type OpenFilesFn = unsafe extern "C" fn(*mut Handle, *mut *const c_char, c_int) -> c_int;
 type RestartFn = unsafe extern "C" fn(Handle);
+type QueryFn = unsafe extern "C" fn(Handle, *const c_char) -> c_int;
 type EnumerateFn = unsafe extern "C" fn(Handle, *mut *const c_void, *mut usize) -> c_int;
 type CloseFn = unsafe extern "C" fn(Handle);
 type AddMatchFn = unsafe extern "C" fn(Handle, *const c_void, usize) -> c_int;
@@ -33,6 +34,8 @@ pub(crate) struct Library {
     open_files: OpenFilesFn,
     restart_data: RestartFn,
     enumerate_data: EnumerateFn,
+    query_unique: QueryFn,
+    enumerate_unique: EnumerateFn,
     close: CloseFn,
     add_match: AddMatchFn,
     seek: SeekFn,
@@ -69,6 +72,8 @@ impl Library {
             open_files: function!(c"sd_journal_open_files", OpenFilesFn),
             restart_data: function!(c"sd_journal_restart_data", RestartFn),
             enumerate_data: function!(c"sd_journal_enumerate_data", EnumerateFn),
+            query_unique: function!(c"sd_journal_query_unique", QueryFn),
+            enumerate_unique: function!(c"sd_journal_enumerate_unique", EnumerateFn),
             close: function!(c"sd_journal_close", CloseFn),
             add_match: function!(c"sd_journal_add_match", AddMatchFn),
             seek: function!(c"sd_journal_seek_realtime_usec", SeekFn),
@@ -94,12 +99,14 @@ impl Library {
         Ok(JournalCursor { library: self, handle })
     }
 
-    /// Opens a journal file of any machine.
-    pub(crate) fn open_file(&self, file: &Path) -> io::Result<JournalCursor<'_>> {
-        let path = CString::new(file.as_os_str().as_bytes())?;
-        let mut paths = [path.as_ptr(), std::ptr::null()];
+    /// Opens journal files of any machines. Their entries come in the order of time.
+    pub(crate) fn open_files(&self, files: &[PathBuf]) -> io::Result<JournalCursor<'_>> {
+        let names = files.iter().map(|file| CString::new(file.as_os_str().as_bytes()));
+        let names = names.collect::<Result<Vec<CString>, _>>()?;
+        let mut paths: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        paths.push(std::ptr::null());
         let mut handle = null_mut();
-        // SAFETY: the handle is writable, and the list of paths ends with null and outlives the call.
+        // SAFETY: the handle is writable, and the list of paths ends with null. It and the names outlive the call.
         check(unsafe { (self.open_files)(&raw mut handle, paths.as_mut_ptr(), 0) })?;
         Ok(JournalCursor { library: self, handle })
     }
@@ -154,13 +161,24 @@ impl JournalCursor<'_> {
     }
 
     /// Calls a function with the name and the value of each field of the current entry.
-    pub(crate) fn visit_fields(&self, mut visit: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+    pub(crate) fn visit_fields(&self, visit: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
         // SAFETY: the handle is open.
         unsafe { (self.library.restart_data)(self.handle) };
+        self.visit_all(self.library.enumerate_data, visit)
+    }
+
+    /// Calls a function with each value that a field has in the open files, by their index.
+    pub(crate) fn visit_values(&self, field: &CStr, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
+        // SAFETY: the handle is open, and the name outlives the call.
+        check(unsafe { (self.library.query_unique)(self.handle, field.as_ptr()) })?;
+        self.visit_all(self.library.enumerate_unique, |_, value| visit(value))
+    }
+
+    fn visit_all(&self, enumerate: EnumerateFn, mut visit: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
         loop {
             let (mut data, mut length) = (std::ptr::null(), 0);
             // SAFETY: the handle is open, and both results are writable.
-            if check(unsafe { (self.library.enumerate_data)(self.handle, &raw mut data, &raw mut length) })? == 0 {
+            if check(unsafe { enumerate(self.handle, &raw mut data, &raw mut length) })? == 0 {
                 return Ok(());
             }
             // SAFETY: `length` bytes stay valid until the next call, and nothing keeps them until then.
