@@ -20,6 +20,36 @@ pub(crate) struct Linked {
     pub(crate) license: String,
     /// The texts of its licence.
     pub(crate) texts: Vec<String>,
+    /// The directory of its source.
+    pub(crate) dir: PathBuf,
+    /// The names and versions of the linked crates that it uses itself.
+    pub(crate) needs: Vec<String>,
+}
+
+/// Returns what `cargo metadata` describes: the packages of Cargo.lock.
+pub(crate) fn metadata() -> Result<Value> {
+    Ok(serde_json::from_str(&cargo(&["metadata", "--format-version=1"])?)?)
+}
+
+/// The elements of a JSON array.
+pub(crate) fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// The name and version of a package.
+pub(crate) fn full_name(package: &Value) -> String {
+    let text = |key: &str| package[key].as_str().unwrap_or_default();
+    format!("{} {}", text("name"), text("version"))
+}
+
+/// The SPDX expression of a package's licence.
+pub(crate) fn license(package: &Value) -> String {
+    package["license"].as_str().unwrap_or_default().replace('/', " OR ")
+}
+
+/// The directory of a package's source.
+pub(crate) fn directory(package: &Value) -> PathBuf {
+    Path::new(package["manifest_path"].as_str().unwrap_or_default()).parent().unwrap_or(Path::new("")).to_owned()
 }
 
 /// Every linked crate other than this one.
@@ -31,16 +61,27 @@ pub(crate) fn crates() -> Result<Vec<Linked>> {
         .filter(|line| !line.starts_with("harden-why "))
         .filter_map(|line| line.trim_end_matches(" (*)").split_once(" v"))
         .collect();
-    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version=1"])?)?;
+    let is_linked = |name: &str| name.split_once(' ').is_some_and(|parts| linked.contains(&parts));
+    let metadata = metadata()?;
+    let names: BTreeMap<&str, String> =
+        list(&metadata["packages"]).filter_map(|package| Some((package["id"].as_str()?, full_name(package)))).collect();
     let mut crates = Vec::new();
-    for package in metadata["packages"].as_array().context("cargo metadata tells of no packages")? {
+    for package in list(&metadata["packages"]) {
         let text = |key: &str| package[key].as_str().unwrap_or_default();
         if linked.contains(&(text("name"), text("version"))) {
-            let name = format!("{} {}", text("name"), text("version"));
-            let dir = Path::new(text("manifest_path")).parent().unwrap_or(Path::new(""));
-            let license = text("license").replace('/', " OR ");
-            let texts = texts(dir, &license).with_context(|| format!("the licence of {name}, in {}", dir.display()))?;
-            crates.push(Linked { name, license, texts });
+            let (name, dir, license) = (full_name(package), directory(package), license(package));
+            let texts =
+                texts(&dir, &license).with_context(|| format!("the licence of {name}, in {}", dir.display()))?;
+            let node = list(&metadata["resolve"]["nodes"]).find(|node| node["id"] == package["id"]);
+            let normal = |one: &&Value| list(&one["dep_kinds"]).any(|kind| kind["kind"].is_null());
+            let needed = list(&node.context("cargo metadata resolves no dependencies")?["deps"]).filter(normal);
+            let mut needs: Vec<String> = needed
+                .filter_map(|one| names.get(one["pkg"].as_str()?))
+                .filter(|one| is_linked(one))
+                .cloned()
+                .collect();
+            needs.sort();
+            crates.push(Linked { name, license, texts, dir, needs });
         }
     }
     if crates.len() != linked.len() {
@@ -60,7 +101,7 @@ fn cargo(arguments: &[&str]) -> Result<String> {
 }
 
 /// The texts of a licence: of MIT where there is a choice, otherwise all.
-fn texts(dir: &Path, license: &str) -> Result<Vec<String>> {
+pub(crate) fn texts(dir: &Path, license: &str) -> Result<Vec<String>> {
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
