@@ -52,10 +52,10 @@ pub(super) enum Teller {
 }
 
 /// A line without its date, host and tag.
-struct TaggedLine<'a> {
+pub(super) struct TaggedLine<'a> {
     /// The program that wrote it, and its pid; `None` if the line has no tag.
-    tag: Option<(&'a str, Option<u32>)>,
-    body: &'a str,
+    pub(super) tag: Option<(&'a str, Option<u32>)>,
+    pub(super) body: &'a str,
 }
 
 /// Parses a line of a log, or of what a terminal showed.
@@ -73,7 +73,7 @@ pub(super) fn parse(line: &str) -> Option<DeathLine> {
 }
 
 /// Splits `DATE HOST TAG[PID]: BODY`. Without a date, only a tag with a pid is one.
-fn split_tag(line: &str) -> TaggedLine<'_> {
+pub(super) fn split_tag(line: &str) -> TaggedLine<'_> {
     let has_date = line.len() > 16 && line.bytes().take(40).any(|byte| byte == b':' || byte == b'[');
     let digits = line.bytes().take(16).filter(u8::is_ascii_digit).count();
     let is_tag_alone = |before: &str| before.ends_with(']') && !before.contains(' ');
@@ -155,7 +155,7 @@ fn parse_status_line(body: &str) -> Option<DeathLine> {
 }
 
 /// Parses the heading of `systemctl status`: `● UNIT - Description`, and its line `Loaded: loaded (/PATH/UNIT; …`.
-fn parse_heading(body: &str) -> Option<UnitName> {
+pub(super) fn parse_heading(body: &str) -> Option<UnitName> {
     if let Some(loaded) = body.strip_prefix("Loaded: loaded (") {
         let path = loaded.split([';', ')']).next()?;
         return path.rsplit('/').next()?.parse().ok();

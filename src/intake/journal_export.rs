@@ -6,6 +6,7 @@
 use super::death_line;
 use super::deaths::DeathReader;
 use super::envelope::{Envelope, Suspicion, looks_like_record};
+use super::failures::{EntryWriter, FailureReader};
 use super::journal_entry;
 use super::journal_entry::DeathEntry;
 use super::journal_fields::JournalFields;
@@ -150,6 +151,31 @@ impl JournalExport {
             b"kernel" => facts.add_kernel_message(self.fields.get("MESSAGE")),
             _ if is_systemd() => facts.add_systemd_message(self.fields.get("MESSAGE")),
             _ => {}
+        }
+    }
+
+    /// Adds a failed unit that the entry reports, or what a program says that it could not do.
+    pub(super) fn add_failures(&self, failures: &mut FailureReader) {
+        let message = self.fields.get("MESSAGE");
+        if self.fields.get("_TRANSPORT") == b"audit" {
+            let body = message.split_at_checked(message.iter().position(|byte| *byte == b' ').unwrap_or(0));
+            let serial = self.fields.number("_AUDIT_ID").unwrap_or_default();
+            let (_, body) = body.unwrap_or_default();
+            return failures.read_record(self.fields.get("_AUDIT_TYPE"), serial, body);
+        }
+        let pid = self.fields.number::<u32>("_PID");
+        let own = pid.and_then(|pid| self.processes.get(&pid)).map(|process| &process.unit);
+        let user = || own.filter(|unit| unit.manager == Manager::System)?.name.as_str().strip_prefix("user@");
+        let uid = || user()?.strip_suffix(".service")?.parse().ok();
+        let writer = match (pid, own) {
+            (Some(1), _) if self.fields.get("_UID") == b"0" => Some(EntryWriter::Manager(Manager::System)),
+            (_, Some(own)) => {
+                Some(uid().map_or(EntryWriter::Process(own), |uid| EntryWriter::Manager(Manager::User(uid))))
+            }
+            _ => None,
+        };
+        if let Some(writer) = writer.filter(|_| self.fields.get("_TRANSPORT") != b"kernel") {
+            failures.read_message(message, writer);
         }
     }
 

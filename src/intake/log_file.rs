@@ -125,6 +125,7 @@ impl LogReader<'_, '_> {
         LogSummary {
             facts: self.sink.facts,
             deaths: self.sink.deaths.finish(),
+            failures: self.sink.failures.finish(),
             traced: self.traces.finish(),
             units: self.units.finish(),
             ..self.summary
@@ -141,6 +142,7 @@ impl LogReader<'_, '_> {
             let kind = match kind {
                 LineKind::Foreign => {
                     self.sink.facts.add_line(line);
+                    self.sink.failures.read_lines(line);
                     self.units.read_line(line, self.summary.lines);
                     self.read_foreign(line)
                 }
@@ -231,6 +233,7 @@ impl LogReader<'_, '_> {
     fn deliver_entry(&mut self) -> LineKind {
         let kind = self.export.deliver(&mut self.sink);
         self.export.add_facts(&mut self.sink.facts);
+        self.export.add_failures(&mut self.sink.failures);
         match kind {
             LineKind::Foreign if self.export.add_deaths(&mut self.sink.deaths) => LineKind::Death,
             kind => kind,
@@ -390,6 +393,7 @@ impl LogReader<'_, '_> {
             }
         }
         self.summary.lines += count;
+        self.sink.failures.read_lines(lines);
         let mut told = 0;
         if death_line::may_tell(lines) || StraceReader::may_tell(lines) {
             for line in lines.split(|byte| *byte == b'\n') {

@@ -2,6 +2,7 @@
 
 use super::deaths::Deaths;
 use super::envelope::Suspicion;
+use super::failures::LoggedFailures;
 use super::logged_facts::LoggedFacts;
 use super::pasted_units::PastedUnit;
 use super::record_sink::LineKind;
@@ -34,6 +35,8 @@ pub(crate) struct LogSummary {
     pub(crate) facts: LoggedFacts,
     /// Deaths by SIGSYS that other programs than the kernel report.
     pub(crate) deaths: Deaths,
+    /// Failures of units, and of what programs could not do.
+    pub(crate) failures: LoggedFailures,
     /// Denials in lines of strace.
     pub(crate) traced: TracedCalls,
     /// Unit files between the lines.

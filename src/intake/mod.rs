@@ -8,6 +8,11 @@ pub(crate) mod deaths;
 #[cfg(test)]
 mod dialect_tests;
 mod envelope;
+mod errno_text;
+mod failed_call_records;
+mod failure_line;
+mod failure_message;
+pub(crate) mod failures;
 pub(crate) mod journal_entry;
 mod journal_export;
 mod journal_fields;

@@ -2,6 +2,7 @@
 
 use super::deaths::DeathReader;
 use super::envelope::Suspicion;
+use super::failures::FailureReader;
 use super::logged_facts::LoggedFacts;
 use super::repeats::{Novelty, RepeatFilter};
 use crate::audit::Record;
@@ -31,12 +32,14 @@ pub(super) struct RecordSink<'a, 'b> {
     pub(super) facts: LoggedFacts,
     /// The deaths by SIGSYS that the log reports.
     pub(super) deaths: DeathReader,
+    /// The other failures that the log reports.
+    pub(super) failures: FailureReader,
 }
 
 impl<'a, 'b> RecordSink<'a, 'b> {
     pub(super) fn new(on_record: &'a mut OnRecord<'b>) -> Self {
         let (repeats, facts, deaths) = (RepeatFilter::default(), LoggedFacts::default(), DeathReader::default());
-        Self { on_record, repeats, facts, deaths }
+        Self { on_record, repeats, facts, deaths, failures: FailureReader::default() }
     }
 
     pub(super) fn push(&mut self, parsed: Result<Record<'_>, Suspicion>, unit: Option<&Unit>) -> LineKind {

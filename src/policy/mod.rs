@@ -23,6 +23,8 @@ mod possible_directives;
 pub(crate) mod program_path;
 pub(crate) mod program_settings;
 pub(crate) mod sandbox;
+mod set_up_keys;
+mod set_up_lines;
 pub(crate) mod settings;
 pub(crate) mod source_line;
 pub(crate) mod syscall_filter;

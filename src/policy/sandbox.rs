@@ -75,14 +75,39 @@ impl Policy {
     /// not withhold it. `errno` is the error that the call gets.
     #[must_use]
     pub fn withholding(&self, need: Need<'_>, errno: i32) -> Vec<DirectiveCause> {
-        let words = self.withholding_words(need);
-        let cause = |(word, withheld): (SandboxWord, Withheld)| DirectiveCause {
-            directive: word.directive,
-            origin: Some(word.origin),
-            effect: Some(Effect::Errno(errno)),
-            why: CauseReason::Withheld(Withheld { word: word.text, ..withheld }),
-        };
-        words.into_iter().map(cause).collect()
+        let words = self.withholding_words(need).into_iter();
+        words.map(|(word, withheld)| cause_of_word(word, withheld, Some(Effect::Errno(errno)))).collect()
+    }
+
+    /// Returns the directives by which systemd mounts something at a path, or binds it elsewhere.
+    #[must_use]
+    pub fn mounting(&self, path: &[u8]) -> Vec<DirectiveCause> {
+        let UnitSandbox { settings: sandbox, mounts } = self.sandbox();
+        let mounts = mounts.mounts_at(path).into_iter().map(|cause| word_of_mount(cause, "mounts ", ""));
+        let sources =
+            sandbox.binds.iter().filter(|bound| bound.source.as_bytes() == path && bound.source != bound.target.path);
+        let sources = sources.map(|bound| (bound.target.word.clone(), withheld("binds ", "")));
+        mounts.chain(sources).map(|(word, withheld)| cause_of_word(word, withheld, None)).collect()
+    }
+
+    /// Returns the entries of lists of paths that have to exist: systemd skips those behind `-`. Each comes with its path.
+    #[must_use]
+    pub fn required_paths(&self) -> Vec<(DirectiveCause, Box<str>)> {
+        const LISTS: [Directive; 5] = [
+            Directive::InaccessiblePaths,
+            Directive::ReadOnlyPaths,
+            Directive::ReadWritePaths,
+            Directive::NoExecPaths,
+            Directive::ExecPaths,
+        ];
+        let sandbox = &self.sandbox().settings;
+        let listed =
+            LISTS.iter().flat_map(|directive| sandbox.paths(*directive)).map(|listed| (&listed.word, &listed.path));
+        let bound = sandbox.binds.iter().map(|bound| (&bound.target.word, &bound.source));
+        let required = listed.chain(bound).filter(|(word, _)| !word.text.starts_with('-'));
+        required
+            .map(|(word, path)| (cause_of_word(word.clone(), withheld("mounts ", ""), None), path.clone()))
+            .collect()
     }
 
     /// Returns the entries of a list of paths: each as written, and its path.
@@ -162,6 +187,11 @@ impl Policy {
             _ => Vec::new(),
         }
     }
+}
+
+fn cause_of_word(word: SandboxWord, withheld: Withheld, effect: Option<Effect>) -> DirectiveCause {
+    let why = CauseReason::Withheld(Withheld { word: word.text, ..withheld });
+    DirectiveCause { directive: word.directive, origin: Some(word.origin), effect, why }
 }
 
 fn word_of_mount(cause: MountCause, before: &'static str, after: &str) -> (SandboxWord, Withheld) {

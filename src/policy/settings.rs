@@ -9,6 +9,7 @@ use super::exec_command::ExecCommand;
 use super::lists::{Architectures, Namespaces, parse_boolean};
 use super::program_settings;
 use super::program_settings::ProgramSettings;
+use super::set_up_keys::is_set_up_key;
 use super::unit_file::{Assignment, FileNote, Origin, UnitFile};
 use crate::audit::text::escape_excerpt;
 use crate::syscalls::Groups;
@@ -64,7 +65,8 @@ impl Settings {
                     && (Directive::from_key(&line.key).is_some()
                         || exec_command::KEYS.contains(&&*line.key)
                         || &*line.key == USER
-                        || program_settings::KEYS.contains(&&*line.key))
+                        || program_settings::KEYS.contains(&&*line.key)
+                        || is_set_up_key(&line.key))
             });
             file
         };
@@ -147,6 +149,9 @@ impl Settings {
                 continue;
             }
             let Some(directive) = Directive::from_key(&line.key) else {
+                if !exec_command::KEYS.contains(&&*line.key) {
+                    continue;
+                }
                 if line.value.is_empty() {
                     commands.remove(&*line.key);
                 } else {
@@ -203,7 +208,8 @@ impl Settings {
         self.assignments().filter(move |line| Directive::from_key(&line.key) == Some(directive))
     }
 
-    /// Every line of a directive, every command line and every setting of the program, in merge order.
+    /// Every line of a directive, every command line, every setting of the program and every line that systemd applies
+    /// before it executes the program, in merge order.
     pub fn assignments(&self) -> impl Iterator<Item = &Assignment> {
         self.fragment.iter().chain(&self.dropins).flat_map(|file| &file.assignments)
     }

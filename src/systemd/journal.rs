@@ -6,6 +6,7 @@
 pub(crate) mod gathered;
 pub(crate) mod libsystemd;
 pub(crate) mod machine_journals;
+mod unit_failure;
 
 pub(crate) use crate::intake::journal_entry::DeathEntry;
 

@@ -14,7 +14,7 @@ pub(crate) mod related_units;
 pub(crate) mod timer;
 pub(crate) mod unit_properties;
 
-pub use control::{UnitJob, UnitOutcome, UnitState};
+pub use control::{MainExit, UnitJob, UnitOutcome, UnitState};
 pub use past_processes::{PastProcess, PidAtTime};
 pub(crate) use related_units::{LoadedInstance, RelatedUnits};
 pub use unit_properties::{NameList, UnitProperties};

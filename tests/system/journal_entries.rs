@@ -32,13 +32,13 @@ const SCRIPT: &str = "mount -t tmpfs tmpfs /run/log && mkdir -p /run/log/journal
      >/run/systemd/journald.conf.d/x.conf && exec \"$0\"";
 
 /// A running journald.
-struct Journald {
+pub(crate) struct Journald {
     process: Child,
     socket: PathBuf,
 }
 
 impl Journald {
-    fn start(manager: &TestManager) -> Option<Self> {
+    pub(crate) fn start(manager: &TestManager) -> Option<Self> {
         let places = ["/lib/systemd/systemd-journald", "/usr/lib/systemd/systemd-journald"];
         let Some(program) = places.into_iter().find(|path| Path::new(path).exists()) else {
             skip("there is no systemd-journald");

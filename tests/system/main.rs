@@ -11,6 +11,7 @@ mod bus;
 mod causes;
 mod daemon;
 mod exit_status;
+mod failures;
 mod filter_in_force;
 mod fixed;
 mod journal;

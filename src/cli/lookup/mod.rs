@@ -3,6 +3,7 @@
 pub(crate) mod context;
 pub(crate) mod fleet_alerts;
 pub(crate) mod incident_source;
+pub(crate) mod log_failures;
 pub(crate) mod log_groups;
 pub(crate) mod log_incidents;
 pub(crate) mod log_input;
@@ -18,5 +19,6 @@ pub(crate) mod subject;
 pub(crate) mod subject_search;
 pub(crate) mod transient;
 pub(crate) mod unit_answer;
+pub(crate) mod unit_failure;
 pub(crate) mod unit_names;
 pub(crate) mod unit_words;

@@ -8,6 +8,7 @@ use super::source_lines::add_source_lines;
 use super::subject::Subject;
 use super::subject_search::{describe_unknown_unit, find_subjects, find_triggered};
 use super::transient::describe_transient;
+use super::unit_failure::find_unit_failure;
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
@@ -102,6 +103,7 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         silent_refusals::describe(&mut answer, &unit, situation, recording.as_ref(), &context.local_time);
         answer.notes.extend(effect_notes(name, situation, context.groups()));
         answer.nothing = context.describe_no_denials();
+        answer.failure = find_unit_failure(context, &unit, &settings).await;
         if manager == Manager::System {
             hide_denials(context, scope, &mut answer);
         }

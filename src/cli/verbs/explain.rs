@@ -1,5 +1,6 @@
 //! `explain`: answers from a log, without a daemon.
 
+mod failures;
 pub(crate) mod gathered;
 
 use crate::audit::Note;
@@ -27,6 +28,7 @@ use crate::policy::program_path::runs_task;
 use crate::syscalls::Groups;
 use crate::unit_files::has_own_files;
 use crate::units::{Manager, Rung, Unit, UnitName};
+use failures::add_failures;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -96,6 +98,10 @@ pub(crate) fn explain(
         .into_iter()
         .map(|folded| answer(folded, root.as_deref(), &machine, clock))
         .collect();
+    if let Some(root) = root.as_deref().filter(|_| question.times == SightingTimes::default()) {
+        // Nothing tells when a program could not do something.
+        add_failures(&mut units, &summary.failures, question, root, (&machine, clock));
+    }
     if let Some(root) = &question.root {
         for answer in &mut units {
             note_missing_settings(answer, root);

@@ -7,6 +7,7 @@ pub use super::unproven::Unproven;
 
 pub use super::access::AccessView;
 
+use super::failure::FailureView;
 use super::program_evidence;
 use super::remedy;
 use super::snippet;
@@ -109,6 +110,9 @@ pub struct Answer {
     pub instances: Vec<String>,
     /// The denials.
     pub denials: Vec<DenialView>,
+    /// How the unit failed without a record, and the lines that can be the cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureView>,
     /// The remedies, least privilege first, each proven on the unit's policy.
     pub remedies: Vec<RemedyView>,
     /// The denied calls whose arguments decide which remedy helps.
@@ -332,6 +336,7 @@ impl Answer {
             manager: unit.map(|unit| unit.manager.to_string()),
             instances: Vec::new(),
             denials: diagnosis.findings.iter().map(|finding| DenialView::new(finding, clock)).collect(),
+            failure: None,
             then: unit.filter(|_| !remedies.is_empty()).map_or_else(Vec::new, activation_commands),
             remedies,
             arguments: UnknownArguments::find(&diagnosis.findings, unit),

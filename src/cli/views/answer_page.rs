@@ -3,6 +3,7 @@
 use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Report, SensitiveView, Silence, Unproven};
 use super::brief_page;
 use super::denials;
+use super::failure_page::add_failure;
 use super::program_evidence::describe_number;
 use super::remedy::show_line;
 use crate::audit::Note;
@@ -93,6 +94,9 @@ pub(crate) fn render_unit_answer(answer: &Answer, detail: Detail) -> String {
 fn render_answer(page: &mut Page, answer: &Answer, detail: Detail) {
     if answer.is_unknown {
         return render_unknown(page, answer);
+    }
+    if let Some(failure) = answer.failure.as_ref().filter(|_| answer.denials.is_empty()) {
+        return add_failure(page, answer, failure, detail);
     }
     if detail == Detail::Full || answer.denials.is_empty() {
         return render_fully(page, answer);

@@ -10,6 +10,8 @@ mod brief_page;
 pub(crate) mod cause;
 pub(crate) mod decision;
 pub(crate) mod denials;
+pub(crate) mod failure;
+mod failure_page;
 pub(crate) mod fleet;
 mod folded;
 pub(crate) mod foreseen;

@@ -57,6 +57,11 @@ impl MountList {
         self.all.iter().find_map(|entry| entry.word.clone())
     }
 
+    /// Returns the words that make a mount at a path, hidden by another mount or not.
+    pub(crate) fn mounts_at(&self, path: &[u8]) -> Vec<MountCause> {
+        self.all.iter().filter(|entry| entry.path.as_bytes() == path).filter_map(MountEntry::cause).collect()
+    }
+
     /// Returns what the mounts do to an absolute path.
     pub(crate) fn causes(&self, path: &[u8]) -> MountCauses {
         let above = || self.mounted.iter().rev().filter(|entry| is_at_or_below(path, entry.path.as_bytes()));

@@ -51,6 +51,15 @@ pub struct UnitState {
     pub unmet: bool,
 }
 
+/// How a unit's latest main process ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MainExit {
+    /// Its exit status, if it exited with another one than 0.
+    pub status: Option<u8>,
+    /// When it ended, in microseconds since the epoch; 0 if it did not.
+    pub at_us: u64,
+}
+
 impl SystemdManager {
     /// Reloads all unit files (`systemctl daemon-reload`) and waits until the manager has read them.
     ///
@@ -113,6 +122,21 @@ impl SystemdManager {
             sub_state: self.get(&path, UNIT, "SubState").await?,
             unmet: self.is_unmet(&path).await?,
         })
+    }
+
+    /// Returns how the unit's latest main process ended.
+    ///
+    /// # Errors
+    /// The manager does not answer.
+    pub async fn main_exit(&self, name: &UnitName) -> Result<MainExit, SystemdError> {
+        let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        let Some(interface) = super::interface(name.suffix()) else { return Ok(MainExit::default()) };
+        // Only services have these.
+        let code: i32 = self.get(&path, interface, "ExecMainCode").await.unwrap_or_default();
+        let status: i32 = self.get(&path, interface, "ExecMainStatus").await.unwrap_or_default();
+        let at_us = self.get(&path, interface, "ExecMainExitTimestamp").await.unwrap_or_default();
+        let status = u8::try_from(status).ok().filter(|status| code == libc::CLD_EXITED && *status > 0);
+        Ok(MainExit { status, at_us })
     }
 
     /// Waits for the manager and returns the unit's properties. After a reload, the manager can take long to answer.

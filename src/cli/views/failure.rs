@@ -1,0 +1,100 @@
+//! A failure that left no record, as data: the lines of the unit that can be the cause.
+
+use super::snippet;
+use crate::audit::text::{escape, shown_path};
+use crate::diagnosis::{FailureDiagnosis, FailureKind, PossibleCause};
+use crate::policy::SourceLine;
+use crate::policy::errno;
+use crate::unit_files::rooted::RootedTree;
+use crate::units::Unit;
+use serde::Serialize;
+use std::path::Path;
+
+/// A failure without a record.
+#[derive(Debug, Serialize)]
+pub struct FailureView {
+    /// The exit status by which systemd says that it did not execute the program; null if the program itself failed.
+    pub status: Option<u8>,
+    /// The name of systemd's step, such as `NAMESPACE`.
+    pub step: Option<&'static str>,
+    /// The message of the program, escaped.
+    pub message: Option<String>,
+    /// The lines that can be the cause, the likeliest first. None is proven.
+    pub possible_causes: Vec<PossibleCauseView>,
+    /// The command that shows whether one of them is.
+    pub check: String,
+}
+
+/// A line that can be the cause.
+#[derive(Debug, Serialize)]
+pub struct PossibleCauseView {
+    /// Its key.
+    pub directive: String,
+    /// The file.
+    pub file: Option<String>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// The error that it gives.
+    pub errno: Option<String>,
+    /// What it does.
+    pub why: String,
+    /// What surely helps.
+    pub fix: Option<String>,
+    /// Its line in the file, if the caller may read it.
+    #[serde(serialize_with = "snippet::serialize_line", skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceLine>,
+}
+
+impl FailureView {
+    /// Makes the view of a unit's failure. The lines are read below a root, with the rights of the caller.
+    #[must_use]
+    pub fn new(unit: &Unit, found: &FailureDiagnosis, root: &Path) -> Self {
+        let (status, step, message) = match &found.kind {
+            FailureKind::BeforeProgram(status, name) => (Some(*status), Some(*name), None),
+            FailureKind::InProgram(text) => (None, None, Some(escape(text.as_bytes()))),
+        };
+        let tree = RootedTree::new(root);
+        let possible_causes = found.causes.iter().map(|cause| PossibleCauseView::new(cause, &tree)).collect();
+        let name = format!("{}{}", unit.manager.option(), unit.name);
+        let is_filter = found.causes.iter().any(|cause| cause.key.starts_with("SystemCall"));
+        let check = match (&found.kind, is_filter) {
+            // A tap sees what a program is denied, and how systemd looks for it.
+            (FailureKind::BeforeProgram(200 | 203, _), false) | (FailureKind::InProgram(_), false) => {
+                format!("harden-why tap --restart {name}")
+            }
+            (FailureKind::BeforeProgram(203, _) | FailureKind::InProgram(_), true) => {
+                format!("harden-why rehearse {name}")
+            }
+            _ => {
+                let user = unit.manager.option();
+                format!("systemctl {user}edit {0} && systemctl {user}restart {0}", unit.name)
+            }
+        };
+        Self { status, step, message, possible_causes, check }
+    }
+}
+
+impl PossibleCauseView {
+    fn new(cause: &PossibleCause, tree: &RootedTree<'_>) -> Self {
+        let source = cause.origin.as_ref().and_then(|origin| {
+            SourceLine::find(&tree.read(&origin.path).ok()?, origin.line, &cause.key, cause.word.as_deref())
+        });
+        Self {
+            directive: cause.key.to_string(),
+            file: cause.origin.as_ref().map(|origin| shown_path(&origin.path)),
+            line: source.as_ref().map(|source| source.number).or(cause.origin.as_ref().map(|origin| origin.line)),
+            errno: cause.errno.and_then(errno::name),
+            why: cause.does.clone(),
+            fix: cause.fix.clone(),
+            source,
+        }
+    }
+
+    /// Returns the file and line.
+    pub(super) fn place(&self) -> String {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            _ => format!("{}=, as systemd holds it", self.directive),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! A failure that left no record, as a page: the lines that can be the cause, and the command that makes it certain.
+
+use super::answer::Answer;
+use super::brief_page::add_report_notes;
+use super::failure::FailureView;
+use super::snippet::{Snippet, add_snippet};
+use crate::audit::text::join;
+use crate::cli::terminal::output::Detail;
+use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, add_notes, styled};
+
+/// The most causes that the default page shows with their lines.
+const SHOWN: usize = 2;
+
+/// Lays out an answer that has a failure and no denial.
+pub(super) fn add_failure(page: &mut Page, answer: &Answer, failure: &FailureView, detail: Detail) {
+    let name = styled(BOLD, answer.unit.as_deref().unwrap_or("unknown unit"));
+    let how = match (failure.status, failure.step, &failure.message) {
+        (Some(status), Some(step), _) => format!("exit status {}", styled(BAD, format_args!("{status}/{step}"))),
+        (.., Some(message)) => styled(BAD, message),
+        _ => "unknown".to_owned(),
+    };
+    page.hanging((0, 2), &format!("{name} failed: {how}"));
+    let causes = &failure.possible_causes;
+    let shown = if detail == Detail::Full { causes.len() } else { causes.len().min(SHOWN) };
+    let plural = if causes.len() == 1 { "possible cause" } else { "possible causes" };
+    page.line(styled(WARN, format_args!("{plural}, not proven:")));
+    for cause in causes.iter().take(shown) {
+        let marks = vec![(cause.source.as_ref(), cause.why.clone())];
+        add_snippet(page, &Snippet { place: cause.place(), marks }, causes.len() == 1);
+    }
+    let rest = causes.iter().skip(shown).map(|cause| format!("{}= ({})", cause.directive, cause.place()));
+    if shown < causes.len() {
+        page.hanging((2, 4), &format!("also possible: {}", join(rest)));
+    }
+    if let Some(fix) = causes.first().and_then(|cause| cause.fix.as_ref()) {
+        page.hanging((0, 2), &format!("{} {fix}", styled(BOLD, "help:")));
+    }
+    let has_fix = causes.first().is_some_and(|cause| cause.fix.is_some());
+    let how = match (has_fix, failure.check.starts_with("harden-why")) {
+        (true, _) => "To make it certain:".to_owned(),
+        (false, true) => format!("{} watch a start, to make it certain:", styled(BOLD, "help:")),
+        (false, false) => format!("{} change the line and restart, to make it certain:", styled(BOLD, "help:")),
+    };
+    page.hanging((0, 2), &how);
+    page.gap();
+    page.line(format_args!("  {}", styled(GOOD, &failure.check)));
+    if detail == Detail::Full {
+        add_notes(page, &answer.notes);
+    } else {
+        add_report_notes(page, &answer.notes);
+    }
+}

@@ -1,0 +1,212 @@
+use super::*;
+use crate::incidents::{AccessPath, AddressRole, FailedAttempt};
+use crate::policy::{Settings, UnitFile};
+use crate::syscalls::{Abi, Groups};
+use std::path::Path;
+
+fn policy(lines: &str) -> Policy {
+    let file = UnitFile::parse(Path::new("/etc/systemd/system/x.service"), format!("[Service]\n{lines}\n").as_bytes());
+    let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+    Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64))
+}
+
+fn attempt(errno: i32, path: &str) -> FailedAttempt {
+    let paths = (!path.is_empty()).then(|| AccessPath::new(path.as_bytes())).into_iter().collect();
+    FailedAttempt { errno, call: None, paths, address: None, family: None, text: path.into() }
+}
+
+/// Returns the keys of the possible causes, each with its word.
+fn keys(lines: &str, failure: &UnitFailure) -> Vec<String> {
+    let causes = diagnose_failure(failure, &policy(lines)).map_or_else(Vec::new, |found| found.causes);
+    let show = |cause: PossibleCause| match cause.word {
+        Some(word) => format!("{}={word}", cause.key),
+        None => cause.key.into(),
+    };
+    causes.into_iter().map(show).collect()
+}
+
+fn of_attempt(lines: &str, attempt: FailedAttempt) -> Vec<String> {
+    keys(lines, &UnitFailure { status: Some(1), attempts: vec![attempt], ..UnitFailure::default() })
+}
+
+#[test]
+fn error_of_a_path_names_only_lines_that_give_it() {
+    for (lines, errno, path, expected) in [
+        ("ProtectSystem=strict", libc::EROFS, "/srv/x", &["ProtectSystem"][..]),
+        ("ProtectSystem=strict", libc::EACCES, "/srv/x", &[]),
+        ("ProtectSystem=full", libc::EROFS, "/srv/x", &[]),
+        ("ProtectSystem=strict\nReadWritePaths=/srv", libc::EROFS, "/srv/x", &[]),
+        ("ReadOnlyPaths=/a /srv", libc::EROFS, "/srv/x", &["ReadOnlyPaths=/srv"]),
+        ("PrivateTmp=yes", libc::ENOENT, "/tmp/x", &["PrivateTmp"]),
+        ("PrivateTmp=yes", libc::EACCES, "/tmp/x", &[]),
+        ("ProtectHome=yes", libc::ENOENT, "/home/a", &["ProtectHome"]),
+        ("ProtectHome=yes\nUser=web", libc::ENOENT, "/home/a", &[]),
+        ("ProtectHome=yes\nUser=web", libc::EACCES, "/home/a", &["ProtectHome"]),
+        ("ProtectHome=tmpfs\nUser=web", libc::ENOENT, "/home/a", &["ProtectHome"]),
+        ("ProtectHome=tmpfs\nUser=web", libc::EACCES, "/home/a", &[]),
+        ("NoExecPaths=/srv", libc::EACCES, "/srv/run", &["NoExecPaths=/srv"]),
+        (
+            "CapabilityBoundingSet=~CAP_DAC_OVERRIDE",
+            libc::EACCES,
+            "/srv/x",
+            &["CapabilityBoundingSet=CAP_DAC_OVERRIDE"],
+        ),
+        ("CapabilityBoundingSet=~CAP_DAC_OVERRIDE\nUser=web", libc::EACCES, "/srv/x", &[]),
+        ("DevicePolicy=closed", libc::EPERM, "/dev/kvm", &["DevicePolicy"]),
+        ("DevicePolicy=closed\nDeviceAllow=/dev/kvm rw", libc::EPERM, "/dev/kvm", &[]),
+        ("DevicePolicy=closed\nDeviceAllow=char-x rw", libc::EPERM, "/dev/unknown", &[]),
+        ("DevicePolicy=closed", libc::EPERM, "/srv/kvm", &[]),
+        ("PrivateDevices=yes", libc::ENOENT, "/dev/kvm", &["PrivateDevices"]),
+    ] {
+        assert_eq!(of_attempt(lines, attempt(errno, path)), expected, "{lines} {errno} {path}");
+    }
+}
+
+#[test]
+fn error_of_an_address_or_a_call_names_only_lines_that_give_it() {
+    let bind = |errno, address: &str, role| FailedAttempt {
+        address: Some((address.parse().unwrap(), role)),
+        ..attempt(errno, "")
+    };
+    let call = |errno, call| FailedAttempt { call: Some(call), ..attempt(errno, "") };
+    let (bound, reached) = (AddressRole::Bound, AddressRole::Reached);
+    for (lines, attempt, expected) in [
+        ("User=web", bind(libc::EACCES, "0.0.0.0:80", bound), &["User"][..]),
+        ("User=web", bind(libc::EACCES, "0.0.0.0:8080", bound), &[]),
+        ("User=web", bind(libc::EACCES, "1.2.3.4:80", reached), &[]),
+        ("User=web\nAmbientCapabilities=CAP_NET_BIND_SERVICE", bind(libc::EACCES, "0.0.0.0:80", bound), &[]),
+        ("CapabilityBoundingSet=CAP_CHOWN", bind(libc::EACCES, "[::]:80", bound), &["CapabilityBoundingSet"]),
+        ("SocketBindDeny=any", bind(libc::EPERM, "[::]:80", bound), &["SocketBindDeny=any"]),
+        (
+            "IPAddressDeny=any\nIPAddressAllow=localhost",
+            bind(libc::EPERM, "1.1.1.1:53", reached),
+            &["IPAddressDeny=any"],
+        ),
+        ("IPAddressDeny=any\nIPAddressAllow=localhost", bind(libc::EPERM, "127.0.0.1:53", reached), &[]),
+        ("PrivateNetwork=yes", bind(libc::ENETUNREACH, "1.1.1.1:53", reached), &["PrivateNetwork"]),
+        ("PrivateNetwork=no", bind(libc::ENETUNREACH, "1.1.1.1:53", reached), &[]),
+        ("CapabilityBoundingSet=~CAP_CHOWN", call(libc::EPERM, "chown"), &["CapabilityBoundingSet=CAP_CHOWN"]),
+        ("CapabilityBoundingSet=~CAP_CHOWN", call(libc::EPERM, "setuid"), &[]),
+        ("SystemCallFilter=~chown:EPERM", call(libc::EPERM, "chown"), &["SystemCallFilter=chown"]),
+        ("SystemCallFilter=~chown:EACCES", call(libc::EPERM, "chown"), &[]),
+        ("SystemCallFilter=~chown", call(libc::EPERM, "chown"), &[]),
+        ("MemoryDenyWriteExecute=yes", call(libc::EPERM, "mprotect"), &["MemoryDenyWriteExecute"]),
+        ("", call(libc::EPERM, "chown"), &[]),
+    ] {
+        assert_eq!(of_attempt(lines, attempt.clone()), expected, "{lines} {attempt:?}");
+    }
+    let family = FailedAttempt { family: Some(16), ..attempt(libc::EAFNOSUPPORT, "") };
+    assert_eq!(of_attempt("RestrictAddressFamilies=AF_UNIX", family.clone()), ["RestrictAddressFamilies"]);
+    assert_eq!(of_attempt("RestrictAddressFamilies=AF_NETLINK", family), [""; 0]);
+}
+
+fn step(tried: &str, path: Option<&str>, errno: i32) -> FailedStep {
+    FailedStep { tried: tried.into(), path: path.map(|path| AccessPath::new(path.as_bytes())), errno: Some(errno) }
+}
+
+fn of_steps(status: u8, lines: &str, steps: Vec<FailedStep>) -> Vec<String> {
+    keys(lines, &UnitFailure { status: Some(status), steps, ..UnitFailure::default() })
+}
+
+#[test]
+fn failed_step_names_the_lines_that_it_applies() {
+    const MOUNT: &str = "set up mount namespacing";
+    let enoent = libc::ENOENT;
+    for (status, lines, steps, expected) in [
+        (
+            226,
+            "ReadWritePaths=/srv/a -/srv/b /srv/c",
+            vec![step(MOUNT, Some("/srv/c"), enoent)],
+            &["ReadWritePaths=/srv/c"][..],
+        ),
+        (
+            226,
+            "ReadWritePaths=/srv/a\nProtectSystem=strict",
+            vec![step(MOUNT, None, enoent)],
+            &["ReadWritePaths=/srv/a"],
+        ),
+        (226, "ReadWritePaths=/srv/a /srv/b", vec![step(MOUNT, None, enoent)], &[]),
+        (226, "BindPaths=/srv/a:/srv/b", vec![step(MOUNT, Some("/srv/b"), enoent)], &["BindPaths=/srv/a:/srv/b"]),
+        (
+            226,
+            "ProtectHostname=yes\nPrivateTmp=yes",
+            vec![step("set up UTS namespacing", None, libc::EPERM)],
+            &["ProtectHostname"],
+        ),
+        (
+            218,
+            "AmbientCapabilities=CAP_CHOWN\nCapabilityBoundingSet=CAP_CHOWN",
+            vec![step("apply ambient capabilities (before UID change)", None, libc::EPERM)],
+            &["AmbientCapabilities"],
+        ),
+        (
+            218,
+            "PrivateDevices=yes\nAmbientCapabilities=CAP_CHOWN",
+            vec![step("drop capabilities", None, libc::EPERM)],
+            &["PrivateDevices"],
+        ),
+        (217, "User=gone\nGroup=gone", vec![step("USER", None, libc::ESRCH)], &["User"]),
+        (216, "User=a\nGroup=gone", vec![step("GROUP", None, libc::ESRCH)], &["Group"]),
+        (
+            203,
+            "ExecStart=/home/a/run\nProtectHome=yes",
+            vec![step("EXEC", Some("/home/a/run"), enoent)],
+            &["ProtectHome"],
+        ),
+        (
+            203,
+            "ExecStart=/srv/run\nNoExecPaths=/srv",
+            vec![step("EXEC", Some("/srv/run"), libc::EACCES)],
+            &["NoExecPaths=/srv"],
+        ),
+        (203, "ExecStart=/srv/run\nNoExecPaths=/srv", vec![step("EXEC", Some("/srv/run"), libc::ENOEXEC)], &[]),
+        (
+            203,
+            "ExecStart=/srv/run\nSystemCallFilter=~execve:EPERM",
+            vec![step("EXEC", Some("/srv/run"), libc::EPERM)],
+            &["SystemCallFilter=execve"],
+        ),
+        (200, "WorkingDirectory=/home/a\nProtectHome=yes", vec![step("CHDIR", Some("/x"), enoent)], &["ProtectHome"]),
+        (
+            200,
+            "WorkingDirectory=/srv/gone\nProtectHome=yes",
+            vec![step("CHDIR", Some("/x"), enoent)],
+            &["WorkingDirectory"],
+        ),
+        (
+            228,
+            "SystemCallFilter=~mount\nLockPersonality=yes",
+            vec![step("lock personalities", None, libc::EPERM)],
+            &["LockPersonality"],
+        ),
+        (243, "LoadCredential=a:/etc/a", vec![step("CREDENTIALS", Some("/x"), enoent)], &["LoadCredential"]),
+        (1, "User=gone", Vec::new(), &[]),
+        (219, "User=gone", Vec::new(), &[]),
+    ] {
+        assert_eq!(of_steps(status, lines, steps.clone()), expected, "{status} {lines} {steps:?}");
+    }
+}
+
+#[test]
+fn missing_path_is_fixed_by_a_prefix_or_a_directory_of_the_unit() {
+    let fix = |lines: &str, path: &str| {
+        let steps = vec![step("set up mount namespacing", Some(path), libc::ENOENT)];
+        let failure = UnitFailure { status: Some(226), steps, ..UnitFailure::default() };
+        diagnose_failure(&failure, &policy(lines)).unwrap().causes.remove(0).fix
+    };
+    let dash = "write -/srv/a in place of /srv/a: systemd skips it while /srv/a is missing";
+    assert_eq!(fix("ReadWritePaths=/srv/a", "/srv/a").as_deref(), Some(dash));
+    let own = fix("ReadWritePaths=/var/lib/a", "/var/lib/a").unwrap();
+    assert!(own.ends_with("; or write StateDirectory=a, which makes it"), "{own}");
+    assert_eq!(fix("PrivateTmp=yes", "/tmp"), None, "no line names the path");
+}
+
+#[test]
+fn failed_step_outweighs_messages_and_the_latest_message_counts() {
+    let attempts = vec![attempt(libc::EROFS, "/srv/a"), attempt(libc::EROFS, "/usr/b"), attempt(libc::EACCES, "/x")];
+    let lines = "ReadOnlyPaths=/srv\nProtectSystem=yes\nUser=gone";
+    let mut failure = UnitFailure { status: Some(217), attempts, ..UnitFailure::default() };
+    assert_eq!(keys(lines, &failure), ["ProtectSystem"], "the program ended with 217 itself");
+    failure.steps = vec![step("USER", None, libc::ESRCH)];
+    assert_eq!(keys(lines, &failure), ["User"]);
+}

@@ -1,0 +1,159 @@
+//! The lines that systemd applies in a step that failed before it executed a unit's program.
+
+use super::attempt_causes::{find_refusals, hides};
+use super::exit_steps::{ExitStep, find_tried};
+use super::possible_cause::PossibleCause;
+use crate::audit::text::escape;
+use crate::incidents::{AccessPath, FailedStep};
+use crate::policy::lists::parse_boolean;
+use crate::policy::{Assignment, Directive, DirectiveCause, Need, Origin, Policy, errno, find_withheld};
+
+/// The parents of directories that a directive makes before each start.
+const MADE: [(&str, &str); 4] = [
+    ("/var/lib/", "StateDirectory"),
+    ("/var/cache/", "CacheDirectory"),
+    ("/var/log/", "LogsDirectory"),
+    ("/run/", "RuntimeDirectory"),
+];
+
+/// Returns the lines of a unit that can make a step fail as systemd tells.
+pub(super) fn find_step_causes(step: ExitStep, told: &[&FailedStep], policy: &Policy) -> Vec<PossibleCause> {
+    let error = told.iter().find_map(|told| told.errno);
+    let detailed = || told.iter().rev().filter(|told| *told.tried != *step.name);
+    let keys =
+        detailed().find_map(|told| find_tried(&told.tried).map(|(_, keys)| keys).filter(|keys| !keys.is_empty()));
+    let lines = |keys: &[&str]| -> Vec<PossibleCause> {
+        let lines = keys.iter().flat_map(|key| policy.settings.lines_in_force(key));
+        lines.filter(|line| !is_off(line)).map(|line| of_line(line, error)).collect()
+    };
+    match (step.name, keys) {
+        ("CHDIR", _) => working_directory_causes(policy, error).unwrap_or_else(|| lines(step.keys)),
+        ("EXEC", _) => exec_causes(told, error, policy),
+        ("NAMESPACE", None) => {
+            let path = detailed().find_map(|told| told.path.as_ref());
+            mount_causes(path, error, policy)
+        }
+        ("CAPABILITIES", keys) => {
+            let keys = keys.unwrap_or(step.keys);
+            let drops = keys.contains(&"CapabilityBoundingSet");
+            lines(keys).into_iter().chain(drops.then(|| dropping_causes(policy, error)).into_iter().flatten()).collect()
+        }
+        ("SECCOMP", None) => filter_causes(policy, error),
+        ("GROUP", None) => Some(lines(step.keys)).filter(|found| !found.is_empty()).unwrap_or_else(|| lines(&["User"])),
+        (_, Some(keys)) => lines(keys),
+        (_, None) => lines(step.keys),
+    }
+}
+
+/// Whether a line turns its key off. A number can be a value of a list.
+fn is_off(line: &Assignment) -> bool {
+    let is_switch = line.key.starts_with("Private") || Directive::from_key(&line.key).is_some();
+    parse_boolean(&line.value) == Some(false) && (is_switch || &*line.value != "0")
+}
+
+fn of_line(line: &Assignment, error: Option<i32>) -> PossibleCause {
+    let does = format!("systemd could not apply it{}", describe(error));
+    let (key, origin) = (line.key.clone(), Some(line.origin.clone()));
+    PossibleCause { key, origin, word: None, does, errno: error, fix: None }
+}
+
+fn describe(error: Option<i32>) -> String {
+    error.and_then(errno::name).map_or_else(String::new, |name| format!(": {name}"))
+}
+
+/// Returns the lines that hide the working directory; `None` if it is unknown, or nothing hides it.
+fn working_directory_causes(policy: &Policy, error: Option<i32>) -> Option<Vec<PossibleCause>> {
+    let lines = policy.settings.lines_in_force("WorkingDirectory");
+    let path = lines.first()?.value.trim_start_matches('-');
+    let found = hides(policy, path.as_bytes(), error);
+    let causes: Vec<_> = found.iter().map(|cause| PossibleCause::new(cause, &escape(path.as_bytes()), error)).collect();
+    (!causes.is_empty()).then_some(causes)
+}
+
+/// Returns the lines by which a program is not found or not executed.
+fn exec_causes(told: &[&FailedStep], error: Option<i32>, policy: &Policy) -> Vec<PossibleCause> {
+    let told: Vec<&[u8]> = told.iter().filter_map(|told| told.path.as_ref()).map(AccessPath::as_bytes).collect();
+    let own = policy.settings.commands().iter().map(|command| command.program.as_bytes());
+    let mut programs: Vec<&[u8]> = if told.is_empty() { own.collect() } else { told };
+    programs.dedup();
+    let mut causes = Vec::new();
+    for program in programs {
+        let name = escape(program);
+        let named = |found: Vec<DirectiveCause>| -> Vec<PossibleCause> {
+            found.iter().map(|cause| PossibleCause::new(cause, &name, error)).collect()
+        };
+        causes.extend(named(hides(policy, program, error)));
+        if error.is_none_or(|error| error == libc::EACCES) {
+            causes.extend(named(policy.withholding(Need::Execute(program), libc::EACCES)));
+        }
+    }
+    causes.extend(find_refusals("execve", error, policy));
+    let has_root = error.is_none_or(|error| error == libc::ENOENT) && causes.is_empty();
+    let roots = ["RootDirectory", "RootImage"].iter().flat_map(|key| policy.settings.lines_in_force(key));
+    let of_root = |line: &Assignment| {
+        let does = "the program and its libraries have to be below this root".to_owned();
+        PossibleCause { does, ..of_line(line, error) }
+    };
+    causes.extend(roots.filter(|line| has_root && &*line.value != "/").map(of_root));
+    causes
+}
+
+/// Returns the words by which systemd mounts at a path that it names, or, without a path, the only word whose path has to
+/// exist.
+fn mount_causes(path: Option<&AccessPath>, error: Option<i32>, policy: &Policy) -> Vec<PossibleCause> {
+    let is_missing = error == Some(libc::ENOENT);
+    let Some(path) = path else {
+        let mut required = policy.required_paths();
+        let only = required.pop().filter(|_| required.is_empty() && (is_missing || error.is_none()));
+        return only.map(|(cause, path)| of_mount(&cause, path.as_bytes(), error, policy)).into_iter().collect();
+    };
+    let root = policy.settings.lines_in_force("RootDirectory");
+    let root = root.first().map_or("", |line| line.value.trim_end_matches('/'));
+    let below = path.as_bytes().strip_prefix(root.as_bytes()).filter(|rest| rest.starts_with(b"/"));
+    let path = below.unwrap_or(path.as_bytes());
+    policy.mounting(path).iter().map(|cause| of_mount(cause, path, error, policy)).collect()
+}
+
+fn of_mount(cause: &DirectiveCause, path: &[u8], error: Option<i32>, policy: &Policy) -> PossibleCause {
+    let made = PossibleCause::new(cause, "", error);
+    let word = escape(made.word.as_deref().unwrap_or_default().as_bytes());
+    // systemd makes the target of a bind mount: what is missing is its source.
+    let is_bind = matches!(cause.directive, Directive::BindPaths | Directive::BindReadOnlyPaths);
+    let source = word.trim_start_matches('-').split(':').next().filter(|source| is_bind && !source.is_empty());
+    let name = source.map_or_else(|| escape(path), ToOwned::to_owned);
+    let is_listed = !word.is_empty() && !word.starts_with('-') && error == Some(libc::ENOENT);
+    if !is_listed {
+        return PossibleCause { does: format!("systemd could not mount {name}{}", describe(error)), ..made };
+    }
+    let optional = format!("write -{word} in place of {word}: systemd skips it while {name} is missing");
+    let text = str::from_utf8(path).unwrap_or_default();
+    let own = MADE.iter().find_map(|(parent, key)| Some((*key, text.strip_prefix(parent)?)));
+    let own = own.filter(|(_, rest)| {
+        cause.directive == Directive::ReadWritePaths && !policy.is_of_user_manager() && !rest.contains('/')
+    });
+    let own = own.map(|(key, rest)| format!("; or write {key}={rest}, which makes it")).unwrap_or_default();
+    PossibleCause { does: format!("{name} does not exist"), fix: Some(format!("{optional}{own}")), ..made }
+}
+
+/// Returns the switches that drop capabilities, which a user manager may not do.
+fn dropping_causes(policy: &Policy, error: Option<i32>) -> Vec<PossibleCause> {
+    let on = Directive::switches().filter(|directive| !find_withheld(*directive).is_empty());
+    let on =
+        on.filter_map(|directive| Some((directive, policy.settings.switch(directive).filter(|switch| switch.on)?)));
+    on.map(|(directive, switch)| {
+        let does = format!("drops {}{}", find_withheld(directive).join(" and "), describe(error));
+        of_directive(directive, switch.origin.clone(), does, error)
+    })
+    .collect()
+}
+
+fn of_directive(directive: Directive, origin: Origin, does: String, errno: Option<i32>) -> PossibleCause {
+    PossibleCause { key: directive.key().into(), origin: Some(origin), word: None, does, errno, fix: None }
+}
+
+/// Returns the lines for which systemd installs filters.
+fn filter_causes(policy: &Policy, error: Option<i32>) -> Vec<PossibleCause> {
+    let filters = policy.filtering_directives().into_iter().rev();
+    let lines = filters.filter_map(|directive| policy.settings.lines(directive).last());
+    lines.map(|line| of_line(line, error)).collect()
+}

@@ -1,0 +1,51 @@
+//! The texts of errors as libc prints them (`strerror(3)`, without a locale).
+
+/// The errors of a sandbox, and others by which systemd's own steps fail.
+const TEXTS: [(&str, i32); 22] = [
+    ("Operation not permitted", libc::EPERM),
+    ("No such file or directory", libc::ENOENT),
+    ("No such process", libc::ESRCH),
+    ("No such device or address", libc::ENXIO),
+    ("Argument list too long", libc::E2BIG),
+    ("Exec format error", libc::ENOEXEC),
+    ("Cannot allocate memory", libc::ENOMEM),
+    ("Permission denied", libc::EACCES),
+    ("Device or resource busy", libc::EBUSY),
+    ("File exists", libc::EEXIST),
+    ("No such device", libc::ENODEV),
+    ("Not a directory", libc::ENOTDIR),
+    ("Invalid argument", libc::EINVAL),
+    ("Read-only file system", libc::EROFS),
+    ("Function not implemented", libc::ENOSYS),
+    ("Too many levels of symbolic links", libc::ELOOP),
+    ("Operation not supported", libc::EOPNOTSUPP),
+    ("Address family not supported by protocol", libc::EAFNOSUPPORT),
+    ("Address already in use", libc::EADDRINUSE),
+    ("Network is unreachable", libc::ENETUNREACH),
+    ("Required key not available", libc::ENOKEY),
+    ("Text file busy", libc::ETXTBSY),
+];
+
+/// The errors that a sandbox gives a program, in lower case: Go prints no capitals, Java names some by an exception.
+const OF_PROGRAMS: [(&str, i32); 9] = [
+    ("read-only file system", libc::EROFS),
+    ("permission denied", libc::EACCES),
+    ("operation not permitted", libc::EPERM),
+    ("no such file or directory", libc::ENOENT),
+    ("address family not supported by protocol", libc::EAFNOSUPPORT),
+    ("network is unreachable", libc::ENETUNREACH),
+    ("function not implemented", libc::ENOSYS),
+    ("accessdeniedexception", libc::EACCES),
+    ("nosuchfileexception", libc::ENOENT),
+];
+
+/// Returns the error that a text names as a whole.
+pub(super) fn parse_errno(text: &str) -> Option<i32> {
+    TEXTS.iter().find(|(known, _)| *known == text).map(|(_, errno)| *errno)
+}
+
+/// Returns the last error in a program's message in lower case: where its text begins and ends, and its number.
+pub(super) fn find_errno(lowered: &str) -> Option<(usize, usize, i32)> {
+    let hits = OF_PROGRAMS.iter().filter_map(|(text, errno)| Some((lowered.rfind(text)?, text.len(), *errno)));
+    hits.max_by_key(|(at, ..)| *at).map(|(at, length, errno)| (at, at + length, errno))
+}
