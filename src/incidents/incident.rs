@@ -132,6 +132,8 @@ pub struct Sample {
     pub comm: Vec<u8>,
     /// Real uid, as a number or as the log wrote it; empty if unknown.
     pub uid: Box<str>,
+    /// The uid of the login from which the process descends (`auid=`). A process cannot change it.
+    pub login: Option<u32>,
     /// Instruction pointer of the call.
     pub ip: u64,
     /// LSM label; empty if there is none.

@@ -353,6 +353,34 @@ mod tests {
     }
 
     #[test]
+    fn subordinate_uids_of_one_login_evict_no_incident_of_another_owner() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut store = Store::open(temp.path()).unwrap();
+        let mut quiet: Vec<Incident> = (0..12).map(death).collect();
+        for incident in &mut quiet {
+            incident.key.unit = Some(Unit { manager: Manager::System, name: "quiet.service".parse().unwrap() });
+        }
+        store.record(&quiet).unwrap();
+        let noise: Vec<Incident> = (100..400)
+            .map(|number| {
+                let mut incident = death(number);
+                incident.key.exe = format!("/tmp/{number}").into_bytes();
+                (incident.sample.uid, incident.sample.login) = ((100_000 + number).to_string().into(), Some(1_000));
+                incident
+            })
+            .collect();
+        store.record(&noise).unwrap();
+        store.prune(0..0, 100).unwrap();
+        let left = store.incidents(&Query::default()).unwrap();
+        let of_quiet = left.iter().filter(|one| one.incident.key.unit.is_some()).count();
+        assert_eq!(
+            (left.len(), of_quiet),
+            (100, 12),
+            "each of 300 uids has one incident, and their login has them all"
+        );
+    }
+
+    #[test]
     fn forgotten_incidents_are_gone_and_come_back_as_new_ones() {
         let temp = tempfile::tempdir().unwrap();
         let unit = Unit { manager: Manager::System, name: "a.service".parse().unwrap() };

@@ -269,6 +269,7 @@ impl TryFrom<IncidentDict> for Stored {
                 pid: dict.pid,
                 comm: dict.comm,
                 uid: parse_text(dict.uid, "uid")?,
+                login: None,
                 ip: dict.ip,
                 subject: dict.subject,
                 parent: dict.parent_pid.zip(dict.parent_comm).map(|(pid, comm)| Parent { pid, comm }),

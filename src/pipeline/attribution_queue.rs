@@ -24,7 +24,7 @@
 
 use super::evidence_query::{Attempt, EvidenceQuery, JournalAccess};
 use super::process_memory::ProcessMemory;
-use super::unattributed::{UnattributedSighting, uid_of_record};
+use super::unattributed::{UnattributedSighting, user_of_record};
 use super::waiting_sightings::{Rounds, SightingId, WaitState, WaitingSightings};
 use crate::audit::Record;
 use crate::host::live_host::DeathEvidence;
@@ -133,7 +133,7 @@ impl AttributionQueue {
             let _ = self.waiting.remove(id, WaitState::AwaitsRecord);
             self.drop_stale_deadlines();
         }
-        self.recorded.entry(record.pid, Owner::User(uid_of_record(record)), now);
+        self.recorded.entry(record.pid, user_of_record(record), now);
     }
 
     /// Whether a record of the process came in the last seconds.

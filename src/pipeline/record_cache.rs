@@ -58,10 +58,12 @@ impl RecordCache {
             Some(Login { own: true }) => b'o',
             Some(Login { own: false }) => b'l',
         });
-        match record.uid {
-            IdField::Number(uid) => number(key, b'u', uid),
-            IdField::Name(name) => text(key, b'U', name),
-            IdField::Unset => key.push(b'-'),
+        for id in [record.uid, record.auid] {
+            match id {
+                IdField::Number(uid) => number(key, b'u', uid),
+                IdField::Name(name) => text(key, b'U', name),
+                IdField::Unset => key.push(b'-'),
+            }
         }
         match record.arch {
             ArchField::Token(token) => number(key, b'a', token),

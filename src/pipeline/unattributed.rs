@@ -148,7 +148,7 @@ impl UnattributedSighting {
     /// The owner that the evidence shows so far.
     #[must_use]
     pub(super) fn owner(&self) -> Owner {
-        Owner::from_unit_or_uid(self.attribution().map(|found| found.unit).as_ref(), &self.sighting.sample.uid)
+        Owner::from_unit_or_sample(self.attribution().map(|found| found.unit).as_ref(), &self.sighting.sample)
     }
 
     /// The sighting, with the unit that the evidence names, if it names one.
@@ -175,7 +175,8 @@ fn sighting_of_record(record: &Record<'_>) -> Sighting {
         sample: Sample {
             pid: record.pid,
             comm: shortened(record.comm.decode()),
-            uid: uid_of_record(record),
+            uid: word_of_uid(record.uid),
+            login: number_of_login(record),
             ip: record.ip,
             subject: record.subject.map_or(Vec::new(), |label| shortened(label.into())),
             parent: None,
@@ -183,9 +184,18 @@ fn sighting_of_record(record: &Record<'_>) -> Sighting {
     }
 }
 
-/// Returns the uid of a record's process as an incident holds it.
-pub(super) fn uid_of_record(record: &Record<'_>) -> Box<str> {
-    match record.uid {
+/// Returns the user to whom a record's process belongs.
+pub(super) fn user_of_record(record: &Record<'_>) -> Owner {
+    Owner::User(number_of_login(record).map_or_else(|| word_of_uid(record.uid), |login| login.to_string().into()))
+}
+
+fn number_of_login(record: &Record<'_>) -> Option<u32> {
+    if let IdField::Number(login) = record.auid { Some(login) } else { None }
+}
+
+/// Returns a uid as an incident holds it.
+fn word_of_uid(uid: IdField<'_>) -> Box<str> {
+    match uid {
         IdField::Number(uid) => uid.to_string().into(),
         IdField::Name(name) => escape(name).into(),
         IdField::Unset => "".into(),

@@ -39,7 +39,7 @@ fn denial(unit: Option<Unit>, number: u32) -> Incident {
         count: 1,
         first: Moment::At(1_000),
         last: Moment::At(1_000),
-        sample: Sample { pid: 7, comm: b"x".to_vec(), uid: "0".into(), ip: u64::MAX, subject: vec![], parent: None },
+        sample: Sample { pid: 7, comm: b"x".to_vec(), uid: "0".into(), ip: u64::MAX, ..Sample::default() },
     }
 }
 
@@ -756,8 +756,17 @@ fn any_incident() -> impl Strategy<Value = Incident> {
         }))
     ];
     let bytes = |most| proptest::collection::vec(any::<u8>(), 0..most);
-    let sample = (any::<u32>(), bytes(MAX_COMM), "\\PC{0,20}", any::<u64>(), bytes(300))
-        .prop_map(|(pid, comm, uid, ip, subject)| Sample { pid, comm, uid: uid.into(), ip, subject, parent: None });
+    let sample = (any::<u32>(), bytes(MAX_COMM), "\\PC{0,20}", any::<u64>(), bytes(300)).prop_map(
+        |(pid, comm, uid, ip, subject)| Sample {
+            pid,
+            comm,
+            uid: uid.into(),
+            login: (pid % 2 == 0).then_some(pid),
+            ip,
+            subject,
+            parent: None,
+        },
+    );
     let source = prop_oneof![
         Just(SightingSource::Audit),
         Just(SightingSource::Rehearsal),

@@ -160,7 +160,10 @@ fn evict(conn: &Connection, most: u32) -> rusqlite::Result<usize> {
 fn rows_by_owner(conn: &Connection) -> rusqlite::Result<(Vec<RowId>, Vec<OwnedRow<usize>>)> {
     let mut owners: HashMap<Owner, usize> = HashMap::new();
     let (mut ids, mut rows) = (Vec::new(), Vec::new());
-    let mut all = conn.prepare("SELECT manager, unit, uid, id, count, last_ms FROM incident ORDER BY last_ms, id")?;
+    let mut all = conn.prepare(
+        "SELECT manager, unit, coalesce(CAST(CAST(login AS TEXT) AS BLOB), uid), id, count, last_ms FROM incident
+         ORDER BY last_ms, id",
+    )?;
     let mut found = all.query(())?;
     while let Some(incident) = found.next()? {
         let unit = row::read_unit(incident, 0, 1)?;

@@ -22,13 +22,13 @@ pub const MAX_WORD: usize = 256;
 /// The columns, in the order of [`Columns::values`] and [`read_incident`].
 pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_name, action, exe, evidence, count, \
     first_ms, first_text, last_ms, last_text, pid, comm, uid, ip, subject, parent_pid, parent_comm, source, errno, \
-    access, path, detail";
+    access, path, detail, login";
 
 /// The value in the key that means "no error": errors are positive.
 const NO_ERRNO: i32 = -1;
 
 /// The number of columns.
-pub(super) const WIDTH: usize = 26;
+pub(super) const WIDTH: usize = 27;
 
 /// The columns of an incident, borrowed and cut to the limits.
 pub(super) struct Columns<'a> {
@@ -55,6 +55,7 @@ pub(super) struct Columns<'a> {
     access: &'static str,
     path: &'a [u8],
     detail: String,
+    login: Option<u32>,
 }
 
 impl<'a> Columns<'a> {
@@ -85,6 +86,7 @@ impl<'a> Columns<'a> {
             access: "",
             path: b"",
             detail: String::new(),
+            login: sample.login,
         };
         match &key.event {
             IncidentEvent::Denial(Denial { action, .. }) => columns.action = action.to_string(),
@@ -135,6 +137,7 @@ impl<'a> Columns<'a> {
             &self.access,
             &self.path,
             &self.detail,
+            &self.login,
         ]
     }
 }
@@ -194,6 +197,7 @@ pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
             pid: row.get(14)?,
             comm: row.get(15)?,
             uid: read_words(row, 16)?,
+            login: row.get(26)?,
             ip: row.get::<_, i64>(17)?.cast_unsigned(),
             subject: row.get(18)?,
             parent: match (row.get(19)?, row.get(20)?) {

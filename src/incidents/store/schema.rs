@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::StoreError;
 
 /// The format that this program writes (`PRAGMA user_version`).
-pub const SCHEMA: i64 = 5;
+pub const SCHEMA: i64 = 6;
 
 /// `PRAGMA application_id`: "hdwy", by which `file(1)` and harden-why recognize the store.
 const APPLICATION_ID: i64 = 0x6864_7779;
@@ -45,7 +45,8 @@ CREATE TABLE incident (
     errno       INTEGER NOT NULL DEFAULT -1,
     access      TEXT    NOT NULL DEFAULT '',
     path        BLOB    NOT NULL DEFAULT x'',
-    detail      TEXT    NOT NULL DEFAULT ''
+    detail      TEXT    NOT NULL DEFAULT '',
+    login       INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX incident_key
     ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno, access, path, detail);
@@ -75,7 +76,7 @@ CREATE TABLE IF NOT EXISTS rehearsal (
 ";
 
 /// The changes from each earlier format to the next: from 1 to 2, from 2 to 3, and so on.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
 ALTER TABLE incident ADD COLUMN parent_pid INTEGER;
 ALTER TABLE incident ADD COLUMN parent_comm BLOB;
@@ -110,6 +111,9 @@ ALTER TABLE incident ADD COLUMN detail TEXT NOT NULL DEFAULT '';
 DROP INDEX incident_key;
 CREATE UNIQUE INDEX incident_key
     ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno, access, path, detail);
+",
+    "
+ALTER TABLE incident ADD COLUMN login INTEGER;
 ",
 ];
 

@@ -332,7 +332,8 @@ fn record_beyond_the_bound_displaces_the_oldest_of_its_owner() {
 fn noise_of_one_user_takes_no_place_and_no_round_from_another() {
     let mut f = Fixture::new();
     let mut quiet = sighting(9_000);
-    quiet.sighting_mut().sample.uid = "7".into();
+    let sample = &mut quiet.sighting_mut().sample;
+    (sample.uid, sample.login) = ("7".into(), Some(7));
     assert!(matches!(f.queue.add_record(Box::new(quiet), false, f.now), QueueStep::Waits));
     for pid in 0..3 * u32::try_from(MAX_QUERIES).unwrap() {
         assert!(f.add(pid, false).finished().is_none_or(|left| left.pid() < 9_000));
@@ -345,7 +346,8 @@ fn noise_of_one_user_takes_no_place_and_no_round_from_another() {
         let _ = f.add(pid, true);
         if pid == 10_000 {
             let mut quiet = sighting(9_001);
-            quiet.sighting_mut().sample.uid = "7".into();
+            let sample = &mut quiet.sighting_mut().sample;
+            (sample.uid, sample.login) = ("7".into(), Some(7));
             assert!(matches!(f.queue.add_record(Box::new(quiet), true, f.now), QueueStep::Waits));
         }
     }

@@ -55,6 +55,7 @@ fn build_incident(pieces: &mut Pieces<'_>) -> Incident {
             pid: truncate(pieces.number()),
             comm: pieces.text().to_vec(),
             uid: lossy(pieces.text()).into(),
+            login: (kind & 64 != 0).then_some(u32::from(kind)),
             ip: pieces.number(),
             subject: pieces.text().to_vec(),
             parent,
