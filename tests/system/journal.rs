@@ -202,6 +202,37 @@ fn shown(arguments: &[&str]) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
+/// Tries to read the alerts as `nobody`: by each field that finds them, and from the journal's files.
+fn assert_journal_is_hidden_from_users() {
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let fields = [
+        "_UID=0",
+        "SYSLOG_IDENTIFIER=harden-whyd",
+        "OBJECT_SYSTEMD_UNIT=hw-foo.service",
+        "OBJECT_SYSTEMD_USER_UNIT=hw-bar.service",
+        "OBJECT_SYSTEMD_OWNER_UID=0",
+        "HARDEN_WHY_UNIT=hw-two.service",
+        "HARDEN_WHY_MANAGER=system",
+    ];
+    let ids = message_ids::ALL.map(|id| format!("MESSAGE_ID={id}"));
+    for field in fields.into_iter().chain(ids.iter().map(String::as_str)) {
+        let export = |by: &str, arguments: &[&str]| {
+            let output = Command::new(by).args(arguments).args(["journalctl", "-o", "export", field]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        assert!(!export("setpriv", &nobody).contains("hw-"), "{field}");
+        let is_found = export("env", &[]).contains("hw-");
+        let is_id = field.starts_with("MESSAGE_ID") && !field.ends_with(message_ids::DENIAL);
+        assert!(is_found || is_id, "root finds no alert by {field}");
+    }
+    let read = Command::new("setpriv")
+        .args(nobody)
+        .args(["find", "/run/log/journal", "-type", "f", "-exec", "cat", "{}", "+"])
+        .output()
+        .unwrap();
+    assert!(!String::from_utf8_lossy(&read.stdout).contains("hw-"), "the journal's files are readable");
+}
+
 fn in_real_journal() {
     let journal = JournalSocket::connect(Path::new("/run/systemd/journal/socket")).unwrap();
     let system = alert::entry(&denied(Manager::System, "hw-foo.service"), Some(1), None);
@@ -232,6 +263,7 @@ fn in_real_journal() {
     assert_eq!(shown(&["--user-unit", "hw-bar.service"]), [message(&user)]);
     assert_eq!(shown(&["-u", "hw-alive.service"]), [message(&alive)]);
     assert_eq!(shown(&["-u", "sshd.service"]), Vec::<String>::new());
+    assert_journal_is_hidden_from_users();
     let id = format!("MESSAGE_ID={}", message_ids::DENIAL);
     assert_eq!(shown(&[&id]).len(), 4);
     // One field can have several values, and each finds the entry.

@@ -10,6 +10,7 @@ mod attribution_hostile;
 mod bus;
 mod causes;
 mod daemon;
+mod disclosure;
 mod exit_status;
 mod failures;
 mod filter_in_force;
@@ -24,6 +25,7 @@ mod no_audit;
 mod odd_managers;
 mod outages;
 mod overview;
+mod own_bus;
 mod proc_events;
 mod real_systemd;
 mod rehearse;
@@ -43,6 +45,7 @@ mod support {
     pub(crate) mod nobody;
     pub(crate) mod placed;
     pub(crate) mod program;
+    pub(crate) mod random;
     pub(crate) mod screen;
     pub(crate) mod skip;
     #[expect(dead_code, reason = "other programs need more of it")]
