@@ -89,7 +89,14 @@ fn holder(line: &str) -> Option<String> {
 
 /// An SPDX expression in the words of DEP-5.
 fn short_name(license: &str) -> String {
-    let words =
-        [(" OR ", " or "), (" AND ", " and "), (" WITH LLVM-exception", " with LLVM exception"), ("MIT", "Expat")];
-    words.into_iter().fold(license.replace(['(', ')'], ""), |license, (spdx, debian)| license.replace(spdx, debian))
+    // A comma binds weaker than both words.
+    let words = [
+        (") AND ", ", and "),
+        (" OR ", " or "),
+        (" AND ", " and "),
+        (" WITH LLVM-exception", " with LLVM exception"),
+        ("MIT", "Expat"),
+    ];
+    let license = words.into_iter().fold(license.to_owned(), |license, (spdx, debian)| license.replace(spdx, debian));
+    license.replace(['(', ')'], "")
 }
