@@ -7,6 +7,8 @@ pub mod journals;
 pub(crate) mod machine;
 pub mod metrics;
 pub(crate) mod parse;
+#[cfg(test)]
+mod printed_commands;
 pub mod queries;
 pub mod selection;
 pub(crate) mod since;
@@ -19,7 +21,7 @@ pub use common_options::{Common, JsonLayout, OutputForm, When};
 pub use journals::JournalOptions;
 pub use metrics::MetricsArgs;
 pub use queries::{Check, Explain, Follow, Forget, TapArgs};
-pub use selection::{Chosen, ChosenUnits, StateDir, TimeOptions, Units};
+pub use selection::{Chosen, ChosenUnits, ManagerFlags, StateDir, TimeOptions, Units};
 
 use crate::syscalls::Abi;
 use crate::systemd::bus_address::BusAddress;
@@ -79,6 +81,8 @@ pub enum Command {
     Revert(Revert),
 
     /// Log calls that fail silently, for a limited time
+    ///
+    /// Without --system and --user, root logs those of units of the system manager, and each other user those of their own.
     LogRefusals(LogRefusals),
 
     /// Check which calls would be denied, now or elsewhere

@@ -1,6 +1,6 @@
 //! The arguments of the verbs that change units: `apply`, `revert`, `rehearse` and `log-refusals`.
 
-use super::selection::{Chosen, ChosenUnits, StateDir};
+use super::selection::{Chosen, ChosenUnits, ManagerFlags, StateDir};
 use super::values::{Offered, duration, remedy_number};
 use crate::policy::Directive;
 use clap::Args;
@@ -129,11 +129,7 @@ pub struct LogRefusals {
     #[arg(long, short)]
     pub yes: bool,
 
-    /// Units of the system manager, as root [the default for root]
-    #[arg(long, conflicts_with = "user")]
-    pub system: bool,
-
-    /// Units of your own user manager [the default for others]
-    #[arg(long)]
-    pub user: bool,
+    /// Whose units.
+    #[command(flatten)]
+    pub managers: ManagerFlags,
 }

@@ -74,6 +74,8 @@ impl Cli {
         let mut program = program
             .mut_subcommands(|verb| verb.hide(true))
             .disable_help_flag(true)
+            // As in systemctl: the last of several counts.
+            .args_override_self(true)
             .disable_version_flag(true)
             .args([help, version])
             .mut_args(|arg| arg.hide_short_help(true))

@@ -2,11 +2,11 @@
 //!
 //! Options may precede or follow a verb, as with systemctl. An option that the verb lacks is an error, never ignored.
 
+use super::Cli;
 use super::usage_error::{advise, check_boot};
-use super::{Cli, Command, StateDir};
 use crate::audit::text::escape_excerpt;
-use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
+use clap::{Arg, Command, FromArgMatches as _};
 use std::ffi::OsString;
 
 impl Cli {
@@ -19,108 +19,65 @@ impl Cli {
         Self::parse_words(&words)
     }
 
-    fn parse_words(words: &[OsString]) -> Result<Self, clap::Error> {
+    /// Parses the words of a command line, the program's name first.
+    ///
+    /// # Errors
+    /// They are invalid, or ask for help or the version.
+    pub(super) fn parse_words(words: &[OsString]) -> Result<Self, clap::Error> {
         let mut program = Self::program();
-        let matches = program.try_get_matches_from_mut(words).map_err(|error| advise(error, words))?;
+        let words = put_verb_first(&mut program, words)?;
+        let matches = program.try_get_matches_from_mut(&words).map_err(|error| advise(error, &words))?;
         let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
         cli.common.resolve_output();
-        check_boot(words)?;
-        if let Some(verb) = matches.subcommand_name() {
-            cli.move_options_to_verb(verb).map_err(|why| program.error(ErrorKind::ArgumentConflict, why))?;
-        }
+        check_boot(&words)?;
         cli.units.units.append(&mut cli.units.unit_options);
         Ok(cli)
     }
-
-    /// Moves the options before the verb to the verb.
-    fn move_options_to_verb(&mut self, verb: &str) -> Result<(), String> {
-        let Some(command) = &mut self.command else { return Ok(()) };
-        let before = &mut self.units;
-        if let Some(unit) = before.units.first() {
-            let unit = escape_excerpt(unit);
-            return Err(format!(
-                "{unit} stands before the command '{verb}': units go behind it; if {verb} is a unit as well, write \
-                 '{verb}.service'"
-            ));
-        }
-        if let Some((system, user)) = command.managers() {
-            *system |= std::mem::take(&mut before.system);
-            *user |= std::mem::take(&mut before.user);
-            if *system && *user {
-                return Err("'--system' and '--user' exclude each other".to_owned());
-            }
-        }
-        if let Some(source) = command.source()
-            && let Some(dir) = before.source.state_dir.take()
-        {
-            source.state_dir = Some(dir);
-        }
-        if let Command::Follow(follow) = command
-            && let Some(lines) = before.lines.take()
-        {
-            follow.lines = follow.lines.or(Some(lines));
-        }
-        if let Command::Explain(explain) = command {
-            let super::TimeOptions { since, until } = std::mem::take(&mut before.times);
-            explain.times.since = explain.times.since.take().or(since);
-            explain.times.until = explain.times.until.take().or(until);
-        }
-        let left = [
-            ("--system", before.system),
-            ("--user", before.user),
-            ("--state-dir", before.source.state_dir.is_some()),
-            ("--unknown", before.unknown),
-            ("--all", before.all),
-            ("--no-legend", before.no_legend),
-            ("--lines", before.lines.is_some()),
-            ("--since", before.times.since.is_some()),
-            ("--until", before.times.until.is_some()),
-            ("--boot", before.boot),
-            ("--directory", before.journals.directory.is_some()),
-            ("--file", !before.journals.file.is_empty()),
-            ("--merge", before.journals.merge),
-            ("--unit", !before.unit_options.is_empty()),
-        ];
-        match left.into_iter().find(|(_, given)| *given) {
-            Some((option, _)) => Err(format!(
-                "'{option}' does not go with the command '{verb}': leave it out, or see 'harden-why {verb} --help'"
-            )),
-            None => Ok(()),
-        }
-    }
 }
 
-impl Command {
-    /// Returns the verb's `--system` and `--user`, if it has them.
-    fn managers(&mut self) -> Option<(&mut bool, &mut bool)> {
-        match self {
-            Self::Apply(super::Apply { chosen, .. })
-            | Self::Revert(super::Revert { chosen, .. })
-            | Self::Check(super::Check { chosen, .. }) => Some((&mut chosen.system, &mut chosen.user)),
-            Self::Rehearse(super::Rehearse { chosen, .. }) => Some((&mut chosen.system, &mut chosen.user)),
-            Self::Follow(super::Follow { system, user, .. })
-            | Self::Forget(super::Forget { system, user, .. })
-            | Self::Tap(super::TapArgs { system, user, .. })
-            | Self::LogRefusals(super::LogRefusals { system, user, .. }) => Some((system, user)),
-            Self::Explain(_)
-            | Self::Syscall { .. }
-            | Self::Demo
-            | Self::Status
-            | Self::Metrics(_)
-            | Self::Restore
-            | Self::Completions { .. }
-            | Self::ListRemedies { .. }
-            | Self::DemoVictim { .. } => None,
+/// Moves the verb in front of the options before it: they are its own.
+///
+/// # Errors
+/// A unit stands before the verb.
+fn put_verb_first(program: &mut Command, words: &[OsString]) -> Result<Vec<OsString>, clap::Error> {
+    let mut unit = None;
+    let mut at = 1;
+    while let Some(word) = words.get(at).filter(|word| *word != "--") {
+        let text = word.to_str().unwrap_or_default();
+        if text.len() > 1 && text.starts_with('-') {
+            at += if takes_next_word(program, text) { 2 } else { 1 };
+        } else if text == "help" && unit.is_none() {
+            break;
+        } else if let (Some(unit), Some(_)) = (unit, program.find_subcommand(text)) {
+            let unit = escape_excerpt(unit);
+            let why = format!(
+                "{unit} stands before the command '{text}': units go behind it; if {text} is a unit as well, write \
+                 '{text}.service'"
+            );
+            return Err(program.error(ErrorKind::ArgumentConflict, why));
+        } else if program.find_subcommand(text).is_some() {
+            let mut moved = words.to_vec();
+            moved[1..=at].rotate_right(1);
+            return Ok(moved);
+        } else {
+            unit = unit.or(word.to_str());
+            at += 1;
         }
     }
+    Ok(words.to_vec())
+}
 
-    /// Returns the verb's `--state-dir`, if it has one.
-    fn source(&mut self) -> Option<&mut StateDir> {
-        match self {
-            Self::Apply(super::Apply { source, .. })
-            | Self::Check(super::Check { source, .. })
-            | Self::Forget(super::Forget { source, .. }) => Some(source),
-            _ => None,
+/// Returns whether the value of an option, or of the last of several letters, is the next word.
+fn takes_next_word(program: &Command, option: &str) -> bool {
+    let own = program.get_subcommands().flat_map(Command::get_arguments);
+    let mut arguments = program.get_arguments().chain(own);
+    let takes = |arg: &Arg| arg.get_action().takes_values() && !arg.is_require_equals_set();
+    match option.strip_prefix("--") {
+        Some(long) => arguments.any(|arg| arg.get_long() == Some(long) && takes(arg)),
+        None => {
+            let with_value: Vec<char> = arguments.filter(|arg| takes(arg)).filter_map(Arg::get_short).collect();
+            // What follows the first such letter is its value.
+            option.chars().position(|letter| with_value.contains(&letter)) == Some(option.chars().count() - 1)
         }
     }
 }
@@ -128,7 +85,7 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{Apply, ChosenUnits, LogRefusals, Rehearse, Revert};
+    use crate::cli::args::{Command as Verb, Rehearse};
 
     fn parse(words: &str) -> Result<Cli, String> {
         let words: Vec<OsString> = ["harden-why"].into_iter().chain(words.split(' ')).map(Into::into).collect();
@@ -137,36 +94,43 @@ mod tests {
 
     #[test]
     fn option_before_verb_belongs_to_verb() {
-        let Some(Command::Apply(Apply { chosen: ChosenUnits { units, system, user }, source, .. })) =
-            parse("--user --state-dir /s apply p -y").unwrap().command
-        else {
-            panic!("another verb")
-        };
-        assert_eq!((units, system, user, source.state_dir), (vec!["p".to_owned()], false, true, Some("/s".into())));
-        let Some(Command::LogRefusals(LogRefusals { system, .. })) = parse("--system log-refusals p").unwrap().command
-        else {
-            panic!("another verb")
-        };
-        assert!(system);
-        let Some(Command::Revert(Revert { chosen, yes })) = parse("--system revert --system -y p").unwrap().command
-        else {
-            panic!("another verb")
-        };
-        assert!(chosen.system && yes);
+        for (before, behind) in [
+            ("--user --state-dir /s apply p -y", "apply --user --state-dir /s p -y"),
+            ("-y --system apply --system p", "apply -y --system p"),
+            ("-qu nginx follow -n 5", "follow -qu nginx -n 5"),
+            ("-u nginx -n5 follow", "follow -u nginx -n5"),
+            ("--unit=nginx --since -1h explain F", "explain --unit=nginx --since -1h F"),
+            ("--unknown forget", "forget --unknown"),
+            ("--for 5min tap nginx", "tap --for 5min nginx"),
+            ("--json -v status", "status --json -v"),
+            ("-o json status", "status -o json"),
+        ] {
+            let parsed = parse(before).unwrap_or_else(|why| panic!("{before}: {why}"));
+            assert_eq!(format!("{parsed:?}"), format!("{:?}", parse(behind).unwrap()), "{before}");
+            assert!(parsed.command.is_some(), "{before}");
+        }
+        for without in ["-u follow", "-n 5 -u follow web", "-- follow", "--state-dir follow nginx"] {
+            assert!(parse(without).unwrap().command.is_none(), "{without}");
+        }
     }
 
     #[test]
     fn option_that_verb_lacks_is_an_error() {
         for (words, why) in [
-            ("--user status", "'--user' does not go with the command 'status'"),
+            (
+                "--user status",
+                "'--user' does not go with the command 'status': leave it out, or see 'harden-why status",
+            ),
             ("--state-dir /s status", "'--state-dir' does not go with the command 'status'"),
             ("--state-dir /s revert p", "'--state-dir' does not go with the command 'revert'"),
             ("--since 1h apply p", "'--since' does not go with the command 'apply'"),
-            ("--user apply --system p", "exclude each other"),
+            ("-b apply p", "'-b' does not go with the command 'apply'"),
+            ("-u p apply", "'-u' does not go with the command 'apply': the units stand behind it"),
+            ("--user apply --system p", "'--user' cannot be used with '--system'"),
             ("nginx status", "if status is a unit as well, write 'status.service'"),
             ("\x1b[2J status", "\\x1b[2J stands before the command"),
-            ("follow --state-dir /s", "unexpected argument '--state-dir'"),
-            ("rehearse p --state-dir /s", "unexpected argument '--state-dir'"),
+            ("follow --state-dir /s", "'--state-dir' does not go with the command 'follow'"),
+            ("rehearse p --state-dir /s", "'--state-dir' does not go with the command 'rehearse'"),
         ] {
             let said = parse(words).unwrap_err();
             assert!(said.contains(why), "{words}: {said}");
@@ -177,9 +141,7 @@ mod tests {
     #[test]
     fn until_idle_never_takes_the_unit_for_its_duration() {
         let idle = |flag: &str| match parse(&format!("rehearse {flag} a")).unwrap().command {
-            Some(Command::Rehearse(Rehearse { chosen, until_idle, .. })) => {
-                (chosen.unit, until_idle.unwrap().as_secs())
-            }
+            Some(Verb::Rehearse(Rehearse { chosen, until_idle, .. })) => (chosen.unit, until_idle.unwrap().as_secs()),
             other => panic!("{other:?}"),
         };
         assert_eq!(idle("--until-idle"), ("a".to_owned(), 30));

@@ -1,7 +1,7 @@
 //! The arguments of the verbs that look at denials: `check`, `explain`, `follow`, `forget` and `tap`.
 
 use super::machine::Machine;
-use super::selection::{ChosenUnits, StateDir, TimeOptions};
+use super::selection::{ChosenUnits, ManagerFlags, StateDir, TimeOptions};
 use super::values::{duration, line_count, setting_line};
 use clap::Args;
 use std::path::PathBuf;
@@ -86,13 +86,9 @@ pub struct Follow {
     #[arg(long, short)]
     pub follow: bool,
 
-    /// Only units of the system manager
-    #[arg(long, conflicts_with = "user")]
-    pub system: bool,
-
-    /// Only units of user managers
-    #[arg(long)]
-    pub user: bool,
+    /// Whose units.
+    #[command(flatten)]
+    pub managers: ManagerFlags,
 }
 
 /// The units whose denials to dismiss.
@@ -107,13 +103,9 @@ pub struct Forget {
     #[arg(long, conflicts_with_all = ["system", "user"])]
     pub unknown: bool,
 
-    /// Only units of the system manager
-    #[arg(long, conflicts_with = "user")]
-    pub system: bool,
-
-    /// Only units of user managers
-    #[arg(long)]
-    pub user: bool,
+    /// Whose units.
+    #[command(flatten)]
+    pub managers: ManagerFlags,
 
     /// Where the incidents are.
     #[command(flatten)]
@@ -140,11 +132,7 @@ pub struct TapArgs {
     #[arg(long, short)]
     pub yes: bool,
 
-    /// Units of the system manager
-    #[arg(long, conflicts_with = "user")]
-    pub system: bool,
-
-    /// Units of user managers
-    #[arg(long)]
-    pub user: bool,
+    /// Whose units.
+    #[command(flatten)]
+    pub managers: ManagerFlags,
 }

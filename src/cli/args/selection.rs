@@ -17,13 +17,9 @@ pub struct Units {
     #[arg(long, conflicts_with_all = ["units", "system", "user"])]
     pub unknown: bool,
 
-    /// Only units of the system manager
-    #[arg(long, conflicts_with = "user")]
-    pub system: bool,
-
-    /// Only units of user managers
-    #[arg(long)]
-    pub user: bool,
+    /// Whose units.
+    #[command(flatten)]
+    pub managers: ManagerFlags,
 
     /// Also show fixed units, and units that can be refused calls silently
     #[arg(long, conflicts_with_all = ["units", "unknown"])]
@@ -58,6 +54,18 @@ pub struct Units {
     pub journals: JournalOptions,
 }
 
+/// The managers whose units are meant.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct ManagerFlags {
+    /// Only units of the system manager
+    #[arg(long, conflicts_with = "user")]
+    pub system: bool,
+
+    /// Only units of user managers; to change them, of your own
+    #[arg(long)]
+    pub user: bool,
+}
+
 /// One unit.
 #[derive(Debug, Args)]
 pub struct Chosen {
@@ -65,13 +73,9 @@ pub struct Chosen {
     #[arg(value_name = "UNIT")]
     pub unit: String,
 
-    /// The unit of the system manager
-    #[arg(long, conflicts_with = "user")]
-    pub system: bool,
-
-    /// The unit of your own user manager
-    #[arg(long)]
-    pub user: bool,
+    /// Whose units.
+    #[command(flatten)]
+    pub managers: ManagerFlags,
 }
 
 /// One unit or several.
@@ -81,13 +85,9 @@ pub struct ChosenUnits {
     #[arg(value_name = "UNIT", required = true)]
     pub units: Vec<String>,
 
-    /// Units of the system manager
-    #[arg(long, conflicts_with = "user")]
-    pub system: bool,
-
-    /// Units of your own user manager
-    #[arg(long)]
-    pub user: bool,
+    /// Whose units.
+    #[command(flatten)]
+    pub managers: ManagerFlags,
 }
 
 /// Of what answers from incidents.

@@ -4,6 +4,7 @@ use super::Cli;
 use super::values::duration;
 use crate::audit::text::{escape_excerpt, join_or};
 use crate::cli::lookup::similar_names::similar_verb;
+use clap::Arg;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;
 
@@ -16,7 +17,7 @@ const OTHER_BOOTS: &str = "'--since TIME --until TIME' selects denials of an ear
 /// Replaces clap's advice about an error by advice that helps.
 pub(super) fn advise(error: clap::Error, words: &[OsString]) -> clap::Error {
     match error.kind() {
-        ErrorKind::UnknownArgument => with_hint(error, words),
+        ErrorKind::UnknownArgument => name_verb(&error, words).unwrap_or_else(|| with_hint(error, words)),
         ErrorKind::InvalidValue => name_valid_values(&error).unwrap_or(error),
         ErrorKind::TooManyValues => name_flag(&error).unwrap_or(error),
         _ => error,
@@ -74,6 +75,26 @@ fn takes_no_value(option: &str, value: &str) -> clap::Error {
     };
     let text = format!("'{option}' takes no value such as '{}': {advice}", escape_excerpt(value));
     two_lines(ErrorKind::TooManyValues, &text)
+}
+
+/// Returns the error about an option that the program has, but not the verb.
+fn name_verb(error: &clap::Error, words: &[OsString]) -> Option<clap::Error> {
+    let ContextValue::String(unknown) = error.get(ContextKind::InvalidArg)? else { return None };
+    let option = unknown.split('=').next().unwrap_or_default();
+    let program = Cli::program();
+    let verb = program.find_subcommand(words.get(1)?)?;
+    let has = |arg: &Arg| match (option.strip_prefix("--"), option.strip_prefix('-')) {
+        (Some(long), _) => arg.get_long() == Some(long),
+        (None, short) => short.is_some_and(|short| arg.get_short().is_some_and(|letter| short.starts_with(letter))),
+    };
+    let arg = program.get_arguments().find(|arg| has(arg))?;
+    let has_units = verb.get_positionals().any(|positional| positional.get_id().as_str().starts_with("unit"));
+    let advice = match arg.get_id().as_str() {
+        "unit_options" if has_units => "the units stand behind it".to_owned(),
+        _ => format!("leave it out, or see 'harden-why {} --help'", verb.get_name()),
+    };
+    let text = format!("'{option}' does not go with the command '{}': {advice}", verb.get_name());
+    Some(two_lines(ErrorKind::UnknownArgument, &text))
 }
 
 /// Replaces clap's advice about an unknown option by a hint that helps.

@@ -3,7 +3,7 @@
 use super::sighting_times::SightingTimes;
 use crate::audit::Note;
 use crate::audit::text::{plural, shown_path};
-use crate::cli::args::{Common, STATE_DIR, StateDir};
+use crate::cli::args::{Common, ManagerFlags, STATE_DIR, StateDir};
 use crate::incidents::incident::by_unit;
 use crate::incidents::{Incident, Moment, Query, Store, StoreError, Stored, UnitSummary};
 use crate::operations::permission::root_command;
@@ -87,18 +87,21 @@ pub(crate) enum ManagerScope {
 
 impl ManagerScope {
     /// Returns the scope that `--system` and `--user` select.
-    pub(crate) fn from_flags(system: bool, user: bool) -> Self {
-        match (system, user) {
-            (true, _) => Self::System,
-            (_, true) => Self::Users,
-            _ => Self::All,
+    pub(crate) fn from_flags(flags: ManagerFlags) -> Self {
+        match flags {
+            ManagerFlags { system: true, .. } => Self::System,
+            ManagerFlags { user: true, .. } => Self::Users,
+            ManagerFlags { .. } => Self::All,
         }
     }
 
     /// Returns the scope that `--system` and `--user` select for a verb that changes units: the caller's own manager is
     /// the only one of a user that it can change.
-    pub(crate) fn from_own_flags(system: bool, user: bool) -> Self {
-        if user && !system { Self::User(nix::unistd::geteuid().as_raw()) } else { Self::from_flags(system, user) }
+    pub(crate) fn from_own_flags(flags: ManagerFlags) -> Self {
+        match Self::from_flags(flags) {
+            Self::Users => Self::User(nix::unistd::geteuid().as_raw()),
+            scope => scope,
+        }
     }
 
     /// Returns the managers that both scopes include; `None` if there are none.

@@ -180,7 +180,7 @@ pub(crate) fn latest_sighting(incidents: &[Incident]) -> Option<i64> {
 /// # Errors
 /// `--since` or `--until` is not a time.
 pub(crate) fn parse_scope(units: &Units, clock: &LocalTime) -> anyhow::Result<IncidentScope> {
-    let managers = ManagerScope::from_flags(units.system, units.user);
+    let managers = ManagerScope::from_flags(units.managers);
     let boot = units.boot.then(boot_time_millis);
     let SightingTimes { since, until } = SightingTimes::parse(&units.times, clock)?;
     Ok(IncidentScope { managers, times: SightingTimes { since: since.max(boot), until } })

@@ -51,7 +51,7 @@ pub(crate) async fn apply_all(
     clock: &LocalTime,
     color: ColorChoice,
 ) -> anyhow::Result<ExitStatus> {
-    let managers = ManagerScope::from_own_flags(asked.chosen.system, asked.chosen.user);
+    let managers = ManagerScope::from_own_flags(asked.chosen.managers);
     let list = async || {
         Context::open(common, &asked.source, OtherSource::Store, clock).await?.list_denied_units(managers).await
     };

@@ -88,7 +88,7 @@ struct RepeatedIncidentLine {
 /// A name is invalid, the daemon does not answer, or stdout is closed.
 pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) -> anyhow::Result<ExitStatus> {
     let asked_units = asked.units.iter().chain(&asked.more_units);
-    let scope = ManagerScope::from_flags(asked.system, asked.user);
+    let scope = ManagerScope::from_flags(asked.managers);
     let mut names = asked_units.map(|word| ChosenUnit::find(word, scope)).collect::<Result<Vec<_>, _>>()?;
     let managers = Managers::new(&common.bus);
     let mut own = Vec::new();

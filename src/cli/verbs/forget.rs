@@ -53,7 +53,7 @@ struct ForgottenUnit {
 /// # Errors
 /// A name is invalid, the caller may not change a unit, or the daemon or its store fails.
 pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<DismissedDenials> {
-    let scope = ManagerScope::from_flags(asked.system, asked.user);
+    let scope = ManagerScope::from_flags(asked.managers);
     let managers = Managers::new(&common.bus);
     let mut patterns: Vec<(UnitPattern, ManagerScope)> = Vec::new();
     for word in &asked.units {

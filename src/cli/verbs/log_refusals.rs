@@ -1,8 +1,8 @@
 //! `log-refusals`: logs calls that filters refuse with an error, for a limited time, so that the daemon sees them.
 
 use crate::audit::Note;
-use crate::audit::text::plural;
-use crate::cli::args::{Common, LogRefusals};
+use crate::audit::text::{escape_excerpt, plural};
+use crate::cli::args::{Common, LogRefusals, ManagerFlags};
 use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::unit_names::require_instance;
 use crate::cli::lookup::unit_words::ChosenUnit;
@@ -17,10 +17,10 @@ use crate::operations::refusal_logging::end::{TurnedOff, turn_off};
 use crate::operations::refusal_logging::start::{LoggingPreparation, LoggingRequest, prepare};
 use crate::operations::refusal_logging::units::{LoggedUnit, UnitSelection};
 use crate::operations::service_manager::ServiceManagers;
-use crate::systemd::manager::Managers;
+use crate::systemd::manager::{Managers, SystemdError};
 use crate::systemd::syscall_groups;
 use crate::units::{Manager, UnitName};
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use std::io::IsTerminal as _;
 
 /// Turns logging on or off.
@@ -36,7 +36,8 @@ pub(crate) async fn log_refusals(
     let machine = LocalMachine::new(&managers);
     let is_root = machine.uid() == 0;
     let own = Manager::User(machine.uid());
-    let manager = if asked.user || (!asked.system && !is_root) { own } else { Manager::System };
+    let ManagerFlags { system, user } = asked.managers;
+    let manager = if user || (!system && !is_root) { own } else { Manager::System };
     ensure!(
         manager != Manager::System || is_root,
         NoRights(
@@ -44,6 +45,13 @@ pub(crate) async fn log_refusals(
                 .to_owned()
         )
     );
+    // A person without root may mean a system unit.
+    if !user && manager == own && matches!(managers.connect(own).await, Err(SystemdError::Unreachable { .. })) {
+        let units = if asked.units.is_empty() { "--all".to_owned() } else { escape_excerpt(&asked.units.join(" ")) };
+        bail!(NoRights(format!(
+            "your user manager does not run; for units of the system manager: sudo harden-why log-refusals {units}"
+        )));
+    }
     if asked.off {
         return end_logging(machine, manager, clock).await;
     }

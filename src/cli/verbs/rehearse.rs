@@ -4,7 +4,7 @@ use super::apply;
 use crate::audit::Note;
 use crate::audit::text::join;
 use crate::cli::args;
-use crate::cli::args::{ChosenUnits, Common};
+use crate::cli::args::{ChosenUnits, Common, ManagerFlags};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, ManagerScope};
@@ -61,7 +61,7 @@ pub(crate) async fn rehearse(
     );
     let clock = local_time_now();
     let managers = Managers::new(&common.bus);
-    let scope = ManagerScope::from_own_flags(asked.chosen.system, asked.chosen.user);
+    let scope = ManagerScope::from_own_flags(asked.chosen.managers);
     let chosen = ChosenUnit::find(&asked.chosen.unit, scope)?;
     chosen.ensure_may_change("rehearse")?;
     if !asked.dry_run {
@@ -309,7 +309,8 @@ fn no_remedy_note(report: &Report, calls: &[Incident], unit: &Unit) -> Option<No
 /// Returns the arguments that apply the answer's default remedy and restart the unit.
 fn apply_arguments(plan: &RehearsalPlan, yes: bool) -> args::Apply {
     let system = plan.unit.manager == Manager::System;
-    let chosen = ChosenUnits { units: vec![plan.unit.name.to_string()], system, user: !system };
+    let managers = ManagerFlags { system, user: !system };
+    let chosen = ChosenUnits { units: vec![plan.unit.name.to_string()], managers };
     let source = args::StateDir::default();
     args::Apply {
         chosen,

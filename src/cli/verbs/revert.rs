@@ -25,7 +25,7 @@ use anyhow::bail;
 /// # Errors
 /// A word names no unit, or the only unit cannot be reverted.
 pub(crate) async fn revert_all(common: &Common, asked: &Revert, color: ColorChoice) -> anyhow::Result<ExitStatus> {
-    let scope = ManagerScope::from_own_flags(asked.chosen.system, asked.chosen.user);
+    let scope = ManagerScope::from_own_flags(asked.chosen.managers);
     let list = async || {
         let managers = managers_to_ask(scope);
         Ok(list_units_with_drop_ins(LocalMachine::new(&Managers::new(&common.bus)), &managers))
