@@ -11,6 +11,7 @@ use super::relatives;
 use crate::policy::{DirectiveCause, Effect, Policy, Verdict};
 use crate::programs::{ImportedCall, Program, ProgramImage};
 use crate::syscalls::{Abi, Groups};
+use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,8 @@ const TYPICAL: [&str; 2] = ["@default", "@system-service"];
 const WEIGHTS: [f64; 3] = [0.5, 0.01, 0.07];
 
 /// How likely a program makes a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Likelihood {
     /// Most such programs make it.
     Likely,

@@ -5,7 +5,7 @@ mod added_lines;
 mod sources;
 
 use self::added_lines::{describe_origin, with_lines};
-use self::sources::{Checking, find_in_log, find_in_store};
+use self::sources::{CheckedLog, Checking, find_in_store};
 use crate::audit::Note;
 use crate::audit::note::{join_texts, put_root_causes_first};
 use crate::audit::text::plural;
@@ -13,8 +13,6 @@ use crate::cli::args::{Check, Common};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{ManagerScope, OtherSource};
-use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
-use crate::cli::lookup::log_input::open_log;
 use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
@@ -28,7 +26,7 @@ use crate::incidents::local_time::LocalTime;
 use crate::policy;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::Abi;
-use crate::units::{Unit, UnitName};
+use crate::units::Unit;
 use anstream::ColorChoice;
 use anyhow::bail;
 use serde::Serialize;
@@ -41,7 +39,8 @@ pub(crate) struct Checked {
     schema: u32,
     unit: String,
     manager: String,
-    /// Whether every call passes, judged by its name, and none of the programs' calls would likely be denied.
+    /// Whether every call passes, judged by its name, and none of the programs' calls would likely be denied, here and on
+    /// the machines.
     pass: bool,
     /// How many calls pass or not, in words.
     conclusion: String,
@@ -60,12 +59,23 @@ pub(crate) struct Checked {
 struct CheckedCallView {
     call: String,
     arch: Option<&'static str>,
-    /// `pass`, `depends` (on arguments), `denied`, or `unknown` if the call has no name for a setting.
-    verdict: &'static str,
+    verdict: CheckedVerdict,
     /// The effect: `kill` or an errno.
     effect: Option<String>,
     /// The directives that deny it, with file and line if known.
     by: Vec<String>,
+}
+
+/// What a policy does with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum CheckedVerdict {
+    Pass,
+    /// It depends on the arguments.
+    Depends,
+    Denied,
+    /// The call has no name for a setting.
+    Unknown,
 }
 
 /// Checks units one after another.
@@ -78,33 +88,31 @@ pub(crate) async fn check_all(
     clock: &LocalTime,
     color: ColorChoice,
 ) -> anyhow::Result<ExitStatus> {
-    let managers = ManagerScope::from_own_flags(asked.chosen.system, asked.chosen.user);
-    let list = async || match &asked.log {
-        Some(log) => list_units_of_log(asked, log),
+    let managers = ManagerScope::from_own_flags(asked.chosen.managers);
+    let log = asked.log.as_deref().map(|log| CheckedLog::read(log, asked)).transpose()?;
+    let list = async || match &log {
+        Some(log) => Ok(log.units()),
         None => {
             Context::open(common, &asked.source, OtherSource::LogOption, clock).await?.list_denied_units(managers).await
         }
     };
     let chosen = ChosenUnit::find_all(&asked.chosen.units, managers, "denials", list).await?;
-    each_unit::run(common, color, &chosen, async |chosen| check(common, asked, chosen, clock).await).await
-}
-
-/// Lists the units that a log names, for a pattern.
-fn list_units_of_log(asked: &Check, log: &Path) -> anyhow::Result<BTreeSet<UnitName>> {
-    let question = LogQuestion { root: asked.root.clone(), file: log.to_owned(), ..LogQuestion::default() };
-    let read = read_incidents(&mut *open_log(log)?, &question)?;
-    Ok(read.incidents.into_iter().filter_map(|incident| Some(incident.key.unit?.name)).collect())
+    let check = async |chosen: &ChosenUnit| {
+        let checking = match &log {
+            Some(log) => log.find_unit(common, asked, chosen).await?,
+            None => find_in_store(common, asked, chosen, clock).await?,
+        };
+        check(asked, checking)
+    };
+    each_unit::run(common, color, &chosen, check).await
 }
 
 /// Checks the calls that a unit was denied, and those that its programs can make.
 ///
 /// # Errors
-/// The unit is unknown, its settings cannot be read, or a `--with` line is not a setting.
-async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: &LocalTime) -> anyhow::Result<Checked> {
-    let Checking { unit, named, incidents, settings, groups, mut notes } = match &asked.log {
-        Some(log) => find_in_log(common, asked, chosen, log).await?,
-        None => find_in_store(common, asked, chosen, local_time).await?,
-    };
+/// The unit's settings cannot be read, or a `--with` line is not a setting.
+fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
+    let Checking { unit, named, incidents, settings, groups, mut notes } = checking;
     notes.extend(settings.notes);
     put_root_causes_first(&mut notes);
     let Some(mut situation) = settings.situation else {
@@ -128,10 +136,8 @@ async fn check(common: &Common, asked: &Check, chosen: &ChosenUnit, local_time: 
     let machines: Vec<MachineView> = machines.collect();
     let calls = calls.iter().map(|(abi, call)| CheckedCallView::new(&policy, *abi, call, by));
     let calls = calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect();
-    let mut checked = Checked::new(&named, calls, foreseen, notes);
+    let mut checked = Checked::new(&named, calls, foreseen, machines, notes);
     checked.unknown_programs = UnreadProgramView::list(&situation);
-    checked.pass &= machines.iter().all(MachineView::passes);
-    checked.machines = machines;
     Ok(checked)
 }
 
@@ -172,31 +178,40 @@ impl CheckedCallView {
     fn new(policy: &Policy, abi: Abi, call: &str, place: impl Fn(&policy::DirectiveCause) -> String) -> Self {
         let listed = |by: &[policy::DirectiveCause]| by.iter().map(&place).collect::<Vec<_>>();
         let (verdict, effect, by) = match policy.verdict(abi, call) {
-            Verdict::Permitted | Verdict::LogOnly { .. } => ("pass", None, Vec::new()),
-            Verdict::Possible { by } => ("depends", None, listed(&by)),
-            Verdict::Denied { effect, by, .. } => ("denied", Some(effect.to_string()), listed(&by)),
+            Verdict::Permitted | Verdict::LogOnly { .. } => (CheckedVerdict::Pass, None, Vec::new()),
+            Verdict::Possible { by } => (CheckedVerdict::Depends, None, listed(&by)),
+            Verdict::Denied { effect, by, .. } => (CheckedVerdict::Denied, Some(effect.to_string()), listed(&by)),
         };
         Self { call: call.to_owned(), arch: Some(abi.name()), verdict, effect, by }
     }
 
     fn unknown(call: String) -> Self {
-        Self { call, arch: None, verdict: "unknown", effect: None, by: Vec::new() }
+        Self { call, arch: None, verdict: CheckedVerdict::Unknown, effect: None, by: Vec::new() }
     }
 }
 
 impl Checked {
-    fn new(unit: &Unit, calls: Vec<CheckedCallView>, foreseen: Vec<ForeseenView>, notes: Vec<Note>) -> Self {
-        let pass = calls.iter().all(|call| matches!(call.verdict, "pass" | "depends"))
-            && !foreseen.iter().any(ForeseenView::is_likely);
+    /// Concludes from the verdicts.
+    fn new(
+        unit: &Unit,
+        calls: Vec<CheckedCallView>,
+        foreseen: Vec<ForeseenView>,
+        machines: Vec<MachineView>,
+        notes: Vec<Note>,
+    ) -> Self {
+        let passes = |call: &CheckedCallView| matches!(call.verdict, CheckedVerdict::Pass | CheckedVerdict::Depends);
+        let pass = calls.iter().all(passes)
+            && !foreseen.iter().any(ForeseenView::is_likely)
+            && machines.iter().all(MachineView::passes);
         let mut parts = Vec::new();
         if !calls.is_empty() {
             parts.push(conclude(&calls));
         }
         let likely = foreseen.iter().filter(|foreseen| foreseen.is_likely()).count();
         parts.extend(conclude_foreseen(likely, foreseen.len() - likely, calls.is_empty()));
+        parts.extend(machines.iter().filter_map(MachineView::conclude));
         let (unit, manager) = (unit.name.to_string(), unit.manager.to_string());
-        let (unknown_programs, machines) = (Vec::new(), Vec::new());
-        let conclusion = parts.join("; ");
+        let (unknown_programs, conclusion) = (Vec::new(), parts.join("; "));
         Self { schema: SCHEMA, unit, manager, pass, conclusion, calls, foreseen, unknown_programs, machines, notes }
     }
 }
@@ -221,8 +236,9 @@ fn conclude_foreseen(likely: usize, possible: usize, is_alone: bool) -> Option<S
 
 /// Says how many calls pass, are denied, or are not known to pass.
 fn conclude(calls: &[CheckedCallView]) -> String {
-    let count = |verdict: &str| calls.iter().filter(|call| call.verdict == verdict).count();
-    let (denied, unknown, depends) = (count("denied"), count("unknown"), count("depends"));
+    let count = |verdict| calls.iter().filter(|call| call.verdict == verdict).count();
+    let (denied, unknown) = (count(CheckedVerdict::Denied), count(CheckedVerdict::Unknown));
+    let depends = count(CheckedVerdict::Depends);
     let total = plural(calls.len() as u64, "call");
     let mut parts = Vec::new();
     if denied > 0 {
@@ -254,11 +270,11 @@ impl Reply for Checked {
         page.paragraph(2, &styled(if self.pass { GOOD } else { BAD }, &self.conclusion));
         for call in &self.calls {
             let (style, words) = match (call.verdict, &call.effect) {
-                ("pass", _) => (GOOD, "passes".to_owned()),
-                ("unknown", _) => (BAD, "is unknown".to_owned()),
-                ("depends", _) => (WARN, "depends on its arguments".to_owned()),
-                (_, Some(effect)) => (BAD, format!("is denied ({effect})")),
-                _ => (BAD, "is denied".to_owned()),
+                (CheckedVerdict::Pass, _) => (GOOD, "passes".to_owned()),
+                (CheckedVerdict::Unknown, _) => (BAD, "is unknown".to_owned()),
+                (CheckedVerdict::Depends, _) => (WARN, "depends on its arguments".to_owned()),
+                (CheckedVerdict::Denied, Some(effect)) => (BAD, format!("is denied ({effect})")),
+                (CheckedVerdict::Denied, None) => (BAD, "is denied".to_owned()),
             };
             let arch = call.arch.map_or_else(String::new, |arch| format!(" ({arch})"));
             page.line(format_args!("  {}{arch} {}", call.call, styled(style, words)));
@@ -286,15 +302,17 @@ mod tests {
     fn conclusion_counts_calls_by_verdict_and_agrees_with_pass() {
         let call = |verdict| CheckedCallView { verdict, ..CheckedCallView::unknown("socket".to_owned()) };
         let unit = Unit { manager: Manager::System, name: "web.service".parse().unwrap() };
+        use CheckedVerdict::{Denied, Depends, Pass, Unknown};
         for (verdicts, conclusion, pass) in [
-            (&["denied", "denied"][..], "2 of 2 calls would be denied", false),
-            (&["pass", "denied", "unknown"], "1 of 3 calls would be denied, 1 of 3 calls cannot be judged", false),
-            (&["pass"; 14], "all of 14 calls pass", true),
-            (&["pass", "depends"], "all of 2 calls pass, 1 only for some arguments", true),
-            (&["pass"], "the only call passes", true),
-            (&["denied"], "1 of 1 call would be denied", false),
+            (&[Denied, Denied][..], "2 of 2 calls would be denied", false),
+            (&[Pass, Denied, Unknown], "1 of 3 calls would be denied, 1 of 3 calls cannot be judged", false),
+            (&[Pass; 14], "all of 14 calls pass", true),
+            (&[Pass, Depends], "all of 2 calls pass, 1 only for some arguments", true),
+            (&[Pass], "the only call passes", true),
+            (&[Denied], "1 of 1 call would be denied", false),
         ] {
-            let checked = Checked::new(&unit, verdicts.iter().copied().map(call).collect(), Vec::new(), Vec::new());
+            let checked =
+                Checked::new(&unit, verdicts.iter().copied().map(call).collect(), Vec::new(), Vec::new(), Vec::new());
             assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, pass));
             assert!(checked.page(Detail::Short).contains(conclusion));
         }

@@ -1,6 +1,6 @@
 //! The calls that a unit's programs can make and that would be denied, here and on other machines.
 
-use crate::audit::text::{escape, join};
+use crate::audit::text::{escape, join, join_first, plural};
 use crate::cli::args::machine::Machine;
 use crate::cli::terminal::output::Detail;
 use crate::cli::terminal::page::{BAD, BOLD, PLACE, Page, WARN, styled};
@@ -21,8 +21,7 @@ const MOST_ROWS: usize = 2;
 pub(crate) struct ForeseenView {
     pub call: String,
     arch: &'static str,
-    /// `likely`, or `possible`.
-    likelihood: &'static str,
+    likelihood: Likelihood,
     /// Why the program can make it.
     reason: String,
     /// The effect: `kill` or an errno.
@@ -78,10 +77,7 @@ impl ForeseenView {
         Self {
             call: (*call).to_owned(),
             arch: abi.name(),
-            likelihood: match likelihood {
-                Likelihood::Likely => "likely",
-                Likelihood::Possible => "possible",
-            },
+            likelihood: *likelihood,
             reason: reason.to_string(),
             effect: effect.to_string(),
             by: by.iter().map(place).collect(),
@@ -91,7 +87,7 @@ impl ForeseenView {
 
     /// Whether most such programs make the call.
     pub(crate) fn is_likely(&self) -> bool {
-        self.likelihood == "likely"
+        self.likelihood == Likelihood::Likely
     }
 }
 
@@ -142,6 +138,13 @@ impl MachineView {
         view
     }
 
+    /// Says how many calls would be denied there alone; `None` if none would.
+    pub(crate) fn conclude(&self) -> Option<String> {
+        let renamed = self.other_names.iter().filter(|name| !name.denied.is_empty()).count();
+        let count = self.denied.len() + renamed;
+        (count > 0).then(|| format!("{} would be denied on {} alone", plural(count as u64, "call"), self.machine))
+    }
+
     /// Whether the unit's lines do there what they do here. A name without a meaning there does no harm.
     pub(crate) fn passes(&self) -> bool {
         self.denied.is_empty() && self.other_names.iter().all(|name| name.denied.is_empty())
@@ -154,17 +157,19 @@ pub(crate) fn add_foreseen(page: &mut Page, foreseen: &[ForeseenView], unread: &
         return;
     }
     page.gap();
-    for (likelihood, style) in [("likely", BAD), ("possible", WARN)] {
+    for (likelihood, label) in
+        [(Likelihood::Likely, styled(BAD, "likely")), (Likelihood::Possible, styled(WARN, "possible"))]
+    {
         let calls: Vec<&ForeseenView> = foreseen.iter().filter(|one| one.likelihood == likelihood).collect();
         if detail == Detail::Full {
             for ForeseenView { call, reason, effect, by, .. } in calls {
-                page.line(format_args!("  {} {call}: {reason} ({effect})", styled(style, likelihood)));
+                page.line(format_args!("  {label} {call}: {reason} ({effect})"));
                 for place in by {
                     page.line(format_args!("    {}", styled(PLACE, place)));
                 }
             }
         } else {
-            add_rows(page, &styled(style, likelihood), &calls);
+            add_rows(page, &label, &calls);
         }
     }
     for UnreadProgramView { path, reason } in unread {
@@ -186,18 +191,11 @@ fn add_rows(page: &mut Page, label: &str, calls: &[&ForeseenView]) {
     rows.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
     let hidden: usize = rows.iter().skip(MOST_ROWS).map(|(_, names)| names.len()).sum();
     for (source, names) in rows.iter().take(MOST_ROWS) {
-        page.hanging((2, 4), &format!("{label} {} (imported by {source})", shorten(names)));
+        page.hanging((2, 4), &format!("{label} {} (imported by {source})", join_first(names, MOST_NAMES)));
     }
     if hidden > 0 {
         page.line(format_args!("  {label} {hidden} more, of other programs (-v)"));
     }
-}
-
-/// Joins names, and counts those beyond the most.
-fn shorten(names: &[&str]) -> String {
-    let more = names.len().saturating_sub(MOST_NAMES);
-    let shown = names.iter().take(MOST_NAMES).copied().collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 /// Adds what differs on other machines.
@@ -206,8 +204,7 @@ pub(crate) fn add_machines(page: &mut Page, machines: &[MachineView], detail: De
         page.gap();
         let mut lines = Vec::new();
         if !unknown_names.is_empty() {
-            let names: Vec<&str> = unknown_names.iter().map(String::as_str).collect();
-            lines.push(format!("may be unknown and ignored: {}", shorten(&names)));
+            lines.push(format!("may be unknown and ignored: {}", join_first(unknown_names, MOST_NAMES)));
         }
         let (wrong, right): (Vec<&OtherNameView>, Vec<_>) =
             other_names.iter().partition(|name| !name.denied.is_empty());
@@ -216,8 +213,8 @@ pub(crate) fn add_machines(page: &mut Page, machines: &[MachineView], detail: De
             lines.push(styled(BAD, text));
         }
         if !denied.is_empty() {
-            let names: Vec<&str> = denied.iter().map(String::as_str).collect();
-            lines.push(styled(BAD, format!("would likely be denied there alone: {}", shorten(&names))));
+            let names = join_first(denied, MOST_NAMES);
+            lines.push(styled(BAD, format!("would likely be denied there alone: {names}")));
         }
         if !right.is_empty() && detail == Detail::Full {
             let name = |name: &&OtherNameView| format!("{} ({})", name.call, name.instead.join(", "));

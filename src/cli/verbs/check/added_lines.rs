@@ -4,7 +4,7 @@ use crate::audit::text::escape_excerpt;
 use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::similar_names::similar_word;
 use crate::policy;
-use crate::policy::Policy;
+use crate::policy::{Directive, Policy};
 use crate::syscalls::Groups;
 use anyhow::bail;
 use std::collections::BTreeMap;
@@ -43,13 +43,17 @@ pub(super) fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> 
 /// Requires a `--with` line to be a setting that decides on system calls.
 fn require_setting(line: &str) -> anyhow::Result<()> {
     let key = line.split_once('=').map(|(key, _)| key.trim());
-    let known = key.and_then(policy::Directive::from_key).is_some();
-    if known && !line.contains(['\n', '\r', '\0']) {
+    let known = key.and_then(Directive::from_key);
+    if known.is_some_and(Directive::filters_calls) && !line.contains(['\n', '\r', '\0']) {
         return Ok(());
     }
-    let meant = key.and_then(|key| similar_word(key, policy::Directive::ALL.iter().map(|one| one.key())));
-    let advice =
-        meant.map_or_else(|| "write --with 'SystemCallFilter=…'".to_owned(), |meant| format!("did you mean {meant}=?"));
+    let filters = Directive::ALL.iter().filter(|directive| directive.filters_calls());
+    let meant = key.and_then(|key| similar_word(key, filters.map(|directive| directive.key())));
+    let advice = match (known, meant) {
+        (Some(_), _) => "it limits what calls reach, and 'harden-why tap UNIT' shows what fails then".to_owned(),
+        (None, Some(meant)) => format!("did you mean {meant}=?"),
+        (None, None) => "write --with 'SystemCallFilter=…'".to_owned(),
+    };
     let line = escape_excerpt(line);
     bail!(UsageError(format!("invalid --with {line}: not a setting that decides on system calls; {advice}")))
 }

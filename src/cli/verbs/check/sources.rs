@@ -7,7 +7,7 @@ use crate::cli::exit_status::UnknownUnitError;
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{ManagerScope, OtherSource, UnitIncidents};
 use crate::cli::lookup::log_groups::load_groups;
-use crate::cli::lookup::log_incidents::{LogQuestion, read_incidents};
+use crate::cli::lookup::log_incidents::{LogIncidents, LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
 use crate::cli::lookup::subject::Subject;
 use crate::cli::lookup::subject_search::find_subject;
@@ -22,9 +22,10 @@ use crate::incidents::local_time::LocalTime;
 use crate::operations::outcome::NothingToDo;
 use crate::syscalls::Groups;
 use crate::systemd::manager::Managers;
-use crate::units::{Manager, Unit};
+use crate::units::{Manager, Unit, UnitName};
 use anyhow::{bail, ensure};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// What to check: a unit's incidents, and its settings.
 pub(super) struct Checking {
@@ -63,11 +64,7 @@ pub(super) async fn find_in_store(
     };
     let (unit, named, incidents, lookup_notes) = found;
     let settings = match &asked.root {
-        Some(root) => {
-            ensure!(root.is_dir(), "--root {} is not a directory", shown_path(root));
-            require_files(root, &unit)?;
-            unit_settings::from_files(root, &unit, None, context.groups())
-        }
+        Some(root) => load_from_root(root, &unit, context.groups())?,
         None => unit_settings::load(&context.managers, &unit, context.groups()).await,
     };
     let missing = match asked.root {
@@ -84,28 +81,34 @@ pub(super) async fn find_in_store(
 
 /// Returns the unit of a question that found no denials of it: the manager knows it, or it has files below a root.
 fn find_without_denials(chosen: &ChosenUnit, root: Option<&Path>, error: anyhow::Error) -> anyhow::Result<Unit> {
-    let unit = Unit { manager: find_manager(chosen), name: chosen.name.clone() };
+    let unit = find_unit(chosen);
     let is_known = error.is::<NothingToDo>()
         || (error.is::<UnknownUnitError>() && root.is_some_and(|root| unit_settings::has_files(root, &unit)));
     if is_known { Ok(unit) } else { Err(error) }
 }
 
-/// Returns the manager that a question means by default.
-fn find_manager(chosen: &ChosenUnit) -> Manager {
-    managers_to_ask(chosen.managers).first().copied().unwrap_or(Manager::System)
+/// Returns the unit that a question means by default.
+fn find_unit(chosen: &ChosenUnit) -> Unit {
+    let manager = managers_to_ask(chosen.managers).first().copied().unwrap_or(Manager::System);
+    Unit { manager, name: chosen.name.clone() }
 }
 
 /// Checks the files below a root without any denials, where neither a daemon nor a store answers.
 fn find_files_alone(chosen: &ChosenUnit, root: &Path, error: &anyhow::Error) -> anyhow::Result<Checking> {
-    ensure!(root.is_dir(), "--root {} is not a directory", shown_path(root));
-    let unit = Unit { manager: find_manager(chosen), name: chosen.name.clone() };
-    require_files(root, &unit)?;
+    let unit = find_unit(chosen);
     let (at_hand, note) = load_groups(None)?;
     let groups = at_hand.into_groups();
-    let settings = unit_settings::from_files(root, &unit, None, &groups);
+    let settings = load_from_root(root, &unit, &groups)?;
     let reason = format!("only the unit's programs were checked, no denials: {error}");
     let notes = note.into_iter().chain([Note::new("no-denials-read", reason)]).collect();
     Ok(Checking { named: unit.clone(), unit, incidents: Vec::new(), settings, groups, notes })
+}
+
+/// Reads the unit's settings below the root that the user named.
+fn load_from_root(root: &Path, unit: &Unit, groups: &Groups) -> anyhow::Result<LoadedSettings> {
+    ensure!(root.is_dir(), "--root {} is not a directory", shown_path(root));
+    require_files(root, unit)?;
+    Ok(unit_settings::from_files(root, unit, None, groups))
 }
 
 /// Requires the unit to exist below the root that the user named.
@@ -117,56 +120,76 @@ fn require_files(root: &Path, unit: &Unit) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Finds the unit's incidents in a log. Records of unknown units count as the unit's, since the user asks about it.
-pub(super) async fn find_in_log(
-    common: &Common,
-    asked: &Check,
-    chosen: &ChosenUnit,
-    log: &Path,
-) -> anyhow::Result<Checking> {
-    let name = require_instance(chosen.name.clone())?;
-    // The log can be of another machine, where the user has another uid.
-    let scope = match chosen.managers {
-        ManagerScope::User(_) => ManagerScope::Users,
-        scope => scope,
-    };
-    let question = LogQuestion { root: asked.root.clone(), file: log.to_owned(), ..LogQuestion::default() };
-    let read = read_incidents(&mut *open_log(log)?, &question)?;
-    let root = read.root(&question);
-    let incidents: Vec<Incident> = read
-        .incidents
-        .into_iter()
-        .filter(|incident| {
-            let is_it = |unit: &Unit| unit.name == name && scope.includes(Some(unit.manager));
-            incident.key.unit.as_ref().is_none_or(is_it)
-        })
-        .collect();
-    let manager = incidents.iter().find_map(|incident| Some(incident.key.unit.as_ref()?.manager));
-    let default = managers_to_ask(chosen.managers).first().copied().unwrap_or(Manager::System);
-    let unit = Unit { manager: manager.unwrap_or(default), name };
-    if let Some(root) = &asked.root {
-        require_files(root, &unit)?;
+/// A log that `--log` names, read once for all units.
+pub(super) struct CheckedLog {
+    file: PathBuf,
+    read: LogIncidents,
+    /// The root below which the unit files are.
+    root: Option<PathBuf>,
+}
+
+impl CheckedLog {
+    /// Reads the log.
+    ///
+    /// # Errors
+    /// It cannot be read, or the root is not a directory.
+    pub(super) fn read(file: &Path, asked: &Check) -> anyhow::Result<Self> {
+        let question = LogQuestion { root: asked.root.clone(), file: file.to_owned(), ..LogQuestion::default() };
+        let read = read_incidents(&mut *open_log(file)?, &question)?;
+        let root = read.root(&question);
+        Ok(Self { file: question.file, read, root })
     }
-    if incidents.is_empty() {
-        bail!(NothingToDo(format!(
-            "{} has no denials of {}, so there is nothing to check.",
-            shown_path(log),
-            unit.name
-        )));
+
+    /// Lists the units with denials.
+    pub(super) fn units(&self) -> BTreeSet<UnitName> {
+        let names = self.read.incidents.iter().filter_map(|incident| Some(&incident.key.unit.as_ref()?.name));
+        names.cloned().collect()
     }
-    let (at_hand, note) = load_groups(asked.groups.as_deref())?;
-    let mut notes: Vec<Note> = note.into_iter().collect();
-    let unknown = incidents.iter().filter(|incident| incident.key.unit.is_none()).map(|incident| incident.count).sum();
-    if unknown > 0 {
-        let text = format!("{} of unknown units count as those of {}", plural(unknown, "record"), unit.name);
-        notes.push(Note::new("unit-assumed", text));
+
+    /// Finds a unit's incidents. Records of unknown units count as the unit's, since the user asks about it.
+    pub(super) async fn find_unit(
+        &self,
+        common: &Common,
+        asked: &Check,
+        chosen: &ChosenUnit,
+    ) -> anyhow::Result<Checking> {
+        let name = &require_instance(chosen.name.clone())?;
+        // The log can be of another machine, where the user has another uid.
+        let scope = match chosen.managers {
+            ManagerScope::User(_) => ManagerScope::Users,
+            scope => scope,
+        };
+        let is_it = |unit: &Unit| unit.name == *name && scope.includes(Some(unit.manager));
+        let is_own = |incident: &&Incident| incident.key.unit.as_ref().is_none_or(is_it);
+        let incidents: Vec<Incident> = self.read.incidents.iter().filter(is_own).cloned().collect();
+        let manager = incidents.iter().find_map(|incident| Some(incident.key.unit.as_ref()?.manager));
+        let mut unit = find_unit(chosen);
+        unit.manager = manager.unwrap_or(unit.manager);
+        if let Some(root) = &asked.root {
+            require_files(root, &unit)?;
+        }
+        if incidents.is_empty() {
+            bail!(NothingToDo(format!(
+                "{} has no denials of {}, so there is nothing to check.",
+                shown_path(&self.file),
+                unit.name
+            )));
+        }
+        let (at_hand, note) = load_groups(asked.groups.as_deref())?;
+        let mut notes: Vec<Note> = note.into_iter().collect();
+        let unknown = incidents.iter().filter(|incident| incident.key.unit.is_none());
+        let unknown = unknown.map(|incident| incident.count).sum();
+        if unknown > 0 {
+            let text = format!("{} of unknown units count as those of {}", plural(unknown, "record"), unit.name);
+            notes.push(Note::new("unit-assumed", text));
+        }
+        let (settings, groups) = if let Some(root) = &self.root {
+            let machine = LogMachine::new(at_hand, Some(root.as_path()), self.read.summary.facts.clone());
+            machine.load_settings(root, &unit, &incidents)
+        } else {
+            let groups = at_hand.into_groups();
+            (unit_settings::load(&Managers::new(&common.bus), &unit, &groups).await, groups)
+        };
+        Ok(Checking { named: unit.clone(), unit, incidents, settings, groups, notes })
     }
-    let (settings, groups) = if let Some(root) = &root {
-        let machine = LogMachine::new(at_hand, Some(root.as_path()), read.summary.facts.clone());
-        machine.load_settings(root, &unit, &incidents)
-    } else {
-        let groups = at_hand.into_groups();
-        (unit_settings::load(&Managers::new(&common.bus), &unit, &groups).await, groups)
-    };
-    Ok(Checking { named: unit.clone(), unit, incidents, settings, groups, notes })
 }
