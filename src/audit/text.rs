@@ -117,6 +117,15 @@ pub(crate) fn join(words: impl Iterator<Item = String>) -> String {
     }
 }
 
+/// Joins words as [`join`] does, but names at most `most` of them and counts the others: `a, b and 3 more`. A single
+/// further word takes no more room than its count, so it is named.
+pub(crate) fn join_first(words: &[impl AsRef<str>], most: usize) -> String {
+    let named = if words.len() == most + 1 { words.len() } else { words.len().min(most) };
+    let (named, others) = words.split_at(named);
+    let others = (!others.is_empty()).then(|| format!("{} more", others.len()));
+    join(named.iter().map(|word| word.as_ref().to_owned()).chain(others))
+}
+
 /// Joins words to `a, b or c`.
 pub(crate) fn join_or(words: &[&str]) -> String {
     match words.split_last() {
@@ -144,6 +153,19 @@ mod tests {
     fn hex_text_is_decoded_to_bytes() {
         assert_eq!(&*UntrustedText::Hex(b"612062").decode(), b"a b");
         assert_eq!(&*UntrustedText::Plain(b"ncat").decode(), b"ncat");
+    }
+
+    #[test]
+    fn joined_words_beyond_the_most_are_counted() {
+        for (words, joined) in [
+            (&[][..], ""),
+            (&["a"], "a"),
+            (&["a", "b"], "a and b"),
+            (&["a", "b", "c"], "a, b and c"),
+            (&["a", "b", "c", "d"], "a, b and 2 more"),
+        ] {
+            assert_eq!(join_first(words, 2), joined);
+        }
     }
 
     #[test]

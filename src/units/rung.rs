@@ -1,5 +1,6 @@
 //! The kinds of evidence for a unit, and how sure each is.
 
+use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,7 +30,8 @@ pub enum Rung {
 }
 
 /// How sure an attribution is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// The kernel or systemd named the unit of this process.
     Certain,

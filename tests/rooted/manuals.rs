@@ -250,7 +250,7 @@ const ANSWERS: [(&[&str], &[&str]); 13] = [
     (&[".B tap"], &["views/tapped.rs"]),
     (&[".B check"], &["verbs/check.rs", "views/foreseen.rs"]),
     (&[".B syscall"], &["verbs/syscall.rs"]),
-    (&[".B status"], &["verbs/status.rs", "views/running_taps.rs"]),
+    (&[".B status"], &["views/hearing.rs", "views/running_taps.rs"]),
     (&[".B rehearse"], &["views/rehearsed.rs"]),
     (&[".B restore"], &["verbs/restore.rs"]),
     (&[".B metrics"], &["verbs/metrics.rs"]),

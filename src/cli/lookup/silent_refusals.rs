@@ -5,8 +5,10 @@ use crate::audit::text::join;
 use crate::cli::views::answer::{Answer, Silence};
 use crate::diagnosis::Situation;
 use crate::incidents::local_time::LocalTime;
+use crate::operations::permission::root_command;
 use crate::operations::refusal_logging::state::ActiveLogging;
-use crate::units::Unit;
+use crate::policy::Directive;
+use crate::units::{Manager, Unit};
 
 /// Adds the unit's directives that refuse silently to an answer, or a statement that refusals are logged now.
 pub(crate) fn describe(
@@ -18,6 +20,7 @@ pub(crate) fn describe(
 ) {
     let directives = situation.policy.refusing_directives();
     if directives.is_empty() {
+        answer.silence = Some(silence_of_sandbox(unit)).filter(|_| answer.denials.is_empty() && has_sandbox(situation));
         return;
     }
     answer.silent = directives.iter().map(|directive| directive.key()).collect();
@@ -35,7 +38,7 @@ pub(crate) fn describe(
     } else if answer.denials.is_empty() {
         answer.silence = Some(Silence {
             words: format!("its {names} can refuse calls with an error, which leaves no record. To see them:"),
-            commands: commands(unit),
+            commands: commands(unit).into(),
         });
     } else {
         let commands = commands(unit).map(|(command, _)| format!("'{command}'"));
@@ -49,6 +52,21 @@ pub(crate) fn describe(
     }
 }
 
+/// Whether the unit has lines that limit what its calls can reach.
+fn has_sandbox(situation: &Situation) -> bool {
+    let settings = &situation.policy.settings;
+    let limits = |directive: &&Directive| !directive.filters_calls() && **directive != Directive::User;
+    Directive::ALL.iter().filter(limits).any(|directive| settings.lines(*directive).next().is_some())
+}
+
+/// Describes the failed accesses that a unit without a filter can have.
+fn silence_of_sandbox(unit: &Unit) -> Silence {
+    let [_, tap, _] = commands(unit);
+    let words =
+        "its sandbox can make accesses to paths, devices and addresses fail, which leaves no record. To see them:";
+    Silence { words: words.to_owned(), commands: vec![tap] }
+}
+
 /// Returns the three commands that show a unit's refused calls.
 fn commands(unit: &Unit) -> [(String, &'static str); 3] {
     let flag = unit.manager.option();
@@ -56,9 +74,11 @@ fn commands(unit: &Unit) -> [(String, &'static str); 3] {
     let name =
         if unit.name.is_template() { unit.name.as_str().replacen("@.", "@NAME.", 1) } else { unit.name.to_string() };
     let command = |verb: &str| format!("harden-why {verb} {flag}{name}");
+    // A tap requires root whatever the unit's manager is.
+    let as_owner = |verb| if unit.manager == Manager::System { root_command(&command(verb)) } else { command(verb) };
     [
-        (command("rehearse"), "one run unblocked, one whole remedy"),
-        (command("tap"), "as it runs, without a restart"),
-        (command("log-refusals"), "logged for an hour, after a restart"),
+        (as_owner("rehearse"), "one run unblocked, one whole remedy"),
+        (root_command(&command("tap")), "as it runs, without a restart"),
+        (as_owner("log-refusals"), "logged for an hour, after a restart"),
     ]
 }

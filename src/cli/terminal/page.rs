@@ -142,6 +142,11 @@ impl Page {
     }
 }
 
+/// Returns whether a text fits one line.
+pub(crate) fn is_one_line(text: &str) -> bool {
+    wrapped(text, "", "").len() <= 1
+}
+
 /// Wraps text in a style.
 pub(crate) fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")

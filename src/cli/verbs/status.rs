@@ -1,137 +1,24 @@
 //! `status`: whether the daemon listens, its counters, and what it cannot see on this machine.
 
-use crate::audit::text::{escape, escape_lines, join, plural};
 use crate::cli::args::Common;
-use crate::cli::exit_status::ExitStatus;
-use crate::cli::terminal::output::{Detail, Reply};
-use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
-use crate::cli::terminal::words::{count_times, describe_manager};
-use crate::cli::views::answer::SCHEMA;
+use crate::cli::terminal::words::describe_manager;
+use crate::cli::views::hearing::{FiltersOffView, Hearing, RefusalState, RehearsedUnitView, UnknownCallsView};
 use crate::cli::views::refusal_logging::RecordingView;
 use crate::cli::views::running_taps::RunningTapView;
 use crate::host::blind_spots;
 use crate::host::filter_in_force::FiltersOff;
-use crate::incidents::Moment;
-use crate::incidents::local_time::{LocalTime, moment};
+use crate::incidents::local_time::LocalTime;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::permission::root_command;
 use crate::operations::refusal_logging::state::ActiveLogging;
-use crate::operations::rehearsal::recover::{KnownRehearsal, find_known};
+use crate::operations::rehearsal::recover::find_known;
 use crate::operations::tap::running::{RunningTap, TAPS};
-use crate::outlet::access::OWN_UNITS_ONLY;
-use crate::outlet::caveats::WITHOUT_RECORDS;
 use crate::outlet::client;
 use crate::outlet::client::{explained, patiently};
-use crate::outlet::wire::Status;
 use crate::systemd::manager::{Managers, SystemdError};
 use crate::systemd::syscall_groups;
 use crate::unit_files;
 use crate::units::Manager;
-use serde::Serialize;
-use std::collections::BTreeSet;
 use std::path::Path;
-
-/// The daemon's state, and what it cannot see on this machine.
-#[derive(Debug, Serialize)]
-pub(crate) struct Hearing {
-    schema: u32,
-    /// Whether the daemon runs and listens.
-    listening: bool,
-    /// Why the daemon receives no records, if it runs; absent if it does.
-    not_listening: Option<String>,
-    /// When the daemon began to listen, RFC 3339.
-    since: Option<String>,
-    /// The only manager whose denials the caller may see, `user:UID`; null if the caller may see all.
-    only_manager: Option<String>,
-    /// The daemon's counters; null if it does not answer.
-    counters: Option<Counters>,
-    /// Why the store cannot be written; absent if it can.
-    store_error: Option<String>,
-    /// Why alerts do not reach the journal; absent if they do.
-    journal_error: Option<String>,
-    /// The end of the verifier's log, if the kernel refused a BPF program.
-    verifier_log: Option<String>,
-    /// Why the daemon does not answer; absent if it does.
-    absent: Option<String>,
-    /// Whether the system manager and the caller's own manager log refusals.
-    recording: Vec<RecordingView>,
-    /// The system's units and the caller's own units that run without their own settings, for a rehearsal.
-    rehearsals: Vec<RehearsedUnitView>,
-    /// The taps that watch now.
-    taps: Vec<RunningTapView>,
-    /// The managers that install no filters at all, of the system manager and the caller's own.
-    filters_off: Vec<FiltersOffView>,
-    /// The system units whose filters name calls that libseccomp does not know, so that systemd ignores the names.
-    unknown_calls: Vec<UnknownCallsView>,
-    /// What the daemon cannot see on this machine, a sentence each.
-    limitations: Vec<String>,
-    /// The command that starts the daemon.
-    #[serde(skip)]
-    start_command: String,
-    /// Each manager in words, and whether it logs refusals.
-    #[serde(skip)]
-    refusals: Vec<(String, RefusalState)>,
-    #[serde(skip)]
-    shown: Option<String>,
-}
-
-/// A unit under rehearsal.
-#[derive(Debug, Serialize)]
-struct RehearsedUnitView {
-    unit: String,
-    manager: String,
-    /// When the rehearsal began, RFC 3339.
-    since: Option<String>,
-    /// The process that rehearses the unit; null if that was killed.
-    pid: Option<u32>,
-    #[serde(skip)]
-    shown: Option<String>,
-}
-
-/// A manager that installs no filters.
-#[derive(Debug, Serialize)]
-struct FiltersOffView {
-    manager: String,
-    /// Why, in a sentence.
-    reason: String,
-    /// The change that brings the filters back.
-    remedy: String,
-}
-
-/// A unit that names calls unknown to libseccomp.
-#[derive(Debug, Serialize)]
-struct UnknownCallsView {
-    unit: String,
-    calls: Vec<String>,
-}
-
-/// Reads the unit files of this machine.
-fn view_unknown_calls() -> Vec<UnknownCallsView> {
-    let groups = syscall_groups::load().groups;
-    let found = unit_files::find_unknown_calls(Path::new("/"), &groups);
-    let calls = |calls: BTreeSet<Box<str>>| calls.into_iter().map(String::from).collect();
-    found.into_iter().map(|(unit, found)| UnknownCallsView { unit: unit.to_string(), calls: calls(found) }).collect()
-}
-
-impl FiltersOffView {
-    fn new(manager: Manager, reason: &FiltersOff) -> Self {
-        Self { manager: manager.to_string(), reason: reason.to_string(), remedy: reason.remedy(manager) }
-    }
-}
-
-/// Counters since the daemon's start, except for evictions.
-#[derive(Debug, Serialize)]
-struct Counters {
-    records: u64,
-    lost: u64,
-    overruns: u64,
-    dropped: u64,
-    /// Since the store was created.
-    evicted: u64,
-    ignored: u64,
-    malformed: u64,
-    receive_buffer: u64,
-}
 
 /// Asks the daemon for its status. Without a daemon, lists what would limit it.
 pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing {
@@ -156,23 +43,14 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
         hearing.refusals.push((whose, state));
         hearing.recording.push(view);
     }
-    hearing.unknown_calls = view_unknown_calls();
+    let groups = syscall_groups::load().groups;
+    let found = unit_files::find_unknown_calls(Path::new("/"), &groups).into_iter();
+    hearing.unknown_calls = found.map(|(unit, calls)| UnknownCallsView::new(&unit, calls)).collect();
     let taps = RunningTap::find_all(Path::new(TAPS));
     hearing.taps = taps.iter().map(|tap| RunningTapView::new(tap, clock)).collect();
-    hearing.rehearsals =
-        find_known(LocalMachine::new(&managers)).iter().map(|one| view_rehearsal(one, clock)).collect();
+    let rehearsals = find_known(LocalMachine::new(&managers));
+    hearing.rehearsals = rehearsals.iter().map(|known| RehearsedUnitView::new(known, clock)).collect();
     hearing
-}
-
-fn view_rehearsal(known: &KnownRehearsal, clock: &LocalTime) -> RehearsedUnitView {
-    let since = known.since.map_or(Moment::Unknown, Moment::At);
-    RehearsedUnitView {
-        unit: known.unit.name.to_string(),
-        manager: known.unit.manager.to_string(),
-        since: moment(&since),
-        pid: known.owner,
-        shown: clock.show(&since),
-    }
 }
 
 async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
@@ -182,269 +60,9 @@ async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
     };
     match status.await {
         Ok(status) => Hearing::new(status, clock),
-        Err(error) => Hearing {
-            schema: SCHEMA,
-            listening: false,
-            not_listening: None,
-            since: None,
-            only_manager: None,
-            counters: None,
-            store_error: None,
-            journal_error: None,
-            verifier_log: None,
-            absent: Some(format!("{error:#}")),
-            recording: Vec::new(),
-            rehearsals: Vec::new(),
-            taps: Vec::new(),
-            filters_off: Vec::new(),
-            unknown_calls: Vec::new(),
-            limitations: blind_spots::find_common_blind_spots(Path::new("/")).iter().map(ToString::to_string).collect(),
-            start_command: root_command("systemctl enable --now harden-whyd"),
-            refusals: Vec::new(),
-            shown: None,
-        },
-    }
-}
-
-impl Hearing {
-    fn new(status: Status, clock: &LocalTime) -> Self {
-        let since = Moment::At(status.since);
-        Self {
-            schema: SCHEMA,
-            listening: status.listening,
-            not_listening: status.not_listening.as_deref().map(|why| escape(why.as_bytes())),
-            since: moment(&since),
-            shown: clock.show(&since),
-            only_manager: status.only_manager.as_deref().map(|manager| escape(manager.as_bytes())),
-            counters: Some(Counters {
-                records: status.records,
-                lost: status.lost,
-                overruns: status.overruns,
-                dropped: status.dropped,
-                evicted: status.evicted,
-                ignored: status.ignored,
-                malformed: status.malformed,
-                receive_buffer: status.receive_buffer,
-            }),
-            store_error: status.store_error.map(|error| escape(error.as_bytes())),
-            journal_error: status.journal_error.map(|error| escape(error.as_bytes())),
-            verifier_log: status.verifier_log.as_deref().map(|log| escape_lines(log.as_bytes()).join("\n")),
-            absent: None,
-            recording: Vec::new(),
-            rehearsals: Vec::new(),
-            taps: Vec::new(),
-            filters_off: Vec::new(),
-            unknown_calls: Vec::new(),
-            limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
-            start_command: String::new(),
-            refusals: Vec::new(),
+        Err(error) => {
+            let limitations = blind_spots::find_common_blind_spots(Path::new("/"));
+            Hearing::without_daemon(format!("{error:#}"), limitations.iter().map(ToString::to_string).collect())
         }
-    }
-}
-
-/// Whether a manager logs refusals: since when and until when, not at all, or unknown for a reason.
-#[derive(Debug)]
-enum RefusalState {
-    Logged(String),
-    Silent,
-    Unknown(String),
-}
-
-impl Hearing {
-    /// Adds whether the daemon listens, and since when.
-    fn add_state(&self, page: &mut Page) {
-        match (&self.absent, self.listening) {
-            (Some(why), _) => {
-                page.line(format_args!("{} does not answer.", styled(BAD, "harden-whyd")));
-                page.field("reason", why);
-                page.field("start", &self.start_command);
-            }
-            (None, true) => {
-                let since = self.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
-                page.line(format_args!("{} listens{since}.", styled(GOOD, "harden-whyd")));
-            }
-            (None, false) => {
-                page.line(format_args!("{} runs, but receives no records.", styled(BAD, "harden-whyd")));
-                page.field("reason", self.not_listening.as_deref().unwrap_or_default());
-                page.field("works", WITHOUT_RECORDS);
-            }
-        }
-    }
-
-    /// Adds what the daemon saw and lost, in one line.
-    fn add_totals(&self, page: &mut Page) {
-        let Some(counters) = &self.counters else { return };
-        let lost = if counters.lost > 0 {
-            styled(WARN, format_args!("{} lost", plural(counters.lost, "audit event")))
-        } else {
-            "none lost".to_owned()
-        };
-        let unstored = counters.dropped + counters.evicted;
-        let unstored =
-            if unstored > 0 { format!(", {} no longer stored", plural(unstored, "denial")) } else { String::new() };
-        page.field("seen", &format!("{}, {lost}{unstored}", plural(counters.records, "record")));
-    }
-
-    /// Adds every counter.
-    fn add_counters(&self, page: &mut Page) {
-        let Some(counters) = &self.counters else { return };
-        let lost = plural(counters.lost, "audit event");
-        let lost = if counters.lost > 0 { styled(WARN, lost) } else { lost };
-        page.field("seen", &plural(counters.records, "record"));
-        page.field("lost", &format!("{lost}; the receive buffer overran {}", count_times(counters.overruns)));
-        page.field("passed", &format!("{} of other types or senders", plural(counters.ignored, "message")));
-        if counters.malformed > 0 {
-            page.field("odd", &format!("{} that could not be parsed", plural(counters.malformed, "record")));
-        }
-        if counters.dropped > 0 {
-            let sightings = plural(counters.dropped, "sighting");
-            page.field("gone", &format!("{sightings}: too many different denials came at once"));
-        }
-        if counters.evicted > 0 {
-            let denials = plural(counters.evicted, "denial");
-            page.field("forgot", &format!("{denials} since the store was created: it was full"));
-        }
-        page.field("buffer", &format!("{} KiB", counters.receive_buffer / 1024));
-    }
-
-    /// Adds what does not work, and for whom.
-    fn add_problems(&self, page: &mut Page) {
-        if self.only_manager.is_some() {
-            page.field("you", &styled(WARN, OWN_UNITS_ONLY));
-        }
-        if let Some(error) = &self.store_error {
-            page.field("store", &styled(BAD, error));
-        }
-        if let Some(error) = &self.journal_error {
-            page.field("alerts", &styled(BAD, format!("wait for the journal: {error}")));
-        }
-        for off in &self.filters_off {
-            let whose = styled(BAD, format_args!("The {} filters no calls", describe_manager(&off.manager)));
-            page.field("filter", &format!("{whose}: {}; {}", off.reason, off.remedy));
-        }
-        for one in &self.rehearsals {
-            let since = one.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
-            let who = match one.pid {
-                Some(pid) => format!("harden-why (pid {pid}) rehearses it"),
-                None => "the harden-why that rehearsed it was killed: 'harden-why restore'".to_owned(),
-            };
-            let text = format!("{} runs without its own settings{since}: {who}", one.unit);
-            page.field("lifted", &styled(WARN, text));
-        }
-        for tap in &self.taps {
-            page.field("tapped", tap.line());
-        }
-    }
-
-    /// Adds which managers log refusals now, and how to see those of the others.
-    fn add_refusals(&self, page: &mut Page) {
-        let mut silent = Vec::new();
-        for (whose, state) in &self.refusals {
-            match state {
-                RefusalState::Logged(when) => {
-                    page.field("logged", &format!("refusals of units of the {whose}, of processes started {when}"));
-                }
-                RefusalState::Silent => silent.push(whose.as_str()),
-                // The bus does not answer: the page says so above.
-                RefusalState::Unknown(why) if self.absent.as_ref().is_some_and(|absent| why.ends_with(absent)) => {}
-                RefusalState::Unknown(why) => {
-                    page.field("logged", &format!("whether the {whose} logs refusals is unknown: {why}"));
-                }
-            }
-        }
-        if !silent.is_empty() {
-            let whose = silent.join(", ");
-            let text =
-                format!("calls refused with an error leave no record ({whose}): 'harden-why tap UNIT' shows them");
-            page.field("silent", &text);
-        }
-    }
-
-    /// Adds what the daemon cannot see here besides refusals with an error, which [`add_refusals`](Self::add_refusals)
-    /// tells.
-    fn add_first_limitation(&self, page: &mut Page) {
-        let common = blind_spots::silent_errno().to_string();
-        let mut others = self.limitations.iter().filter(|limitation| **limitation != common);
-        if let Some(first) = others.next() {
-            let more = others.count();
-            let more = if more > 0 { format!(" (and {more} more: 'harden-why status -v')") } else { String::new() };
-            page.field("unseen", &format!("{first}{more}"));
-        }
-    }
-}
-
-impl Reply for Hearing {
-    fn page(&self, detail: Detail) -> String {
-        let mut page = Page::default();
-        self.add_state(&mut page);
-        if detail != Detail::Full {
-            self.add_totals(&mut page);
-            self.add_problems(&mut page);
-            self.add_refusals(&mut page);
-            self.add_first_limitation(&mut page);
-            return page.finish();
-        }
-        self.add_counters(&mut page);
-        self.add_problems(&mut page);
-        self.add_refusals(&mut page);
-        if !self.unknown_calls.is_empty() {
-            let units = self.unknown_calls.iter().map(|one| format!("{} ({})", one.unit, one.calls.join(", ")));
-            page.gap();
-            page.line(styled(BOLD, "Names that libseccomp does not know, so systemd ignores them"));
-            page.paragraph(2, &join(units));
-        }
-        page.gap();
-        page.line(styled(BOLD, "What harden-whyd cannot see here"));
-        for limitation in &self.limitations {
-            page.gap();
-            page.paragraph(2, limitation);
-        }
-        page.finish()
-    }
-
-    fn exit_status(&self) -> ExitStatus {
-        if self.listening { ExitStatus::Done } else { ExitStatus::Failed }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use jiff::Timestamp;
-    use jiff::tz::TimeZone;
-
-    #[test]
-    fn page_has_at_most_ten_lines_and_shows_what_is_wrong() {
-        let clock = LocalTime { now: Some(Timestamp::UNIX_EPOCH), zone: TimeZone::UTC };
-        let (common, other) =
-            (blind_spots::silent_errno().to_string(), "no exit events: names are missing; run as root");
-        let status = Status {
-            listening: true,
-            records: 14_212,
-            lost: 3,
-            only_manager: Some("user:1000".to_owned()),
-            limitations: vec![other.to_owned(), "another: b; c".to_owned(), common],
-            ..Status::default()
-        };
-        let mut hearing = Hearing::new(status, &clock);
-        hearing.refusals = vec![
-            ("system manager".to_owned(), RefusalState::Silent),
-            ("user manager".to_owned(), RefusalState::Logged("since 14:56".to_owned())),
-        ];
-        let plain = |detail| anstream::adapter::strip_str(&hearing.page(detail)).to_string();
-        let page = plain(Detail::Short);
-        assert!(page.lines().count() <= 10, "{page}");
-        for part in [
-            "harden-whyd listens since 1970-01-01 00:00:00.\n",
-            "  seen   14212 records, 3 audit events lost\n",
-            "  you    you may see only the denials of your own units",
-            "  silent calls refused with an error leave no record (system manager)",
-            "  logged refusals of units of the user manager, of processes started since 14:56\n",
-            "  unseen no exit events: names are missing; run as root (and 1 more:",
-        ] {
-            assert!(page.contains(part), "{part}: {page}");
-        }
-        let full = plain(Detail::Full);
-        assert!(full.contains("  buffer ") && full.contains("another: b; c") && full.contains("leave no record"));
     }
 }

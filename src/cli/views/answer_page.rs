@@ -7,7 +7,7 @@ use super::failure_page::add_failure;
 use super::program_evidence::describe_number;
 use super::remedy::show_line;
 use crate::audit::Note;
-use crate::audit::text::plural;
+use crate::audit::text::{join_first, plural};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
@@ -99,7 +99,7 @@ fn render_answer(page: &mut Page, answer: &Answer, detail: Detail) {
         return add_failure(page, answer, failure, detail);
     }
     if detail == Detail::Full || answer.denials.is_empty() {
-        return render_fully(page, answer);
+        return render_fully(page, answer, detail);
     }
     page.append(&brief_page::lay_out(answer, detail == Detail::Short));
     if detail == Detail::AllRemedies {
@@ -120,7 +120,7 @@ fn render_unknown(page: &mut Page, answer: &Answer) {
     add_notes(page, &others);
 }
 
-fn render_fully(page: &mut Page, answer: &Answer) {
+fn render_fully(page: &mut Page, answer: &Answer, detail: Detail) {
     match (&answer.unit, &answer.manager) {
         (Some(unit), Some(manager)) => {
             let manager = styled(DIM, format_args!("({})", describe_manager(manager)));
@@ -143,7 +143,10 @@ fn render_fully(page: &mut Page, answer: &Answer) {
     }
     denials::add_denials(page, &answer.denials);
     render_remedies(page, answer);
-    add_notes(page, &answer.notes);
+    // The words about silent refusals say the same, without the calls.
+    let is_repeated = |note: &&Note| note.id == "unit-refuses" && answer.silence.is_some() && detail != Detail::Full;
+    let notes: Vec<Note> = answer.notes.iter().filter(|note| !is_repeated(note)).cloned().collect();
+    add_notes(page, &notes);
 }
 
 /// Adds every remedy, and how to apply one.
@@ -177,10 +180,8 @@ fn describe_unit(unit: &str, instances: &[String]) -> String {
 }
 
 fn add_instances(page: &mut Page, instances: &[String]) {
-    let (shown, rest) = instances.split_at(instances.len().min(NAMED_INSTANCES));
-    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-    if !shown.is_empty() {
-        page.paragraph(2, &format!("{}{more}", shown.join(", ")));
+    if !instances.is_empty() {
+        page.paragraph(2, &join_first(instances, NAMED_INSTANCES));
     }
 }
 
@@ -241,11 +242,11 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
         page.paragraph(5, &styled(WARN, reserved));
     }
     if !remedy.added.is_empty() {
-        let added = join_some(&remedy.added).unwrap_or_default();
+        let added = join_first(&remedy.added, NAMED);
         page.paragraph(5, &format!("new is {added}; the drop-in holds the rest already"));
     }
-    if let Some(opened) = join_some(&remedy.opens) {
-        page.paragraph(5, &format!("also allows {opened}"));
+    if !remedy.opens.is_empty() {
+        page.paragraph(5, &format!("also allows {}", join_first(&remedy.opens, NAMED)));
     }
     if !remedy.sensitive.is_empty() {
         page.paragraph(
@@ -288,15 +289,6 @@ fn join_by_group(calls: &[SensitiveView]) -> String {
         *groups.entry(&one.group).or_default() += 1;
     }
     groups.into_iter().map(|(group, count)| format!("{count} of {group}")).collect::<Vec<_>>().join(", ")
-}
-
-fn join_some(opens: &[String]) -> Option<String> {
-    let (shown, rest) = opens.split_at(opens.len().min(NAMED));
-    match (shown, rest) {
-        ([], _) => None,
-        (shown, []) => Some(shown.join(", ")),
-        (shown, rest) => Some(format!("{} and {} more", shown.join(", "), rest.len())),
-    }
 }
 
 fn render_unproven(page: &mut Page, unproven: &Unproven) {

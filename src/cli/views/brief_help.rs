@@ -4,8 +4,9 @@ use super::answer::{Answer, DenialView, RemedyView};
 use super::folded::{FoldedDenial, join_some, name_calls};
 use super::program_evidence::{NO_EVIDENCE, describe_number};
 use crate::audit::Note;
-use crate::audit::text::plural;
+use crate::audit::text::{join_first, plural};
 use crate::diagnosis::Reservation;
+use crate::units::Confidence;
 
 /// Remedies for denials that a person has to judge, by their reservation.
 const FALLBACK: &str = "has-fallback";
@@ -113,11 +114,7 @@ fn suggest<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>], at: usize, conditi
     if !remedy.sensitive.is_empty() {
         let calls: Vec<&str> = remedy.sensitive.iter().map(|one| one.call.as_str()).collect();
         // One line, however many they are.
-        let names = match calls.as_slice() {
-            [first, second, rest @ ..] if rest.len() > 1 => format!("{first}, {second} and {} more", rest.len()),
-            few => join_some(few),
-        };
-        cautions.push(format!("{names} can affect other programs or the machine"));
+        cautions.push(format!("{} can affect other programs or the machine", join_first(&calls, 2)));
     }
     if let Some(configuration) = &answer.configuration {
         let place = &configuration.read_only;
@@ -143,7 +140,8 @@ fn describe_outlook(notes: &[Note], expected: u32) -> String {
 
 /// Returns the remedy that would be the default if the unit were known for sure.
 fn guessed_remedy(answer: &Answer) -> Option<usize> {
-    let is_guess = |denial: &DenialView| denial.attribution.as_ref().is_some_and(|found| found.confidence == "guess");
+    let is_guess =
+        |denial: &DenialView| denial.attribution.as_ref().is_some_and(|found| found.confidence == Confidence::Guess);
     let is_guessed = !answer.denials.is_empty() && answer.denials.iter().all(is_guess);
     answer.remedies.iter().rposition(|remedy| remedy.reservation.is_none()).filter(|_| is_guessed)
 }

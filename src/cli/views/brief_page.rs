@@ -8,9 +8,9 @@ use super::remedy::show_line;
 use super::snippet::{Snippet, add_snippet};
 use crate::audit::Note;
 use crate::audit::text::plural;
-use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, styled};
+use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, is_one_line, styled};
 use crate::cli::terminal::words::count_times;
-use crate::units::Manager;
+use crate::units::{Confidence, Manager};
 
 /// The most lines of the page for one denial; each further denial may add one.
 const LINES: usize = 15;
@@ -129,9 +129,11 @@ fn add_finding(page: &mut Page, answer: &Answer, open: &[FoldedDenial<'_>], has_
     let text = match open {
         [only] => {
             let what = only.call().map_or_else(String::new, |call| format!("{} ", styled(BAD, call)));
-            let when = only.last().filter(|_| only.count == 1 && !has_counts);
-            let count = when.map_or_else(|| describe_count(only, true), ToOwned::to_owned);
-            format!("{name}: {what}{}, {count}", only.view.brief)
+            let finding = |count: &str| format!("{name}: {what}{}, {count}", only.view.brief);
+            let counted = finding(&describe_count(only, true));
+            // The time of a single denial says that it was one.
+            let short = only.last().filter(|_| only.count == 1).map(finding);
+            short.filter(|short| !has_counts || (!is_one_line(&counted) && is_one_line(short))).unwrap_or(counted)
         }
         several => {
             let total = several.iter().map(|denial| denial.count).fold(0, u64::saturating_add);
@@ -188,8 +190,9 @@ fn add_processes(page: &mut Page, open: &[FoldedDenial<'_>]) {
         [second] => text.extend([" and ", &name_program(second)]),
         more => text.extend([" and ", &more.len().to_string(), " other programs"]),
     }
-    let is_guess =
-        |denial: &FoldedDenial<'_>| denial.view.attribution.as_ref().is_some_and(|found| found.confidence == "guess");
+    let is_guess = |denial: &FoldedDenial<'_>| {
+        denial.view.attribution.as_ref().is_some_and(|found| found.confidence == Confidence::Guess)
+    };
     if open.iter().any(is_guess) {
         text.extend(["; ", &styled(WARN, "its unit is a guess")]);
     }

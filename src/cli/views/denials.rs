@@ -5,6 +5,7 @@ use super::folded::{FoldedDenial, Folding, Round, fold};
 use crate::audit::text::join;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, PLACE, Page, WARN, styled};
 use crate::cli::terminal::words::count_times;
+use crate::units::Confidence;
 
 /// The most calls listed per block.
 const LISTED: usize = 40;
@@ -129,7 +130,7 @@ fn add_process(page: &mut Page, denial: &DenialView) {
         page.paragraph(BELOW, &format!("started by {}, pid {}", parent.comm, parent.pid));
     }
     if let Some(attribution) = &denial.attribution {
-        let style = if attribution.confidence == "certain" { DIM } else { WARN };
+        let style = if attribution.confidence == Confidence::Certain { DIM } else { WARN };
         page.paragraph(BELOW, &styled(style, format_args!("unit found by {}", attribution.words)));
     }
 }

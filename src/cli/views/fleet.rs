@@ -2,7 +2,7 @@
 
 use super::answer::SCHEMA;
 use crate::audit::Note;
-use crate::audit::text::plural;
+use crate::audit::text::{join_first, plural};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::fleet_alerts::{FleetAlerts, FleetKey, FleetRow, HostAlerts};
 use crate::cli::terminal::output::{Detail, Reply};
@@ -227,10 +227,7 @@ impl FleetLine {
 }
 
 fn name_hosts(hosts: &BTreeSet<String>) -> String {
-    let named: Vec<&str> = hosts.iter().map(String::as_str).take(NAMED).collect();
-    let more = hosts.len().saturating_sub(named.len());
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", named.join(", "))
+    join_first(&hosts.iter().collect::<Vec<_>>(), NAMED)
 }
 
 impl Reply for FleetReport {

@@ -1,7 +1,7 @@
 //! Folds denials: a call that was seen in several ways is one, and on the default page calls with one cause are a group.
 
 use super::answer::{CauseView, DenialView, DirectiveView};
-use crate::audit::text::join;
+use crate::audit::text::join_first;
 use crate::policy::SourceLine;
 
 /// The most calls that one sentence names.
@@ -165,9 +165,7 @@ pub(super) fn name_calls(denials: &[FoldedDenial<'_>]) -> String {
 
 /// Joins the first few words, and counts the rest.
 pub(super) fn join_some(words: &[impl AsRef<str>]) -> String {
-    let (shown, rest) = words.split_at(words.len().min(NAMED));
-    let rest = (!rest.is_empty()).then(|| format!("{} more", rest.len()));
-    join(shown.iter().map(|word| word.as_ref().to_owned()).chain(rest))
+    join_first(words, NAMED)
 }
 
 /// Folds denials, which are newest first, and keeps their order.

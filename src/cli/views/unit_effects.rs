@@ -20,10 +20,9 @@ pub(crate) fn effect_notes(unit: &UnitName, situation: &Situation, groups: &Grou
     let mut notes = Vec::new();
     if killed.is_empty() {
         let filters = refused.iter().any(|denied| denied.directive == Directive::SystemCallFilter);
-        let why =
-            if filters { "its SystemCallFilter= answers with an error" } else { "no SystemCallFilter= denies a call" };
+        let why = if filters { "" } else { ": no SystemCallFilter= denies a call" };
         let text = format!(
-            "nothing in {unit} kills for calls of {abi}: {why}. If SIGSYS killed a process of it, the program's own \
+            "nothing in {unit} kills for calls of {abi}{why}. If SIGSYS killed a process of it, the program's own \
              sandbox is likelier, or another process that sent the signal"
         );
         notes.push(Note::new("unit-kills-nothing", text));
