@@ -37,7 +37,7 @@ pub(super) fn may_not_exist(denial: &AccessDenial) -> bool {
 }
 
 /// Returns the directives that withheld what a failed access asked for, the deciding one first.
-pub(super) fn find_withholding(denial: &AccessDenial, policy: &Policy) -> Vec<policy::DirectiveCause> {
+pub(crate) fn find_withholding(denial: &AccessDenial, policy: &Policy) -> Vec<policy::DirectiveCause> {
     let letters = letters_of(&denial.access);
     let mut found: Vec<policy::DirectiveCause> = Vec::new();
     for need in needs(denial, &letters) {

@@ -55,7 +55,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let loaded = syscall_groups::load();
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
-    let scope = ManagerScope::from_flags(asked.system, asked.user);
+    let scope = ManagerScope::from_flags(asked.managers);
     let in_scope: Vec<Manager> = all_managers(&managers).filter(|manager| scope.includes(Some(*manager))).collect();
     let (mut watched, mut names, mut led) = (Vec::new(), Vec::new(), Vec::new());
     for name in &asked.targets {
@@ -90,8 +90,8 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let mut live =
         TapProgress::new(!common.is_json(), color_choice(common), &asked.targets, session.policies(), local_time_now());
     let finished = session
-        .watch(machine, asked.duration, &loaded.groups, &mut interruption, |elapsed, refusals| {
-            live.show(elapsed, asked.duration, refusals);
+        .watch(machine, asked.duration, &loaded.groups, &mut interruption, |elapsed, so_far| {
+            live.show(elapsed, asked.duration, so_far);
         })
         .await;
     drop(live);

@@ -1,8 +1,9 @@
 //! The words of a live table: what decides a call, and what ends the watching.
 
 use crate::audit::text::{join, shown_path};
-use crate::incidents::Moment;
+use crate::diagnosis::find_withholding;
 use crate::incidents::local_time::LocalTime;
+use crate::incidents::{AccessDenial, Moment, name_access};
 use crate::policy::{DirectiveCause, Policy, Verdict};
 use crate::syscalls::Call;
 use std::path::Path;
@@ -18,6 +19,11 @@ pub(crate) fn describe_place(policy: &Policy, call: &Call) -> String {
         }
         Verdict::Permitted | Verdict::LogOnly { .. } => "the unit's settings permit it".to_owned(),
     }
+}
+
+/// Returns the directive that withholds what an access needs, and its file and line; where none does, what failed.
+pub(super) fn describe_place_of_access(policy: &Policy, denial: &AccessDenial) -> String {
+    find_withholding(denial, policy).first().map_or_else(|| name_access(&denial.access), describe_cause)
 }
 
 /// Returns the directive, the name of its file, and the line. The answer has the whole path.

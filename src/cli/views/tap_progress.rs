@@ -1,10 +1,10 @@
 //! The progress of a tap on the terminal.
 
-use super::progress_words::{describe_end, describe_place, describe_time, time_of_day};
-use crate::audit::text::plural;
+use super::progress_words::{describe_end, describe_place, describe_place_of_access, describe_time, time_of_day};
+use super::tapped::describe_totals;
 use crate::cli::terminal::live_table::{LiveRow, LiveTable};
-use crate::cli::terminal::words::count_times;
 use crate::incidents::local_time::LocalTime;
+use crate::incidents::{Incident, Moment};
 use crate::operations::tap::refusals::UnitRefusal;
 use crate::policy::Policy;
 use crate::syscalls::Call;
@@ -12,7 +12,7 @@ use crate::units::Unit;
 use anstream::ColorChoice;
 use std::time::Duration;
 
-/// A table of refused calls, removed at the end.
+/// A table of refused calls and denied accesses, removed at the end.
 pub(crate) struct TapProgress {
     table: Option<LiveTable>,
     /// What is tapped, in words.
@@ -32,37 +32,46 @@ impl TapProgress {
         clock: LocalTime,
     ) -> Self {
         let table = if wanted { LiveTable::open(color) } else { None };
-        let title = format!("Tapping {}: calls that are refused with an error", targets.join(", "));
+        let title = format!("Tapping {}: refused calls and failed accesses", targets.join(", "));
         Self { table, title, policies, clock }
     }
 
-    /// Shows the refusals so far.
-    pub(crate) fn show(&mut self, elapsed: Duration, most: Duration, refusals: impl FnOnce() -> Vec<UnitRefusal>) {
+    /// Shows the refusals and the denied accesses so far, in the order in which they were first seen.
+    pub(crate) fn show(
+        &mut self,
+        elapsed: Duration,
+        most: Duration,
+        so_far: impl FnOnce() -> (Vec<UnitRefusal>, Vec<Incident>),
+    ) {
         let Self { table: Some(table), title, policies, clock } = self else { return };
-        let mut refusals = refusals();
-        refusals.sort_by_key(|refusal| refusal.totals.first);
-        let count = refusals.iter().map(|refusal| refusal.totals.count).fold(0, u64::saturating_add);
-        let seen = match refusals.len() {
-            0 => "no call refused yet".to_owned(),
-            calls => format!("{} refused, {}", plural(calls as u64, "call"), count_times(count)),
-        };
-        let row = |refusal: &UnitRefusal| {
-            let call = Call::numbered(refusal.kind.arch, refusal.kind.number);
-            let policy =
-                policies.iter().find(|(unit, _)| Some(unit) == refusal.unit.as_ref()).map(|(_, policy)| policy);
-            let decided_by = match (&refusal.unit, policy) {
-                (_, Some(policy)) => describe_place(policy, &call),
+        let (refusals, accesses) = so_far();
+        let seen = describe_totals(
+            &refusals.iter().map(|refusal| refusal.totals.count).collect::<Vec<_>>(),
+            &accesses.iter().map(|access| access.count).collect::<Vec<_>>(),
+        );
+        let seen = seen.unwrap_or_else(|| "nothing refused yet".to_owned());
+        let mut rows: Vec<(i64, LiveRow)> = Vec::new();
+        let mut add = |unit: Option<&Unit>, call: &Call, count, first, place: &dyn Fn(&Policy) -> String| {
+            let policy = policies.iter().find(|(known, _)| Some(known) == unit).map(|(_, policy)| policy);
+            let decided_by = match (unit, policy) {
+                (_, Some(policy)) => place(policy),
                 (Some(unit), None) => format!("settings of {}", unit.name),
                 (None, None) => "unit unknown".to_owned(),
             };
-            LiveRow {
-                call: call.to_string(),
-                count: refusal.totals.count,
-                first: time_of_day(Some(refusal.totals.first), clock),
-                decided_by,
-            }
+            let row = LiveRow { call: call.to_string(), count, first: time_of_day(Some(first), clock), decided_by };
+            rows.push((first, row));
         };
-        let rows: Vec<LiveRow> = refusals.iter().map(row).collect();
+        for UnitRefusal { unit, kind, totals, .. } in &refusals {
+            let call = Call::numbered(kind.arch, kind.number);
+            add(unit.as_ref(), &call, totals.count, totals.first, &|policy| describe_place(policy, &call));
+        }
+        for incident in &accesses {
+            let (Some(denial), Moment::At(first)) = (incident.access(), &incident.first) else { continue };
+            let place = |policy: &Policy| describe_place_of_access(policy, denial);
+            add(incident.key.unit.as_ref(), &denial.call, incident.count, *first, &place);
+        }
+        rows.sort_by_key(|(first, _)| *first);
+        let rows: Vec<LiveRow> = rows.into_iter().map(|(_, row)| row).collect();
         let last = format!("{}: {seen}; {}", describe_time(elapsed), describe_end(Some(most), None));
         table.show(title, &rows, &last);
     }

@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::answer_page;
 use crate::audit::Note;
-use crate::audit::text::{escape, plural};
+use crate::audit::text::{escape, join, plural};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, Page, add_notes, styled};
@@ -110,20 +110,25 @@ pub(crate) fn errno_words(refusal: &RefusalView) -> &str {
 impl Tapped {
     /// Says how many calls were refused and how many accesses failed.
     fn conclude(&self) -> String {
-        let sum = |counts: &mut dyn Iterator<Item = u64>| count_times(counts.fold(0, u64::saturating_add));
-        let refused = sum(&mut self.refusals.iter().map(|refusal| refusal.count));
-        let failed = sum(&mut self.accesses.iter().copied());
-        let calls = || format!("{} refused, {refused} in all", plural(self.refusals.len() as u64, "call"));
-        let accesses = || match self.accesses.len() {
-            1 => format!("1 access failed, {failed} in all"),
-            kinds => format!("{kinds} accesses failed, {failed} in all"),
-        };
-        match (self.refusals.is_empty(), self.accesses.is_empty()) {
-            (true, true) => "no call was refused".to_owned(),
-            (false, true) => calls(),
-            (true, false) => accesses(),
-            (false, false) => format!("{}; {}", calls(), accesses()),
-        }
+        let refused: Vec<u64> = self.refusals.iter().map(|refusal| refusal.count).collect();
+        describe_totals(&refused, &self.accesses)
+            .unwrap_or_else(|| "no call was refused, and no access failed".to_owned())
+    }
+}
+
+/// Returns the numbers of refused calls and failed accesses, and how often each kind was seen; `None` without any.
+pub(super) fn describe_totals(refused: &[u64], failed: &[u64]) -> Option<String> {
+    let times = |counts: &[u64]| count_times(counts.iter().copied().fold(0, u64::saturating_add));
+    let calls = || format!("{} refused, {}", plural(refused.len() as u64, "call"), times(refused));
+    let accesses = || match failed {
+        [_] => format!("1 access failed, {}", times(failed)),
+        kinds => format!("{} accesses failed, {}", kinds.len(), times(failed)),
+    };
+    match (refused, failed) {
+        ([], []) => None,
+        (_, []) => Some(calls()),
+        ([], _) => Some(accesses()),
+        _ => Some(format!("{}; {}", calls(), accesses())),
     }
 }
 
@@ -172,7 +177,7 @@ fn join_threads(refusal: &RefusalView) -> String {
         .collect();
     let more = refusal.threads.len().saturating_sub(NAMED);
     if more > 0 || refusal.others > 0 {
-        words.push(format!("and {} more", if refusal.others > 0 { "many".to_owned() } else { more.to_string() }));
+        words.push(if refusal.others > 0 { "many more".to_owned() } else { format!("{more} more") });
     }
-    words.join(", ")
+    join(words.into_iter())
 }

@@ -77,7 +77,7 @@ impl TapSession {
     }
 
     /// Watches the targets until the time is over, a signal comes, or no target runs any more. `show` receives the time
-    /// since the beginning and a function that returns the refusals so far.
+    /// since the beginning and a function that returns the refusals and the denied accesses so far.
     ///
     /// # Errors
     /// The kernel does not let this process tap, or a unit cannot be restarted.
@@ -87,7 +87,7 @@ impl TapSession {
         duration: Duration,
         groups: &Groups,
         interruption: &mut Interruption,
-        mut show: impl FnMut(Duration, &dyn Fn() -> Vec<UnitRefusal>),
+        mut show: impl FnMut(Duration, &dyn Fn() -> (Vec<UnitRefusal>, Vec<Incident>)),
     ) -> anyhow::Result<FinishedTap> {
         let Self { watched, mut units, restarts } = self;
         let targets: Vec<TapTarget> = watched.iter().map(|watched| watched.target.clone()).collect();
@@ -111,7 +111,9 @@ impl TapSession {
             let interrupted = interruption.or(waited).await.is_err();
             seen.add(tap.collect(), &watched);
             show(begun.elapsed(), &|| {
-                group_by_unit(&seen.refusals, &units, |target, owner| find_unit(&watched, scope, target, owner))
+                let refusals =
+                    group_by_unit(&seen.refusals, &units, |target, owner| find_unit(&watched, scope, target, owner));
+                (refusals, seen.accesses.incidents().cloned().collect())
             });
             if interrupted || begun.elapsed() >= duration || tap.is_over() {
                 break;
