@@ -2,10 +2,11 @@
 //!
 //! A write is complete or has no effect. No write replaces another program's file.
 
+use super::whole_file::{UNFINISHED, replace};
 use crate::audit::text::escape;
 use crate::kernel::procfs::Procfs;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,9 +14,6 @@ use std::{fs, io};
 
 /// The first words of every file of harden-why.
 const MARK: &str = "# Written by harden-why";
-
-/// The prefix of an unfinished file's name. The pid of the writing process follows.
-const UNFINISHED: &str = ".harden-why.";
 
 /// harden-why writes no larger file.
 const MAX_SIZE: u64 = 1 << 20;
@@ -208,31 +206,6 @@ pub(crate) fn remove_unfinished(dir: &Path) {
         // A directory with other files stays.
         let _ = fs::remove_dir(dir);
     }
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    // systemd ignores hidden files, and files without the suffix `.conf`.
-    let temporary = dir.join(format!("{UNFINISHED}{}", std::process::id()));
-    // A killed process may have had the same pid.
-    let _ = fs::remove_file(&temporary);
-    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The file may not exist.
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
-    // The file is in place, even on a file system that cannot sync a directory.
-    let _ = File::open(dir).and_then(|dir| dir.sync_all());
-    Ok(())
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-    // The umask does not apply: every user may read a drop-in, as any unit file.
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 fn explain(path: &Path, why: io::Error) -> DropInError {

@@ -23,3 +23,4 @@ pub(crate) mod restart;
 pub(crate) mod revert;
 pub(crate) mod service_manager;
 pub(crate) mod tap;
+pub(crate) mod whole_file;

@@ -3,13 +3,14 @@
 use crate::cli::args::{Common, MetricsArgs, StateDir};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
-use crate::cli::lookup::incident_source::{IncidentScope, OtherSource};
+use crate::cli::lookup::incident_source::{IncidentScope, OtherSource, UnitIncidents};
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::verbs::overview::examined::{DiagnosedUnit, diagnose_units};
 use crate::cli::views::answer::SCHEMA;
 use crate::diagnosis::Finding;
-use crate::incidents::{IncidentEvent, Moment};
+use crate::incidents::{IncidentEvent, Moment, UnitSummary};
+use crate::operations::whole_file::replace;
 use crate::outlet::metrics::MetricKind::{Counter, Gauge};
 use crate::outlet::metrics::{Metric, MetricLabels, MetricsFormat, render};
 use crate::outlet::wire::Status;
@@ -17,10 +18,6 @@ use crate::units::Unit;
 use anyhow::{Context as _, ensure};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
 
 /// The most series of denials; a documented limit.
 const MOST_DENIAL_SERIES: usize = 1_000;
@@ -113,14 +110,32 @@ fn status_metrics(status: &Status) -> Vec<Metric> {
     .collect()
 }
 
-/// The metrics by unit; none if the daemon fails to list the incidents.
+/// The metrics by unit, and how many incidents they leave out.
 async fn denial_metrics(context: &Context) -> Vec<Metric> {
     let scope = IncidentScope::default();
-    let Ok(found) = context.incidents.all_incidents(scope).await else { return Vec::new() };
-    let Ok(summaries) = context.incidents.units(scope).await else { return Vec::new() };
-    let units: Vec<Option<Unit>> = summaries.into_iter().map(|summary| summary.unit).collect();
-    let diagnosed = diagnose_units(context, &units, found.incidents, false).await;
-    count_denials(units.iter().zip(&diagnosed))
+    let summaries = context.incidents.units(scope).await;
+    let found = context.incidents.all_incidents(scope).await;
+    let mut metrics = reading_metrics(summaries.as_deref().ok(), found.as_ref().ok());
+    if let (Ok(summaries), Ok(found)) = (summaries, found) {
+        let units: Vec<Option<Unit>> = summaries.into_iter().map(|summary| summary.unit).collect();
+        let diagnosed = diagnose_units(context, &units, found.incidents, false).await;
+        metrics.extend(count_denials(units.iter().zip(&diagnosed)));
+    }
+    metrics
+}
+
+/// The metrics about what was read of the store: the totals of its units, and its incidents.
+fn reading_metrics(summaries: Option<&[UnitSummary]>, found: Option<&UnitIncidents>) -> Vec<Metric> {
+    let is_read = summaries.is_some() && found.is_some();
+    let readable = "Whether the denials can be read. If not, the metrics about them are missing.";
+    let mut metrics = vec![Metric::single("harden_why_denials_readable", Gauge, readable, is_read.into())];
+    if let Some(summaries) = summaries {
+        let stored = summaries.iter().map(|summary| summary.incidents).fold(0, u64::saturating_add);
+        let read = found.map_or(0, |found| found.incidents.len() as u64);
+        let help = "Different denials that are stored, and that no other metric counts.";
+        metrics.push(Metric::single("harden_why_unread_incidents", Gauge, help, stored.saturating_sub(read)));
+    }
+    metrics
 }
 
 fn count_denials<'a>(units: impl Iterator<Item = (&'a Option<Unit>, &'a DiagnosedUnit)>) -> Vec<Metric> {
@@ -189,27 +204,8 @@ pub(crate) fn write_textfile(
     let Some(file) = &asked.textfile else { return Ok(None) };
     ensure!(!common.is_json(), UsageError("--textfile writes the format of Prometheus: leave out --json".to_owned()));
     let text = render(&answer.metrics, MetricsFormat::Prometheus);
-    replace_file(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    replace(file, text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(Some(ExitStatus::Done))
-}
-
-fn replace_file(file: &Path, text: &str) -> std::io::Result<()> {
-    // node_exporter reads *.prom alone.
-    let mut new = file.as_os_str().to_owned();
-    new.push(format!(".{}.new", std::process::id()));
-    let new = PathBuf::from(new);
-    let write = || {
-        let mut opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-        opened.set_permissions(fs::Permissions::from_mode(0o644))?;
-        opened.write_all(text.as_bytes())?;
-        fs::rename(&new, file)
-    };
-    let written = write();
-    if written.is_err() {
-        // The error of the write counts.
-        let _ = fs::remove_file(&new);
-    }
-    written
 }
 
 impl Reply for MetricsAnswer {
@@ -227,16 +223,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_is_replaced_in_one_step_and_readable_for_all() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("harden-why.prom");
-        for text in ["first 1\n", "second 2\n"] {
-            replace_file(&file, text).unwrap();
-            assert_eq!(fs::read_to_string(&file).unwrap(), text);
-        }
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing else is left");
-        assert!(replace_file(Path::new("/nonexistent/x.prom"), "").is_err());
+    fn incidents_that_are_not_read_are_counted() {
+        let summary = |incidents| UnitSummary { unit: None, incidents, count: 9, last: Moment::Unknown };
+        let values = |summaries: Option<&[UnitSummary]>, found: Option<&UnitIncidents>| {
+            let metrics = reading_metrics(summaries, found);
+            metrics.iter().map(|metric| (metric.name, metric.samples[0].value)).collect::<Vec<_>>()
+        };
+        let none = UnitIncidents { incidents: Vec::new(), complete: false };
+        let (readable, unread) = ("harden_why_denials_readable", "harden_why_unread_incidents");
+        let stored = [summary(2), summary(3)];
+        assert_eq!(values(Some(&stored), Some(&none)), [(readable, 1), (unread, 5)]);
+        assert_eq!(values(Some(&stored), None), [(readable, 0), (unread, 5)]);
+        assert_eq!(values(None, Some(&none)), [(readable, 0)]);
     }
 
     #[test]
