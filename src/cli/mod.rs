@@ -12,15 +12,17 @@ pub mod views;
 
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{
-    block_on, color_choice, print_error, print_error_object, print_nothing_to_do, print_reply, warn,
+    block_on, color_choice, print_error, print_error_object, print_nothing_to_do, print_reply, print_text, warn,
 };
 use crate::operations::outcome::NothingToDo;
 use anstream::ColorChoice;
 use args::{Cli, Command};
+use clap::error::ErrorKind;
 use exit_status::ExitStatus;
 use std::io;
 use std::process::ExitCode;
 use terminal::page;
+use terminal::pager::Pager;
 use terminal::quiet::set_quiet;
 use verbs::restore::Restored;
 use verbs::{
@@ -36,10 +38,17 @@ pub fn run_arguments() -> ExitCode {
     page::fit_terminal();
     match Cli::parse_arguments() {
         Ok(cli) => run(&cli),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            let pager = if has_word("--no-pager") { None } else { Pager::start() };
+            let printed = print_text(ColorChoice::Auto, &error.render().ansi().to_string(), pager);
+            // A reader who has seen enough is no failure.
+            match printed {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+                _ => ExitCode::SUCCESS,
+            }
+        }
         Err(error) => {
-            if error.use_stderr()
-                && std::env::args_os().any(|word| word.to_str().is_some_and(|word| word.starts_with("--json")))
-            {
+            if error.use_stderr() && has_word("--json") {
                 let text = error.render().to_string();
                 // Without stdout, the exit status remains.
                 let _ = print_error_object(text.lines().next().unwrap_or_default().trim_start_matches("error: "));
@@ -47,6 +56,11 @@ pub fn run_arguments() -> ExitCode {
             error.exit()
         }
     }
+}
+
+/// Returns whether an argument starts with a word.
+fn has_word(start: &str) -> bool {
+    std::env::args_os().any(|word| word.to_str().is_some_and(|word| word.starts_with(start)))
 }
 
 /// Runs one invocation. `exit_status` lists what the exit status means.

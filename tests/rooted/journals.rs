@@ -1,5 +1,6 @@
 //! Journals of several machines: the list of their alerts, and the hook. systemd-journal-remote makes the journals.
 
+use crate::support::screen;
 use crate::support::skip::skip;
 use harden_why::outlet::message_ids::{self, ACCESS_DENIAL, CORRECTION, DENIAL, SUMMARY, UNRECORDED_DEATH};
 use serde_json::Value;
@@ -121,6 +122,22 @@ fn two_machines() -> tempfile::TempDir {
         machine.write(directory.path());
     }
     directory
+}
+
+#[test]
+fn table_of_machines_is_as_expected_at_every_width() {
+    if !can_make_journals() {
+        return;
+    }
+    let directory = two_machines();
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harden-why"));
+        command.arg("--directory").arg(directory.path()).env("TZ", "UTC").stdin(Stdio::null());
+        command
+    };
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/screens/directory");
+    let wrong = screen::check(&case, "--directory journals", command, |text| text);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -133,3 +133,31 @@ fn exit_status_of_an_answer_survives_its_pager() {
     assert!(terminal.finish(&format!("SYSTEMD_PAGER=no-such-pager {command} --json | tail -n 1")).contains('}'));
     assert!(terminal.finish("SYSTEMD_PAGER=no-such-pager harden-why syscall socket").contains("socket"));
 }
+
+#[test]
+fn help_longer_than_the_screen_is_paged() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some((terminal, _)) = terminal(directory.path(), &[]) else { return };
+    if !has_less() {
+        return;
+    }
+    terminal.begin("harden-why --help");
+    let screen = terminal.wait_until(is_at_prompt);
+    assert!(screen.starts_with("Why did systemd's hardening deny"), "{screen}");
+    terminal.press("q");
+    assert!(terminal.wait_for_end().contains("status 0"));
+    // That of a command fits.
+    assert!(terminal.finish("harden-why apply --help").contains("status 0"));
+    assert!(terminal.finish("harden-why --no-pager --help").contains("status 0"));
+}
+
+#[test]
+fn line_longer_than_the_screen_is_shown_whole_and_does_not_keep_the_pager() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some((terminal, _)) = terminal(directory.path(), &[]) else { return };
+    let log = long_log(directory.path());
+    fs::write(&log, fs::read_to_string(&log).unwrap().lines().next().unwrap()).unwrap();
+    let name = format!("{}.service", "long-name-".repeat(10));
+    let screen = terminal.finish(&format!("harden-why explain --assume-unit {name} {log}"));
+    assert!(screen.replace('\n', "").contains(&format!("{name}: ")), "{screen}");
+}

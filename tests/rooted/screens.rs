@@ -85,12 +85,23 @@ fn incidents(json: &str) -> Vec<Incident> {
 
 /// Returns the store of a case, if it has one.
 fn store(case: &Path) -> Option<tempfile::TempDir> {
-    let json = fs::read_to_string(case.join("store.json")).ok()?;
-    let directory = tempfile::Builder::new().prefix("screen-").rand_bytes(6).tempdir().unwrap();
-    Store::open(directory.path()).unwrap().record(&incidents(&json)).unwrap();
-    // A caller without root has to read it.
-    Command::new("chmod").args(["-R", "a+rX"]).arg(directory.path()).status().unwrap();
+    let directory = case.join("store.json").exists().then(|| {
+        let builder = &mut tempfile::Builder::new();
+        builder.prefix("screen-").rand_bytes(6).tempdir().unwrap()
+    })?;
+    fill(directory.path(), case);
     Some(directory)
+}
+
+/// Writes the store of a case, in place of what is there.
+fn fill(directory: &Path, case: &Path) {
+    for file in fs::read_dir(directory).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let json = fs::read_to_string(case.join("store.json")).unwrap();
+    Store::open(directory).unwrap().record(&incidents(&json)).unwrap();
+    // A caller without root has to read it.
+    Command::new("chmod").args(["-R", "a+rX"]).arg(directory).status().unwrap();
 }
 
 /// Returns what the command of each case prints with `--json`, one value for each line, with the case's name.
@@ -132,6 +143,8 @@ fn check(case: &Path) -> Vec<String> {
         }
         command.args(["--bus", NO_BUS]);
         if let Some(store) = &store {
+            // The command before may have changed it.
+            fill(store.path(), case);
             command.arg("--state-dir").arg(store.path());
         }
         command.args(&arguments);

@@ -99,6 +99,14 @@ impl Machine {
     }
 }
 
+/// Replaces how long a tap watched, which a busy machine makes longer.
+fn mask_length(text: &str) -> String {
+    match text.split_once("Watched for ").and_then(|(before, rest)| Some((before, rest.split_once(" s by")?.1))) {
+        Some((before, after)) => format!("{before}Watched for 1.0 s by{after}"),
+        None => text.to_owned(),
+    }
+}
+
 #[test]
 fn screen_of_verbs_that_need_a_manager_is_as_expected_at_every_width() {
     let Some(machine) = Machine::start() else { return };
@@ -113,7 +121,7 @@ fn screen_of_verbs_that_need_a_manager_is_as_expected_at_every_width() {
         // The name of the directory differs, its length does not.
         let base = machine.manager.base().to_str().unwrap();
         let same = format!("{}000000", &base[..base.len() - 6]);
-        let mask = |text: String| screen::mask_times(&text.replace(base, &same));
+        let mask = |text: String| screen::mask_times(&mask_length(&text.replace(base, &same)));
         wrong.extend(screen::check(&case, &arguments.join(" "), || machine.command(&case, &arguments), mask));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -11,7 +11,7 @@ use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 use std::fs::File;
 use std::io;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 /// A verb's answer.
 pub(crate) trait Reply: Serialize {
@@ -65,11 +65,18 @@ pub(crate) fn print_remark(color: ColorChoice, style: anstyle::Style, what: &str
     }
 }
 
-/// Prints a message in a style to stderr.
+/// Prints a message in a style to stderr: on a terminal between words, elsewhere on one line.
 pub(crate) fn print_message(color: ColorChoice, style: anstyle::Style, what: &str) {
+    let text = format!("{} {what}", page::styled(style, "harden-why:"));
     let mut out = AutoStream::new(io::stderr(), color);
     // If stderr is closed, there is no place to report that.
-    let _ = writeln!(out, "{} {what}", page::styled(style, "harden-why:"));
+    let _ = if io::stderr().is_terminal() {
+        let mut page = Page::default();
+        page.hanging((0, 2), &text);
+        out.write_all(page.finish().as_bytes())
+    } else {
+        writeln!(out, "{text}")
+    };
 }
 
 /// Prints an error to stderr. With `--json`, prints it to stdout as well, as the one object in place of the reply.
@@ -135,18 +142,26 @@ fn print(common: &Common, color: ColorChoice, reply: &impl Reply, pager: Option<
         Some(JsonLayout::Short) => format!("{}\n", serde_json::to_string(reply)?),
         None => reply.page(Detail::from_options(common)),
     };
+    print_text(color, &text, pager)?;
+    Ok(reply.exit_status())
+}
+
+/// Prints a text to stdout, through a pager if there is one.
+///
+/// # Errors
+/// stdout cannot be written, or the pager fails.
+pub(crate) fn print_text(color: ColorChoice, text: &str, pager: Option<Pager>) -> io::Result<()> {
     if let Some(pager) = pager {
         // The pager shows what stdout would have shown.
         let color = if color == ColorChoice::Auto { AutoStream::choice(&io::stdout()) } else { color };
         let mut coloured = AutoStream::new(Vec::new(), color);
         coloured.write_all(text.as_bytes())?;
-        pager.show(&coloured.into_inner())?;
+        pager.show(&coloured.into_inner())
     } else {
         let mut out = AutoStream::new(io::stdout(), color);
         out.write_all(text.as_bytes())?;
-        out.flush()?;
+        out.flush()
     }
-    Ok(reply.exit_status())
 }
 
 /// Runs a future to completion on this thread.

@@ -10,9 +10,10 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// The options for less that systemd's programs use: quit on Ctrl-C and after one screen, pass colours on, and leave the
-/// text on the screen.
-const LESS_OPTIONS: &str = "FRSXMK";
+/// The options for less that systemd's programs use, without `S`: quit on Ctrl-C and after one screen, pass colours on, and
+/// leave the text on the screen. `S` would cut commands and paths to copy, and make less stay for a short answer that has
+/// some.
+const LESS_OPTIONS: &str = "FRXMK";
 
 /// The pagers to try, in this order, if the environment names none.
 const PAGERS: [&str; 3] = ["pager", "less", "more"];
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_less_are_those_of_systemctl() {
+    fn variables_of_less_are_those_of_systemctl_but_for_long_lines() {
         let environment = |variables: &[(&str, &str)], secure| {
             let variable = |name: &str| {
                 variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
@@ -206,8 +207,8 @@ mod tests {
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(environment(&[], false), ["LESS=FRSXMK", "LESSCHARSET=utf-8"]);
-        assert_eq!(environment(&[("LANG", "de_DE@euro")], true), ["LESS=FRSXMK", "LESSSECURE=1"]);
+        assert_eq!(environment(&[], false), ["LESS=FRXMK", "LESSCHARSET=utf-8"]);
+        assert_eq!(environment(&[("LANG", "de_DE@euro")], true), ["LESS=FRXMK", "LESSSECURE=1"]);
         let own = [("SYSTEMD_LESS", "R"), ("SYSTEMD_LESSCHARSET", "koi8-r"), ("LC_ALL", "C")];
         assert_eq!(environment(&own, false), ["LESS=R", "LESSCHARSET=koi8-r"]);
     }

@@ -1,5 +1,6 @@
 //! A yes/no question on the terminal that Ctrl-C interrupts.
 
+use crate::cli::terminal::page::Page;
 use crate::operations::interruption::Interruption;
 use anyhow::Context as _;
 use std::io::Write as _;
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 /// There is no terminal, or a signal interrupts.
 pub(crate) async fn ask(question: &str, interruption: &mut Interruption) -> anyhow::Result<bool> {
     let mut out = anstream::stderr();
-    write!(out, "{question} [y/N] ")?;
+    write!(out, "{}", lay_out(question))?;
     out.flush()?;
     let (answered, answer) = oneshot::channel();
     // A signal cannot interrupt a blocking read, so a thread reads. After a signal, no code joins the thread.
@@ -24,4 +25,15 @@ pub(crate) async fn ask(question: &str, interruption: &mut Interruption) -> anyh
     });
     let answer = interruption.or(async { Ok(answer.await.context("nobody answers")??) }).await?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Lays out a question: its last line is wrapped with the choice behind it.
+fn lay_out(question: &str) -> String {
+    let (before, last) = question.rsplit_once('\n').unwrap_or(("", question));
+    let mut page = Page::default();
+    // The choice is one word, and the cursor stands behind it.
+    page.paragraph(0, &format!("{last} [y/N]"));
+    let text = page.finish();
+    let separator = if before.is_empty() { "" } else { "\n" };
+    format!("{before}{separator}{} ", text.trim_end())
 }

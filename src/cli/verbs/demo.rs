@@ -136,7 +136,11 @@ fn answer_bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Rep
         GroupsAtHand::Listed(groups.clone()),
         &explain::local_time_of_log(),
     )?;
-    let words = format!("Recorded, since {why}: 'sudo harden-why demo' shows a live denial.");
+    let words = if nix::unistd::geteuid().is_root() {
+        format!("A recorded denial, since {why}.")
+    } else {
+        "A recorded denial: 'sudo harden-why demo' shows a live one.".to_owned()
+    };
     report.demo = Some(Demo { source: "bundled", words, unit_file: BUNDLED_FILE.to_owned() });
     Ok(report)
 }
