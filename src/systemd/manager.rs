@@ -25,7 +25,7 @@ use crate::units::{Manager, UnitName};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use unit_properties::PropertyMap;
+use unit_properties::{KnownProperties, PropertyMap};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, connection, fdo};
 
 /// The time limit of one call.
@@ -238,7 +238,7 @@ impl SystemdManager {
                 }
                 err => err,
             };
-            let mut properties = self.get_all(&path, UNIT).await.map_err(gone)?;
+            let mut properties: KnownProperties = self.get_all(&path, UNIT).await.map_err(gone)?;
             if let Some(interface) = interface(name.suffix()) {
                 properties.extend(self.get_all(&path, interface).await.map_err(gone)?);
             }
@@ -251,7 +251,10 @@ impl SystemdManager {
         .await
     }
 
-    async fn get_all(&self, path: &OwnedObjectPath, interface: &str) -> Result<PropertyMap, SystemdError> {
+    async fn get_all<T>(&self, path: &OwnedObjectPath, interface: &str) -> Result<T, SystemdError>
+    where
+        T: for<'a> zbus::wire::DynamicDeserialize<'a>,
+    {
         self.call(path.as_str(), PROPERTIES, "GetAll", &(interface,)).await
     }
 

@@ -61,7 +61,7 @@ pub struct ManagerFlags {
     #[arg(long, conflicts_with = "user")]
     pub system: bool,
 
-    /// Only units of user managers; to change them, of your own
+    /// Only units of user managers (to change: your own)
     #[arg(long)]
     pub user: bool,
 }

@@ -163,7 +163,7 @@ impl SystemdManager {
     /// All processes of a unit that the manager remembers.
     async fn processes(self, unit: Unit, path: OwnedObjectPath) -> Vec<PastProcess> {
         let Some(interface) = interface(unit.name.suffix()) else { return Vec::new() };
-        let properties = self.get_all(&path, interface).await.unwrap_or_default();
+        let properties: PropertyMap = self.get_all(&path, interface).await.unwrap_or_default();
         processes(&unit, &properties)
     }
 }

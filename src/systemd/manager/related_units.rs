@@ -1,7 +1,7 @@
 //! The units that a unit starts or consists of, and the loaded instances of a template.
 
 use super::unit_properties::take;
-use super::{ListedUnit, MANAGER, PATH, SystemdError, SystemdManager, UNIT, in_time, interface};
+use super::{ListedUnit, MANAGER, PATH, PropertyMap, SystemdError, SystemdManager, UNIT, in_time, interface};
 use crate::units::UnitName;
 use zbus::OwnedObjectPath;
 
@@ -31,14 +31,14 @@ impl SystemdManager {
     pub(crate) async fn related_units(&self, name: &UnitName) -> Result<RelatedUnits, SystemdError> {
         in_time(async {
             let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
-            let properties = self.get_all(&path, UNIT).await?;
+            let properties: PropertyMap = self.get_all(&path, UNIT).await?;
             let names = |key: &str| -> Vec<UnitName> {
                 let names = take::<Vec<String>>(&properties, key).unwrap_or_default();
                 names.iter().filter_map(|name| name.parse().ok()).collect()
             };
             let mut related = RelatedUnits { triggers: names("Triggers"), parts: names("ConsistsOf") };
             if let Some(socket) = interface(name.suffix()).filter(|_| name.suffix() == "socket")
-                && take::<bool>(&self.get_all(&path, socket).await?, "Accept") == Some(true)
+                && take::<bool>(&self.get_all::<PropertyMap>(&path, socket).await?, "Accept") == Some(true)
             {
                 // The instances of the moment are in Triggers=; those that ended are not.
                 related.triggers = connection_template(name).into_iter().collect();

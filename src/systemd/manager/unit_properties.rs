@@ -6,13 +6,93 @@ use crate::policy::settings::exec_section;
 use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
 use crate::syscalls::Groups;
 use crate::units::UnitName;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use zbus::OwnedVariant;
 
 /// Properties by name.
 pub(super) type PropertyMap = HashMap<String, OwnedVariant>;
+
+/// Those of a unit's properties that [`UnitProperties::parse`] reads: a manager sends some hundred others.
+#[derive(Debug, Default)]
+pub(super) struct KnownProperties(PropertyMap);
+
+impl KnownProperties {
+    /// Adds those of another interface.
+    pub(super) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+}
+
+impl zbus::Type for KnownProperties {
+    const SIGNATURE: &'static zbus::Signature = PropertyMap::SIGNATURE;
+}
+
+impl<'de> Deserialize<'de> for KnownProperties {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(KnownVisitor)
+    }
+}
+
+/// Keeps the values of known names.
+struct KnownVisitor;
+
+impl<'de> Visitor<'de> for KnownVisitor {
+    type Value = KnownProperties;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("properties by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<KnownProperties, A::Error> {
+        let mut known = KnownProperties::default();
+        while let Some(name) = entries.next_key::<&str>()? {
+            if is_known(name) {
+                known.0.insert(name.to_owned(), entries.next_value()?);
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(known)
+    }
+}
+
+/// Whether [`UnitProperties::parse`] reads a property.
+fn is_known(name: &str) -> bool {
+    const NAMES: [&str; 24] = [
+        "ActiveState",
+        "AmbientCapabilities",
+        "CanStart",
+        "CapabilityBoundingSet",
+        "DropInPaths",
+        "ExecMainStartTimestamp",
+        "FragmentPath",
+        "Id",
+        "InactiveExitTimestamp",
+        "InvocationID",
+        "LoadState",
+        "MainPID",
+        "NeedDaemonReload",
+        "NoNewPrivileges",
+        "RefuseManualStop",
+        "RestrictAddressFamilies",
+        "RestrictNamespaces",
+        "SubState",
+        "SystemCallArchitectures",
+        "SystemCallErrorNumber",
+        "SystemCallFilter",
+        "SystemCallLog",
+        "Transient",
+        "User",
+    ];
+    static KNOWN: LazyLock<HashSet<&'static str>> =
+        LazyLock::new(|| Directive::switches().map(Directive::key).chain(NAMES).collect());
+    KNOWN.contains(name)
+}
 
 /// An allow list or a deny list (D-Bus type `bas`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +179,7 @@ impl UnitProperties {
     }
 
     /// Parses the D-Bus properties of the unit and its type.
-    pub(crate) fn parse(asked: &UnitName, properties: &PropertyMap) -> Self {
+    pub(super) fn parse(asked: &UnitName, KnownProperties(properties): &KnownProperties) -> Self {
         let mut reader = PropertyReader { properties, unparsed: BTreeSet::new() };
         Self {
             id: reader.text("Id").and_then(|id| id.parse().ok()).unwrap_or_else(|| asked.clone()),
@@ -212,6 +292,7 @@ struct PropertyReader<'a> {
 
 impl PropertyReader<'_> {
     fn get<T: TryFrom<OwnedVariant>>(&mut self, name: &'static str) -> Option<T> {
+        debug_assert!(is_known(name), "{name}");
         let value = take(self.properties, name);
         if value.is_none() && self.properties.contains_key(name) {
             self.unparsed.insert(name);
@@ -238,8 +319,14 @@ mod tests {
     use super::*;
     use zbus::Variant;
 
-    fn properties(list: Vec<(&str, Variant<'static>)>) -> PropertyMap {
-        list.into_iter().map(|(name, value)| (name.to_owned(), value.try_into().unwrap())).collect()
+    /// Returns the properties as they arrive from a manager.
+    fn properties(list: Vec<(&str, Variant<'static>)>) -> KnownProperties {
+        let others = [("ExecStart", vec![("/bin/true", vec!["/bin/true"], false)].into()), ("TasksMax", 7_u64.into())];
+        let all: HashMap<&str, Variant<'static>> = list.into_iter().chain(others).collect();
+        let message = zbus::Message::method_call("/", "GetAll").build(&all).unwrap();
+        let known: KnownProperties = message.body().deserialize().unwrap();
+        assert_eq!(known.0.len(), all.len() - 2, "only those that are read");
+        known
     }
 
     #[test]
@@ -389,7 +476,7 @@ mod tests {
         let facts = UnitProperties::parse(&name, &unparsed);
         assert_eq!(
             UnitProperties { unparsed: BTreeSet::new(), ..facts.clone() },
-            UnitProperties::parse(&name, &PropertyMap::new())
+            UnitProperties::parse(&name, &KnownProperties::default())
         );
         let unparsed = ["DropInPaths", "LockPersonality", "SystemCallErrorNumber", "SystemCallFilter"];
         assert_eq!(facts.unparsed, BTreeSet::from(unparsed));
