@@ -81,8 +81,6 @@ pub enum Command {
     Revert(Revert),
 
     /// Log calls that fail silently, for a limited time
-    ///
-    /// Without --system and --user, root logs those of units of the system manager, and each other user those of their own.
     LogRefusals(LogRefusals),
 
     /// Check which calls would be denied, now or elsewhere

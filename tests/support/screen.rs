@@ -91,7 +91,8 @@ fn may_be_wide(line: &str, columns: usize) -> bool {
     // No break before the last word would help.
     let (before, last) = text.rsplit_once(' ').unwrap_or(("", text));
     let is_word = last.chars().count() + (line.len() - text.len()) > columns || (before.is_empty() && last.len() > 1);
-    let is_comment = text.starts_with(['+', '-']) && text[1..].starts_with('#');
+    // Of a drop-in, or of metrics, which programs read.
+    let is_comment = text.trim_start_matches(['+', '-']).starts_with('#');
     is_comment
         || is_command
         || text.starts_with("Usage: ")

@@ -11,6 +11,8 @@ use crate::systemd::manager::Managers;
 use anstream::ColorChoice;
 use anyhow::Context as _;
 use serde::Serialize;
+use std::io;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -18,7 +20,7 @@ use tokio::time::timeout;
 /// (90 s by default, systemd-system.conf(5)), so the limit is lower.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// What `restore` cleaned up. A page of it would repeat the messages on stderr.
+/// What `restore` cleaned up. A page of it would repeat the messages on stderr. Without any, only a person needs one.
 #[derive(Debug, Serialize)]
 pub(crate) struct Restored {
     schema: u32,
@@ -34,7 +36,8 @@ impl Default for Restored {
 
 impl Reply for Restored {
     fn page(&self, _: Detail) -> String {
-        String::new()
+        let is_answer = self.restored.is_empty() && io::stdout().is_terminal();
+        if is_answer { "Nothing to clean up.\n".to_owned() } else { String::new() }
     }
 
     fn exit_status(&self) -> ExitStatus {
