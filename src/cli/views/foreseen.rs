@@ -173,7 +173,7 @@ pub(crate) fn add_foreseen(page: &mut Page, foreseen: &[ForeseenView], unread: &
         }
     }
     for UnreadProgramView { path, reason } in unread {
-        page.hanging((2, 4), &format!("{} {path} {reason}", styled(WARN, "unknown")));
+        page.hanging((2, 4), &format!("{} {path} {reason}", styled(WARN, "unknown calls:")));
     }
     let places: BTreeSet<&str> = foreseen.iter().flat_map(|one| &one.by).map(String::as_str).collect();
     if detail != Detail::Full {
