@@ -174,7 +174,7 @@ fn check_lists_the_calls_that_the_programs_import_before_the_first_start() {
     assert_eq!(answer["unknown_programs"][0]["path"], "/usr/bin/missing");
     let (_, page) = check(&root, &["--color=never"]);
     assert!(page.contains("  likely bind, socket (imported by daemon)"), "{page}");
-    assert!(page.contains("unknown /usr/bin/missing does not exist"), "{page}");
+    assert!(page.contains("unknown calls: /usr/bin/missing does not exist"), "{page}");
     assert!(page.lines().count() <= 15, "{page}");
     let (status, page) = check(&root, &["--with", "SystemCallFilter=@network-io"]);
     assert_eq!(status, Some(0), "{page}");
