@@ -114,6 +114,23 @@ impl LiveHost {
         self.had_pid_at(pid, at, clocks).then_some(Parent { pid, comm })
     }
 
+    /// Returns the process that has a pid now and had it at a moment, and its parent.
+    fn living_ancestor(&self, pid: u32, at: i64, clocks: Clocks) -> Option<(Ancestor, Option<u32>)> {
+        let (cgroup, session, parent) =
+            (self.procfs.cgroup(pid)?, self.procfs.audit_session(pid), self.procfs.parent(pid));
+        let started = clocks.millis_of_boot(ns_of_ticks(self.procfs.start_time(pid)?));
+        self.had_pid_at(pid, at, clocks).then_some((Ancestor { started, cgroup, session }, parent))
+    }
+
+    /// Returns the process that had a pid at a moment and is gone, and its parent, from the kernel's notes.
+    fn departed_ancestor(&self, pid: u32, at: i64, clocks: Clocks) -> Option<(Ancestor, Option<u32>)> {
+        let departed = self.departed.as_ref()?;
+        let (parent, started) = departed.parent_and_start(pid, at)?;
+        let path = departed.cgroup(pid, at).unwrap_or_default();
+        let cgroup = [b"0::", path.as_slice(), b"\n"].concat();
+        Some((Ancestor { started: clocks.millis_of_boot(started), cgroup, session: None }, Some(parent)))
+    }
+
     /// Whether the process that has a pid now had it at a moment.
     fn had_pid_at(&self, pid: u32, at: i64, clocks: Clocks) -> bool {
         if clocks.is_future(at) {
@@ -164,21 +181,13 @@ impl Host for LiveHost {
         let Stamp::Millis(at) = record.stamp else { return Vec::new() };
         let clocks = Clocks::now();
         let mut lineage = Vec::new();
-        let mut next = Some(record.pid).filter(|pid| self.had_pid_at(*pid, at, clocks));
-        if next.is_none()
-            && let Some(departed) = &self.departed
-            && let Some((parent, started)) = departed.parent_and_start(record.pid, at)
-        {
-            let path = departed.cgroup(record.pid, at).unwrap_or_default();
-            let cgroup = [b"0::", path.as_slice(), b"\n"].concat();
-            lineage.push(Ancestor { started: clocks.millis_of_boot(started), cgroup, session: None });
-            next = Some(parent).filter(|pid| self.had_pid_at(*pid, at, clocks));
-        }
+        let mut next = Some(record.pid);
         while let Some(pid) = next.filter(|_| lineage.len() < MOST_ANCESTORS) {
-            let (Some(cgroup), Some(started)) = (self.procfs.cgroup(pid), self.procfs.start_time(pid)) else { break };
-            let started = clocks.millis_of_boot(ns_of_ticks(started));
-            lineage.push(Ancestor { started, cgroup, session: self.procfs.audit_session(pid) });
-            next = self.procfs.parent(pid);
+            // A process that dies after the first look has left its note.
+            let living = || self.living_ancestor(pid, at, clocks);
+            let Some((ancestor, parent)) = living().or_else(|| self.departed_ancestor(pid, at, clocks)) else { break };
+            lineage.push(ancestor);
+            next = parent;
         }
         lineage
     }

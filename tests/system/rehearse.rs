@@ -596,10 +596,18 @@ fn remedy_is_written_before_the_unit_starts_again() {
     assert_eq!(machine.files().matches("harden-why").count(), 1, "only the remedy is there: {}", machine.files());
 }
 
-/// Moves a child into the scope of a login, as PAM does.
+/// Moves a child into the scope of a login, as PAM does. At its first start it moves another one before, whose family ends
+/// before the daemon can look.
 const MOVES: &str = r#"
 scope=/sys/fs/cgroup/user.slice/user-0.slice/session-7.scope
-mkdir -p "$scope"
+short=/sys/fs/cgroup/user.slice/user-0.slice/session-8.scope
+mkdir -p "$scope" "$short"
+if daemon=$(cat "$0.daemon"); then
+    rm "$0.daemon"
+    kill -STOP "$daemon"
+    sh -c 'echo $$ >"$0/cgroup.procs"; sh -c "nproc; :"; :' "$short"
+    kill -CONT "$daemon"
+fi
 sh -c 'echo $$ >"$0/cgroup.procs"; while :; do nproc; sleep 0.2; done' "$scope" &
 exec sleep 600
 "#;
@@ -609,6 +617,7 @@ fn process_moved_out_of_the_unit_belongs_to_the_rehearsal_and_is_named_when_it_s
     let Some(mut machine) = Machine::start() else { return };
     let script = machine.manager.base().join("moves");
     fs::write(&script, MOVES).unwrap();
+    fs::write(script.with_extension("daemon"), machine.daemon.as_ref().unwrap().pid().to_string()).unwrap();
     machine.write(&format!(
         "[Service]\nSlice=system.slice\nExecStart=/bin/sh {}\nStandardOutput=null\nSystemCallFilter=~sched_getaffinity\n\
          SystemCallErrorNumber=EPERM\n",
