@@ -6,7 +6,8 @@
 //!   improbable.
 //! - Unknown: nothing shows the calls of a program without imports.
 
-use super::program_calls::{can_have_effect, describe_import, find_kind};
+use super::privileged_calls::find_needed_capability;
+use super::program_calls::{describe_import, find_kind};
 use super::relatives;
 use crate::policy::{DirectiveCause, Effect, Policy, Verdict};
 use crate::programs::{ImportedCall, Program, ProgramImage};
@@ -79,9 +80,10 @@ fn judge(program: &Program, imported: &ImportedCall<'_>, policy: &Policy) -> Lik
         ProgramImage::Interpreter(_) => START.contains(&imported.function),
         _ => !imported.is_rare,
     };
-    let settings = &policy.settings;
-    let has_effect = can_have_effect(imported.call, settings);
-    if is_used && has_effect { Likelihood::Likely } else { Likelihood::Possible }
+    // Of the recorded programs that start as another user than root and import chown, none called it.
+    let has_power = find_needed_capability(imported.call)
+        .is_none_or(|capability| policy.settings.starts_with_capability(capability));
+    if is_used && has_power { Likelihood::Likely } else { Likelihood::Possible }
 }
 
 /// The further calls that a policy would deny, counted by the evidence for each.

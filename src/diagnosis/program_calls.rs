@@ -157,11 +157,6 @@ pub(super) fn find_kind(call: &str) -> Option<CallKind> {
     }
 }
 
-/// Whether the settings let a program make a call of a kind with success. Other calls always can.
-pub(super) fn can_have_effect(call: &str, settings: &Settings) -> bool {
-    find_kind(call).is_none_or(|kind| can_do(kind, settings))
-}
-
 /// Whether the unit's user and capabilities let a program make a call of a kind.
 fn can_do(kind: CallKind, settings: &Settings) -> bool {
     match kind {

@@ -55,15 +55,15 @@ const DIRECT: &str = "accept4 bind brk capget capset chdir chroot clone close co
 
 /// Functions that most programs import for rare cases: fewer than three in ten of the recorded programs that import one
 /// made its calls (`tests/data/imports`).
-const RARELY_USED: &str = "abort clock copy_file_range daemon fchmodat fgetxattr flistxattr fremovexattr fsetxattr ftruncate \
-            get_current_dir_name getpass getpgid getpgrp getrusage getsid getxattr inotify_init inotify_rm_watch \
-            io_destroy io_setup io_submit killpg lgetxattr link listxattr llistxattr lsetxattr mbind mkdirat \
-            mkfifo mkfifoat mknod mknodat mlockall mremap msgget msgrcv msgsnd msync munlock munlockall posix_fadvise \
-            pthread_setaffinity_np pwritev raise readlinkat readv recvfrom removexattr renameat rmdir \
-            sched_get_priority_min sched_setaffinity sd_notify sd_notifyf sd_pid_notify sd_pid_notify_with_fds \
-            sd_pid_notifyf semctl semget semop sendfile sendmmsg setitimer setns setpgid setpriority setsid \
-            setxattr shmat shmget sigsuspend sleep splice symlink symlinkat syncfs sysinfo tcgetpgrp unshare \
-            usleep utime utimes wait wait3";
+const RARELY_USED: &str = "abort chroot clock copy_file_range daemon fchmodat fgetxattr flistxattr fremovexattr \
+            fsetxattr ftruncate get_current_dir_name getpass getpgid getpgrp getrusage getsid getxattr inotify_init \
+            inotify_rm_watch io_destroy io_setup io_submit killpg lgetxattr link listxattr llistxattr lsetxattr \
+            mbind mkdirat mkfifo mkfifoat mknod mknodat mlockall mremap msgget msgrcv msgsnd msync munlock \
+            munlockall posix_fadvise pthread_setaffinity_np pwritev raise readlinkat readv recvfrom removexattr \
+            renameat rmdir sched_get_priority_min sched_setaffinity sd_notify sd_notifyf sd_pid_notify \
+            sd_pid_notify_with_fds sd_pid_notifyf semctl semget semop sendfile sendmmsg setitimer setns setpgid \
+            setpriority setsid setxattr shmat shmget sigsuspend sleep splice symlink symlinkat syncfs sysinfo \
+            tcgetpgrp unshare usleep utime utimes wait wait3";
 
 /// Functions that Go links into every program with sockets or mapped files, and that few of them use (the Go programs of
 /// `tests/data/programs`).

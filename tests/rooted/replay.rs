@@ -307,7 +307,7 @@ fn no_default_opens_more_than_is_denied_related_or_imported() {
         println!("\n{directory}, {}", filter.trim().replace('\n', " "));
         let [restarts, in_vain] = print_summary(&outcomes);
         if directory == "held-out" {
-            assert!(restarts <= 0.25 && in_vain <= 0.35, "{restarts} and {in_vain}: as reached");
+            assert!(restarts <= 0.22 && in_vain <= 0.345, "{restarts} and {in_vain}: as reached");
         }
         assert!(outcomes.len() >= 5, "{}", outcomes.len());
         for Outcome { name, needed, restarts, ahead, .. } in &outcomes {
@@ -353,7 +353,7 @@ fn expected_number_of_denials_agrees_with_recorded_services() {
     assert!((expected / real - 1.0).abs() < 0.5, "expected {expected}, real {real}: as reached");
     let [_, _, all] = count_suggestions(&wide);
     assert!(
-        part(all, wide.len()) < 0.65,
+        part(all, wide.len()) < 0.6,
         "a filter that denies little mostly needs no rehearsal: {all} of {}",
         wide.len()
     );
