@@ -176,8 +176,7 @@ mod tests {
             imports: ["pthread_create", "unlinkat", "socket"].map(Into::into).into(),
             ..ElfFile::default()
         };
-        let program =
-            Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file), libraries: Vec::new() };
+        let program = Program::new(b"/usr/bin/x".as_slice(), ProgramImage::Native(file));
         let scope = DefaultScope::new([(Abi::X86_64, "mkdir")], &policy, &groups).with_programs(&[program], &groups);
         let permitted = ["clone3", "unlinkat", "socket"].map(|call| scope.permits(Abi::X86_64, call));
         assert_eq!(permitted, [false, false, true]);

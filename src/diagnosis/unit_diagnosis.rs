@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn other_architecture_is_opened_by_default_if_an_executable_of_it_or_none_was_read() {
-        let program = |image| Program { path: b"/bin/x".as_slice().into(), image, libraries: Vec::new() };
+        let program = |image| Program::new(b"/bin/x".as_slice(), image);
         let native = |abi| {
             let imports = std::iter::empty::<&str>().map(Into::into).collect();
             let file = ElfFile { abi: Some(abi), imports, ..ElfFile::default() };

@@ -16,8 +16,8 @@ use crate::policy::ProgramSettings;
 use crate::policy::launched::find_launched;
 use crate::policy::program_path::below_usr;
 use crate::programs::interpreter::{find_interpreter, is_interpreter};
-use crate::programs::library_calls::DEEPEST;
-use crate::programs::{ElfFile, FileParts as _, LibraryCalls, Program, ProgramImage, UnreadReason};
+use crate::programs::library_calls::{DEEPEST, ReachedCalls};
+use crate::programs::{ElfFile, FileParts as _, Program, ProgramImage, UnreadReason};
 use crate::unit_files::executables::BINARIES;
 use crate::unit_files::regular_file;
 use crate::unit_files::rooted::RootedTree;
@@ -224,23 +224,24 @@ impl<'a> ProgramReader<'a> {
     }
 
     fn add(&mut self, path: &[u8], file: Result<OpenedFile, UnreadReason>) {
-        let (path, image, libraries) = match file {
+        let program = match file {
             Ok(file) => self.read(path, file),
-            Err(reason) => (path.into(), ProgramImage::Unread(reason), Vec::new()),
+            Err(reason) => Program::new(path, ProgramImage::Unread(reason)),
         };
         let build = |image: &ProgramImage| match image {
             ProgramImage::Native(file) | ProgramImage::Interpreter(file) => file.build_id.clone(),
             _ => None,
         };
-        let (build_id, known) = (build(&image), self.programs.iter().map(|program| build(&program.image)));
-        let is_known = self.has(&path) || (build_id.is_some() && known.into_iter().any(|known| known == build_id));
+        let (build_id, known) = (build(&program.image), self.programs.iter().map(|program| build(&program.image)));
+        let is_known =
+            self.has(&program.path) || (build_id.is_some() && known.into_iter().any(|known| known == build_id));
         if !is_known {
-            self.programs.push(Program { path, image, libraries });
+            self.programs.push(program);
         }
     }
 
     /// Reads an executable. For a script, reads its interpreter.
-    fn read(&mut self, path: &[u8], mut opened: OpenedFile) -> (Box<[u8]>, ProgramImage, Vec<LibraryCalls>) {
+    fn read(&mut self, path: &[u8], mut opened: OpenedFile) -> Program {
         let mut path: Box<[u8]> = path.into();
         let mut is_general = false;
         for _ in 0..MOST_INTERPRETERS {
@@ -256,44 +257,47 @@ impl<'a> ProgramReader<'a> {
             path = by_name.unwrap_or(interpreter).as_bytes().into();
             opened = match found {
                 Ok(found) => found,
-                Err(reason) => return (path, ProgramImage::Unread(reason), Vec::new()),
+                Err(reason) => return Program::new(path, ProgramImage::Unread(reason)),
             };
             is_general = true;
         }
         let OpenedFile { resolved, file, is_protected } = opened;
         if !is_protected {
-            return (path, ProgramImage::Unread(UnreadReason::Replaceable), Vec::new());
+            return Program::new(path, ProgramImage::Unread(UnreadReason::Replaceable));
         }
         is_general |= is_interpreter(&path) || is_interpreter(resolved.as_os_str().as_bytes());
-        let (image, libraries) = match self.read_linked(file, &resolved, !is_general) {
-            Some(ReadProgram { file, .. }) if is_general => (ProgramImage::Interpreter(file), Vec::new()),
-            Some(ReadProgram { file, .. }) if file.is_static && file.imports.is_empty() && file.numbers.is_empty() => {
-                (ProgramImage::Static, Vec::new())
-            }
-            Some(ReadProgram { file, libraries }) => (ProgramImage::Native(file), libraries),
-            None => (ProgramImage::Unread(UnreadReason::Unusable), Vec::new()),
+        let ReadProgram { file, reached } = match self.read_linked(file, &resolved, !is_general) {
+            Ok(read) => read,
+            Err(reason) => return Program::new(path, ProgramImage::Unread(reason)),
         };
-        (path, image, libraries)
+        let image = match file {
+            file if is_general => ProgramImage::Interpreter(file),
+            file if file.is_static && file.imports.is_empty() && file.numbers.is_empty() => ProgramImage::Static,
+            file => ProgramImage::Native(file),
+        };
+        Program { path, image, libraries: reached.libraries, unread_libraries: reached.unread }
     }
 
     /// Reads an executable, and what it reaches through its libraries if they count. A build that this process has read
-    /// before is not read again.
-    fn read_linked(&self, file: File, resolved: &Path, with_libraries: bool) -> Option<ReadProgram> {
-        let metadata = file.metadata().ok()?;
+    /// before is not read again, unless a library was not read to its end.
+    fn read_linked(&self, file: File, resolved: &Path, with_libraries: bool) -> Result<ReadProgram, UnreadReason> {
+        let metadata = file.metadata().map_err(|_| UnreadReason::Unusable)?;
         let mut parts = LimitedFile::new(file, metadata.len(), Rc::clone(&self.limits));
         let build_id = ElfFile::read_build_id(&mut parts);
         let root = self.own_root.clone().unwrap_or_default();
         let key = build_id.map(|id| BuildKey::new(id, &metadata, root, with_libraries.then_some(self.deepest)));
         if let Some(known) = key.as_ref().and_then(read_cache::find) {
-            return Some(known);
+            return Ok(known);
         }
-        let (file, linkage) = ElfFile::read(&mut parts)?;
-        let libraries = if with_libraries { self.read_libraries(resolved, &linkage) } else { Vec::new() };
-        let read = ReadProgram { file, libraries };
-        if let Some(key) = key.filter(|_| !parts.is_exhausted()) {
+        let Some((file, linkage)) = ElfFile::read(&mut parts) else {
+            return Err(if parts.is_exhausted() { UnreadReason::Unreached } else { UnreadReason::Unusable });
+        };
+        let reached = if with_libraries { self.read_libraries(resolved, &linkage) } else { ReachedCalls::default() };
+        let read = ReadProgram { file, reached };
+        if let Some(key) = key.filter(|_| read.reached.unread.is_empty()) {
             read_cache::add(key, &read);
         }
-        Some(read)
+        Ok(read)
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct CodeFile<F> {
     hash: Vec<u8>,
     /// The tables of the code, once they are needed; empty ones if they are broken.
     code: Option<CodeTables>,
+    /// Whether these tables could not be read.
+    lacks_code: bool,
 }
 
 /// The tables of a file's code.
@@ -70,7 +72,7 @@ impl<F: FileParts> CodeFile<F> {
         let sections = Sections::read(&mut file, &header);
         let (symbols, strings) = sections.read_table(&mut file, SHT_DYNSYM)?;
         let hash = sections.read_kind(&mut file, SHT_GNU_HASH)?;
-        Some(Self { file, header, segments, sections, symbols, strings, hash, code: None })
+        Some(Self { file, header, segments, sections, symbols, strings, hash, code: None, lacks_code: false })
     }
 
     /// Returns the size of the tables of names, in bytes.
@@ -80,7 +82,9 @@ impl<F: FileParts> CodeFile<F> {
 
     fn code(&mut self) -> &CodeTables {
         if self.code.is_none() {
-            self.code = Some(self.read_code().unwrap_or_default());
+            let code = self.read_code();
+            self.lacks_code = code.is_none();
+            self.code = Some(code.unwrap_or_default());
         }
         self.code.get_or_insert_default()
     }
@@ -188,6 +192,11 @@ impl<F: FileParts> CodeFile<F> {
         let load = self.find_code(address)?;
         let offset = load.p_offset.checked_add(address - load.p_vaddr)?;
         self.file.read_part(offset, length)
+    }
+
+    /// Whether a part was not read that a walk needed.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.lacks_code || self.is_exhausted()
     }
 
     /// Whether a limit of the caller was reached.

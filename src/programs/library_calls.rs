@@ -53,9 +53,21 @@ pub struct LibraryCalls {
     pub numbers: BTreeMap<u32, u32>,
 }
 
+/// What a program reaches through all of its libraries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ReachedCalls {
+    /// The calls by library, in the order in which the linker searches them.
+    pub libraries: Vec<LibraryCalls>,
+    /// The libraries that were not read, or not to their end.
+    pub unread: Vec<Box<str>>,
+}
+
 /// A walk through the code of a program's libraries.
 pub(crate) struct LibraryWalk<F> {
     libraries: Vec<(CodeFile<F>, LibraryCalls)>,
+    unread: Vec<Box<str>>,
+    /// Whether the limit on functions was reached.
+    is_cut: bool,
     /// The functions by name: the library, and the address in it.
     known: HashMap<Box<str>, Option<Function>>,
     seen: HashSet<Function>,
@@ -67,19 +79,32 @@ type Function = (usize, u64);
 
 impl<F: FileParts> LibraryWalk<F> {
     pub(crate) fn new() -> Self {
-        Self { libraries: Vec::new(), known: HashMap::new(), seen: HashSet::new(), queue: VecDeque::new() }
+        Self {
+            libraries: Vec::new(),
+            unread: Vec::new(),
+            is_cut: false,
+            known: HashMap::new(),
+            seen: HashSet::new(),
+            queue: VecDeque::new(),
+        }
     }
 
     /// Adds a library, in the order in which the linker searches them.
     pub(crate) fn add(&mut self, library: Box<str>, file: F) {
         let held: usize = self.libraries.iter().map(|(code, _)| code.size()).sum();
-        if let Some(code) = CodeFile::read(file).filter(|code| held + code.size() <= MOST_HELD) {
-            self.libraries.push((code, LibraryCalls { library, ..LibraryCalls::default() }));
+        match CodeFile::read(file).filter(|code| held + code.size() <= MOST_HELD) {
+            Some(code) => self.libraries.push((code, LibraryCalls { library, ..LibraryCalls::default() })),
+            None => self.miss(library),
         }
     }
 
+    /// Notes a library that cannot be read.
+    pub(crate) fn miss(&mut self, library: Box<str>) {
+        self.unread.push(library);
+    }
+
     /// Walks from the functions that a program imports, and from those that run when a library is loaded, to a depth.
-    pub(crate) fn walk<'a>(mut self, imports: impl IntoIterator<Item = &'a str>, deepest: u32) -> Vec<LibraryCalls> {
+    pub(crate) fn walk<'a>(mut self, imports: impl IntoIterator<Item = &'a str>, deepest: u32) -> ReachedCalls {
         for name in imports {
             if let Some(function) = self.find(name) {
                 self.push(function, 0);
@@ -103,15 +128,24 @@ impl<F: FileParts> LibraryWalk<F> {
                 }
             }
         }
+        let partly = self.libraries.iter().filter(|(code, _)| self.is_cut || code.is_incomplete());
+        self.unread.extend(partly.map(|(_, calls)| calls.library.clone()));
         let has_any = |calls: &LibraryCalls| !calls.functions.is_empty() || !calls.numbers.is_empty();
-        self.libraries.into_iter().map(|(_, calls)| calls).filter(has_any).collect()
+        let libraries = self.libraries.into_iter().map(|(_, calls)| calls).filter(has_any).collect();
+        ReachedCalls { libraries, unread: self.unread }
     }
 
     fn push(&mut self, function: Function, depth: u32) {
         let Some((code, _)) = self.libraries.get_mut(function.0) else { return };
-        if self.seen.len() < MOST_FUNCTIONS && code.is_start(function.1) && self.seen.insert(function) {
-            self.queue.push_back((function, depth));
+        if !code.is_start(function.1) || self.seen.contains(&function) {
+            return;
         }
+        if self.seen.len() >= MOST_FUNCTIONS {
+            self.is_cut = true;
+            return;
+        }
+        self.seen.insert(function);
+        self.queue.push_back((function, depth));
     }
 
     fn find(&mut self, name: &str) -> Option<Function> {

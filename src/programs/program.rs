@@ -14,6 +14,8 @@ pub struct Program {
     pub image: ProgramImage,
     /// What it reaches through its libraries.
     pub libraries: Vec<LibraryCalls>,
+    /// The libraries that were not read, or not to their end.
+    pub unread_libraries: Vec<Box<str>>,
 }
 
 /// What the executable of a program shows.
@@ -44,22 +46,11 @@ pub enum UnreadReason {
     Replaced,
     /// It is no ELF file, a broken one, or one that exceeds a limit.
     Unusable,
+    /// The limit on time or size was reached before.
+    Unreached,
 }
 
 impl UnreadReason {
-    /// Returns the word for programs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::NotPermitted => "not-permitted",
-            Self::OutOfReach => "out-of-reach",
-            Self::Replaceable => "replaceable",
-            Self::Replaced => "replaced",
-            Self::Unusable => "unusable",
-        }
-    }
-
     /// Describes the reason in words that follow the path.
     #[must_use]
     pub fn describe(self) -> &'static str {
@@ -70,6 +61,7 @@ impl UnreadReason {
             Self::Replaceable => "can be replaced by other users than its owner",
             Self::Replaced => "was replaced since",
             Self::Unusable => "is no complete ELF file",
+            Self::Unreached => "was not read within the limits of time and size",
         }
     }
 }
@@ -90,6 +82,12 @@ pub struct ImportedCall<'a> {
 }
 
 impl Program {
+    /// Returns a program whose libraries show nothing, and hide nothing.
+    #[must_use]
+    pub fn new(path: impl Into<Box<[u8]>>, image: ProgramImage) -> Self {
+        Self { path: path.into(), image, libraries: Vec::new(), unread_libraries: Vec::new() }
+    }
+
     /// Returns the ABI of its executable; `None` if the file was not read, or does not show it.
     #[must_use]
     pub fn abi(&self) -> Option<Abi> {
@@ -109,7 +107,8 @@ impl Program {
     /// computes.
     #[must_use]
     pub fn has_known_imports(&self) -> bool {
-        matches!(&self.image, ProgramImage::Native(file) if file.is_go || !file.is_static)
+        let shows_all = |file: &ElfFile| file.is_go || !file.is_static;
+        self.unread_libraries.is_empty() && matches!(&self.image, ProgramImage::Native(file) if shows_all(file))
     }
 
     /// Describes why nothing shows its calls, in words that follow its path; `None` if its imports do.

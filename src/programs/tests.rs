@@ -79,8 +79,7 @@ fn imports_libraries_and_build_id_are_read() {
     assert_eq!(imports, ["__send_chk", "accept4", "open64"], "only functions that make calls");
     assert_eq!((file.abi, file.libc, file.is_static), (Some(Abi::X86_64), Libc::Glibc, false));
     assert_eq!(file.build_id.as_deref(), Some(&[1, 2, 3][..]));
-    let program =
-        Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file), libraries: Vec::new() };
+    let program = Program::new(b"/usr/bin/x".as_slice(), ProgramImage::Native(file));
     let calls: Vec<&str> = program.imported_calls().map(|(_, imported)| imported.call).collect();
     assert_eq!((program.name(), &*calls), (&b"x"[..], &["sendto", "accept4", "openat"][..]));
 }
@@ -146,6 +145,19 @@ fn file_that_exceeds_the_time_limit_shows_nothing() {
 }
 
 #[test]
+fn library_that_is_not_read_to_its_end_is_named() {
+    let file = build(&["accept4"], &["libc.so.6"], "");
+    let unread = |bytes: &[u8], questions| {
+        let mut walk = LibraryWalk::new();
+        walk.add("libx.so.1".into(), Late { bytes, questions_left: Cell::new(questions) });
+        walk.walk(["serve"], DEEPEST).unread
+    };
+    assert!(unread(&file, usize::MAX).is_empty());
+    assert_eq!(unread(&file, 0), ["libx.so.1".into()], "the time is up");
+    assert_eq!(unread(b"no ELF file", usize::MAX), ["libx.so.1".into()]);
+}
+
+#[test]
 fn go_table_is_read_up_to_its_limits() {
     let with_go = |table: &[u8]| {
         let mut file = build(&[], &[], "");
@@ -202,6 +214,7 @@ proptest! {
         }
         let mut walk = LibraryWalk::new();
         walk.add("libx.so.1".into(), file.as_slice());
-        prop_assert!(walk.walk(["serve"], DEEPEST).len() <= 1);
+        let reached = walk.walk(["serve"], DEEPEST);
+        prop_assert!(reached.libraries.len() <= 1 && reached.unread.len() <= 1);
     }
 }

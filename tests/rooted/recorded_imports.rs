@@ -19,7 +19,7 @@ fn directory() -> PathBuf {
 /// Returns the program whose imports were recorded under a name; none if there is no such record.
 pub(crate) fn load(name: &str) -> Vec<Program> {
     let Ok(text) = fs::read_to_string(directory().join(format!("{name}.txt"))) else { return Vec::new() };
-    let path = text.lines().nth(1).unwrap().trim_start_matches("# ").as_bytes().into();
+    let path = text.lines().nth(1).unwrap().trim_start_matches("# ").as_bytes();
     let number = |call: &str| Abi::X86_64.call_number(call).unwrap();
     let mut file =
         ElfFile { abi: Some(Abi::X86_64), is_go: text.lines().any(|line| line == "# go"), ..ElfFile::default() };
@@ -46,7 +46,7 @@ pub(crate) fn load(name: &str) -> Vec<Program> {
             _ => panic!("{name}: {line}"),
         }
     }
-    vec![Program { path, image: ProgramImage::Native(file), libraries }]
+    vec![Program { libraries, ..Program::new(path, ProgramImage::Native(file)) }]
 }
 
 /// Describes what a program imports, as [`load`] reads it.

@@ -67,7 +67,7 @@ fn program(path: &str, imports: &[&str]) -> Program {
         imports: imports.iter().map(|name| (*name).into()).collect(),
         ..ElfFile::default()
     };
-    Program { path: path.as_bytes().into(), image: ProgramImage::Native(file), libraries: Vec::new() }
+    Program::new(path.as_bytes(), ProgramImage::Native(file))
 }
 
 /// Returns what the default opens besides the denied calls, and why.
@@ -441,8 +441,7 @@ fn setting_shows_or_rules_out_calls() {
 fn interpreter_counts_for_network_only_once_a_socket_was_denied() {
     let opens = |call: &str| {
         let file = ProgramImage::Interpreter(program("", &["bind", "connect", "fsync"]).file().unwrap().clone());
-        let programs =
-            vec![Program { path: b"/usr/bin/python3".as_slice().into(), image: file, libraries: Vec::new() }];
+        let programs = vec![Program::new(b"/usr/bin/python3".as_slice(), file)];
         let policy = policy("SystemCallFilter=@basic-io @file-system", &[]);
         let situation = Situation { policy, drop_in: drop_in(), history: None, programs };
         let denied = vec![incident(Abi::X86_64, call, Action::KillProcess)];

@@ -182,7 +182,7 @@ impl Answer {
         let mut notes = notes;
         notes.extend(situation.and_then(|situation| remedy::no_remedy_note(diagnosis, situation)));
         notes.extend(remedy::intrusion_note(diagnosis));
-        notes.extend(situation.and_then(|known| program_evidence::lack_note(diagnosis, known)));
+        notes.extend(situation.into_iter().flat_map(|known| program_evidence::lack_notes(diagnosis, known)));
         put_root_causes_first(&mut notes);
         Self {
             unit: unit.map(|unit| unit.name.to_string()),

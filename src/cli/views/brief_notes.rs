@@ -1,7 +1,7 @@
 //! The notes of the default page: those that change what one would do.
 
 use super::answer::Answer;
-use super::program_evidence::NO_EVIDENCE;
+use super::program_evidence::{LIBRARIES_UNREAD, NO_EVIDENCE};
 use crate::audit::Note;
 use crate::audit::note::{FILTER_NOT_IN_FORCE, UNKNOWN_CALL, UNKNOWN_GROUP};
 
@@ -17,10 +17,11 @@ const FIRST: [&str; 7] = [
 ];
 
 /// Notes that change nothing one would do, or that the page says in other words.
-const LEFT_OUT: [&str; 15] = [
+const LEFT_OUT: [&str; 16] = [
     "alias",
     "core-frame",
     "groups-of-other-machine",
+    LIBRARIES_UNREAD,
     "more-notes",
     "native-abi-of-log",
     "no-remedy",

@@ -2,8 +2,8 @@
 
 use super::ProgramReader;
 use super::limited_file::LimitedFile;
-use crate::programs::library_calls::{LibraryWalk, is_followed};
-use crate::programs::{ElfFile, LibraryCalls, elf_file::Linkage};
+use crate::programs::library_calls::{LibraryWalk, ReachedCalls, is_followed};
+use crate::programs::{ElfFile, elf_file::Linkage};
 use crate::unit_files::rooted::RootedTree;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -24,29 +24,44 @@ const LARGEST_CONFIGURATION: u64 = 64 << 10;
 type Needed = (Box<str>, Rc<[PathBuf]>);
 
 impl ProgramReader<'_> {
-    /// Returns what an executable reaches through its libraries. Libraries that are missing, or that others can write,
-    /// show nothing.
-    pub(super) fn read_libraries(&self, executable: &Path, linkage: &Linkage) -> Vec<LibraryCalls> {
+    /// Returns what an executable reaches through its libraries. Libraries that are missing, that others can write, or
+    /// that are beyond a limit count as unread.
+    pub(super) fn read_libraries(&self, executable: &Path, linkage: &Linkage) -> ReachedCalls {
         let directories = self.find_directories();
         let mut walk = LibraryWalk::new();
         let mut seen: BTreeSet<Box<str>> = BTreeSet::new();
         let mut queue: VecDeque<Needed> = list_needed(executable, linkage).collect();
         while let Some((name, first)) = queue.pop_front() {
-            if seen.len() >= MOST_LIBRARIES || !is_followed(&name) || !seen.insert(name.clone()) {
+            if !is_followed(&name) || seen.contains(&name) {
                 continue;
             }
+            if seen.len() >= MOST_LIBRARIES {
+                walk.miss(name);
+                break;
+            }
+            seen.insert(name.clone());
             let paths = first.iter().chain(&directories).map(|directory| directory.join(&*name));
-            let Some(opened) = paths.into_iter().find_map(|path| self.open(&path).ok()) else { continue };
-            let Some(length) = opened.file.metadata().ok().map(|file| file.len()).filter(|_| opened.is_protected)
-            else {
+            let Some((resolved, mut file)) = self.open_library(paths) else {
+                walk.miss(name);
                 continue;
             };
-            let mut file = LimitedFile::new(opened.file, length, Rc::clone(&self.limits));
-            let Some(needed) = ElfFile::read_needed(&mut file) else { continue };
-            queue.extend(list_needed(&opened.resolved, &needed));
-            walk.add(name, file);
+            match ElfFile::read_needed(&mut file) {
+                Some(needed) => {
+                    queue.extend(list_needed(&resolved, &needed));
+                    walk.add(name, file);
+                }
+                None => walk.miss(name),
+            }
         }
         walk.walk(linkage.functions.iter().map(AsRef::as_ref), self.deepest)
+    }
+
+    /// Opens the first of these files that exists; `None` if others can write it. Returns its path as well, with links
+    /// resolved.
+    fn open_library(&self, mut paths: impl Iterator<Item = PathBuf>) -> Option<(PathBuf, LimitedFile)> {
+        let opened = paths.find_map(|path| self.open(&path).ok()).filter(|opened| opened.is_protected)?;
+        let length = opened.file.metadata().ok()?.len();
+        Some((opened.resolved, LimitedFile::new(opened.file, length, Rc::clone(&self.limits))))
     }
 
     /// Returns the directories in which the linker searches libraries.

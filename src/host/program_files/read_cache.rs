@@ -1,6 +1,7 @@
 //! The executables that this process has read, by the id of their build.
 
-use crate::programs::{ElfFile, LibraryCalls};
+use crate::programs::ElfFile;
+use crate::programs::library_calls::ReachedCalls;
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -32,7 +33,7 @@ impl BuildKey {
 #[derive(Debug, Clone)]
 pub(super) struct ReadProgram {
     pub file: ElfFile,
-    pub libraries: Vec<LibraryCalls>,
+    pub reached: ReachedCalls,
 }
 
 static CACHE: Mutex<BTreeMap<BuildKey, ReadProgram>> = Mutex::new(BTreeMap::new());

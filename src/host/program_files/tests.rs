@@ -177,3 +177,62 @@ fn build_that_was_read_before_is_not_read_again() {
     let (first, second) = (u64::MAX - first, u64::MAX - second);
     assert!(second * 10 < first, "{first} bytes, then {second}");
 }
+
+/// Compiles a program that imports a function of a library, and the library. `None` without a compiler for x86-64.
+fn machine_with_library() -> Option<tempfile::TempDir> {
+    let root = tempfile::tempdir().unwrap();
+    let compile = |name: &str, text: &str, arguments: &[&str]| {
+        let source = root.path().join(format!("{name}.c"));
+        fs::write(&source, text).unwrap();
+        let mut command = std::process::Command::new("gcc");
+        command.current_dir(root.path()).arg(&source).args(arguments).arg("-o").arg(name);
+        command.status().is_ok_and(|status| cfg!(target_arch = "x86_64") && status.success())
+    };
+    for dir in ["usr/bin", "usr/lib"] {
+        fs::create_dir_all(root.path().join(dir)).unwrap();
+    }
+    let library = "#include <sys/socket.h>\nint serve(int kind) { return socket(kind, 1, 0); }\n";
+    let program = "int serve(int); int main(int n, char **v) { return serve(n); }\n";
+    let name = "-Wl,-soname,libserve.so.1";
+    let are_made = compile("usr/lib/libserve.so.1", library, &["-O1", "-shared", "-fPIC", name])
+        && compile("usr/bin/webd", program, &["-O1", "-Lusr/lib", "-l:libserve.so.1"]);
+    are_made.then_some(root)
+}
+
+#[test]
+fn library_that_is_not_read_is_named_and_the_program_is_read_again() {
+    let Some(root) = machine_with_library() else { return println!("skipped: no gcc for x86-64") };
+    let library = root.path().join("usr/lib/libserve.so.1");
+    let read = |bytes: u64| {
+        let mut reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
+        reader.limits = Rc::new(ReadLimits::new(bytes, Duration::from_mins(1)));
+        reader.add_command("/usr/bin/webd");
+        (reader.programs.pop().unwrap(), bytes - reader.limits.bytes_left())
+    };
+    let unread = |program: &Program| program.unread_libraries.concat();
+    let moved = root.path().join("moved");
+    fs::rename(&library, &moved).unwrap();
+    let (missing, own_bytes) = read(u64::MAX);
+    assert_eq!((&*unread(&missing), missing.has_known_imports()), ("libserve.so.1", false));
+    fs::rename(&moved, &library).unwrap();
+    fs::set_permissions(&library, fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(unread(&read(u64::MAX).0), "libserve.so.1", "others can write it");
+    fs::set_permissions(&library, fs::Permissions::from_mode(0o644)).unwrap();
+    for more in [0, 100, 1_000] {
+        assert_eq!(unread(&read(own_bytes + more).0), "libserve.so.1", "{more} bytes of it may be read");
+    }
+    let (whole, _) = read(u64::MAX);
+    assert_eq!((&*unread(&whole), whole.has_known_imports()), ("", true));
+    assert_eq!(whole.libraries.len(), 1, "{:?}", whole.libraries);
+    let (again, bytes) = read(u64::MAX);
+    assert!(again == whole && bytes < own_bytes, "{bytes} of {own_bytes}: a whole reading is kept");
+}
+
+#[test]
+fn executable_beyond_the_limit_is_not_called_broken() {
+    let root = machine();
+    let mut reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
+    reader.limits = Rc::new(ReadLimits::new(1 << 10, Duration::from_mins(1)));
+    reader.add_command("/usr/bin/own");
+    assert_eq!(reader.programs.pop().unwrap().image, ProgramImage::Unread(UnreadReason::Unreached));
+}

@@ -1,8 +1,8 @@
 //! Executables: the ELF reader and the first line of a script.
 
 use crate::programs::interpreter::{find_interpreter, is_interpreter};
-use crate::programs::library_calls::{DEEPEST, LibraryWalk};
-use crate::programs::{ElfFile, FileParts, LibraryCalls, Program, ProgramImage};
+use crate::programs::library_calls::{DEEPEST, LibraryWalk, ReachedCalls};
+use crate::programs::{ElfFile, FileParts, Program, ProgramImage};
 use std::cell::Cell;
 
 /// How many bytes the reader may ask for, as a multiple of the file's size: it reads a few tables, each once.
@@ -19,14 +19,16 @@ pub(super) fn check(input: &[u8]) {
     let segments = 1 + input.len() / 56;
     assert!(file.read.get() <= input.len() * (MOST_READ + segments), "{} bytes were read", file.read.get());
     let Some((facts, _)) = facts else { return };
-    let program = Program { path: input.into(), image: ProgramImage::Native(facts), libraries: walk(input) };
+    let ReachedCalls { libraries, unread } = walk(input);
+    assert!(unread.len() <= 1, "one library: {unread:?}");
+    let program = Program { libraries, unread_libraries: unread, ..Program::new(input, ProgramImage::Native(facts)) };
     for (abi, imported) in program.imported_calls() {
         assert!(abi.call_number(imported.call).is_some(), "{} is no call of {abi:?}", imported.call);
     }
 }
 
 /// Follows the functions of the input as those of a library, from each name that it could export.
-fn walk(input: &[u8]) -> Vec<LibraryCalls> {
+fn walk(input: &[u8]) -> ReachedCalls {
     const MOST_NAMES: usize = 64;
     let names = input.split(|byte| *byte == 0).filter_map(|name| str::from_utf8(name).ok());
     let mut walk = LibraryWalk::new();

@@ -155,5 +155,5 @@ fn build_program(imports: &[u8]) -> Program {
         imports: lines(imports).flat_map(str::split_ascii_whitespace).map(Into::into).collect(),
         ..ElfFile::default()
     };
-    Program { path: b"/usr/bin/x".as_slice().into(), image: ProgramImage::Native(file), libraries: Vec::new() }
+    Program::new(b"/usr/bin/x".as_slice(), ProgramImage::Native(file))
 }

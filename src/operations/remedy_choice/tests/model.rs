@@ -46,7 +46,7 @@ const EVIDENT: [&str; 2] = ["bind", "uname"];
 static PROGRAMS: LazyLock<Vec<Program>> = LazyLock::new(|| {
     let imports = IMPORTS.map(Into::into).into();
     let file = ElfFile { abi: Some(Abi::X86_64), imports, ..ElfFile::default() };
-    vec![Program { path: b"/bin/x".as_slice().into(), image: ProgramImage::Native(file), libraries: Vec::new() }]
+    vec![Program::new(b"/bin/x".as_slice(), ProgramImage::Native(file))]
 });
 
 /// The content of the files.
