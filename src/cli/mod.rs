@@ -124,7 +124,7 @@ fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<
         Some(Command::LogRefusals(asked)) => {
             print_reply(common, color, &block_on(log_refusals::log_refusals(common, asked, &local_time_now()))?)
         }
-        Some(Command::Check(asked)) => block_on(check::check_all(common, asked, &local_time_now(), color)),
+        Some(Command::Check(asked)) => block_on(check::check_all(common, asked, color)),
         Some(Command::Syscall { call, arch }) => print_reply(common, color, &syscall::look_up(call, arch.as_deref())?),
         Some(Command::Status) => {
             print_reply(common, color, &block_on(async { Ok(status::query_status(common, &local_time_now()).await) })?)

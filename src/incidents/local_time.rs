@@ -112,6 +112,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn age_counts_from_the_present_time() {
+        let now = Timestamp::from_second(1_795_456_064).unwrap();
+        let time = LocalTime { now: Some(now), zone: TimeZone::UTC };
+        let ages = |seconds: i64| {
+            let moment = Moment::At((now.as_second() - seconds) * 1_000);
+            [time.ago(&moment), time.ago_briefly(&moment), time.short_ago(&moment)].map(Option::unwrap_or_default)
+        };
+        assert_eq!(ages(0), ["just now", "just now", "now"]);
+        assert_eq!(ages(-30), ages(0), "clocks differ by a little");
+        assert_eq!(ages(9), ["9 seconds ago", "9 s ago", "9s ago"]);
+        assert_eq!(ages(119), ["1 minute ago", "1 min ago", "1min ago"]);
+        assert_eq!(ages(7_200), ["2 hours ago", "2 h ago", "2h ago"]);
+        assert_eq!(ages(86_400), ["1 day ago", "1 day ago", "1d ago"]);
+        assert_eq!(ages(-120), ["", "", ""], "the future has no age");
+        let of_log = LocalTime { now: None, zone: TimeZone::UTC };
+        assert_eq!(of_log.ago(&Moment::At(0)), None);
+    }
+
+    #[test]
     fn date_without_its_year_is_shown_as_such() {
         let clock = LocalTime { now: None, zone: TimeZone::UTC };
         let shown = |text: &str| clock.show(&Moment::Text(text.into())).unwrap();

@@ -102,6 +102,14 @@ fn library_counts_with_the_functions_that_the_program_reaches() {
     assert!(!calls(&opens).contains(&"shmget"), "{opens:?}");
     let without = opened_for(UNAME, &unit, "/usr/bin/webd", &copies[..1]);
     assert!(!calls(&without).contains(&"socket"), "{without:?}");
+    let unread = |copies| {
+        let (_, answer) = check(&build_root(&unit, copies), &["--json"]);
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let mut notes = answer["notes"].as_array().unwrap().clone().into_iter();
+        notes.find(|note| note["id"] == "libraries-unread").map(|note| note["text"].to_string())
+    };
+    assert_eq!(unread(&copies), None);
+    assert!(unread(&copies[..1]).unwrap().contains("of /usr/bin/webd, libserve.so.1"), "the library is missing");
 }
 
 #[test]

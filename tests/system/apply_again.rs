@@ -94,9 +94,8 @@ time.sleep(600)
     }
 }
 
-#[test]
-fn unit_that_hangs_at_its_next_denial_is_reported_with_it() {
-    const PROGRAM: &str = "
+/// A program that hangs at its first call that is denied, until systemd ends its start.
+const HANGING: &str = "
 for call in [os.uname, lambda: os.getpriority(os.PRIO_PROCESS, 0)]:
     try:
         call()
@@ -107,8 +106,12 @@ notify.connect(os.environ['NOTIFY_SOCKET'])
 notify.send(b'READY=1')
 time.sleep(600)
 ";
-    let settings = "Type=notify\nTimeoutStartSec=8\nSystemCallFilter=~uname getpriority\nSystemCallErrorNumber=EPERM\n";
-    let Some(machine) = Machine::start(settings, PROGRAM) else { return };
+const HANGING_SETTINGS: &str =
+    "Type=notify\nTimeoutStartSec=8\nSystemCallFilter=~uname getpriority\nSystemCallErrorNumber=EPERM\n";
+
+#[test]
+fn unit_that_hangs_at_its_next_denial_is_reported_with_it() {
+    let Some(machine) = Machine::start(HANGING_SETTINGS, HANGING) else { return };
     assert!(!machine.manager.start_unit("x.service"));
     machine.wait_for_denial("uname");
     let (status, applied) = machine.json(&["apply", "x", "--yes", "--restart", "--remedy", "1"]);
@@ -124,6 +127,18 @@ time.sleep(600)
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = machine.drop_in().unwrap();
     assert!(text.contains("for denials of getpriority uname\n"), "{text}");
+}
+
+#[test]
+fn age_of_a_denial_counts_from_the_end_of_a_long_restart() {
+    let Some(machine) = Machine::start(HANGING_SETTINGS, HANGING) else { return };
+    assert!(!machine.manager.start_unit("x.service"));
+    machine.wait_for_denial("uname");
+    let output = machine.harden_why(&["apply", "x", "--yes", "--restart", "--remedy", "1"]);
+    let page = String::from_utf8(output.stdout).unwrap();
+    let age = page.split_once(" seconds ago").and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u64>().ok());
+    // The denial of getpriority comes at the beginning of the restart, which takes eight seconds.
+    assert!(age.is_some_and(|age| (5..60).contains(&age)), "{page}");
 }
 
 #[test]

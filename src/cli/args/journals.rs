@@ -7,15 +7,15 @@ use std::path::PathBuf;
 #[derive(Debug, Default, Args)]
 pub struct JournalOptions {
     /// List the alerts of all machines with journals in DIR and below
-    #[arg(long, short = 'D', value_name = "DIR", conflicts_with_all = ["unknown", "all", "no_legend", "state_dir", "boot"])]
+    #[arg(long, short = 'D', value_name = "DIR", conflicts_with_all = ["unknown", "all", "no_legend", "state_dir", "boot", "machines"])]
     pub directory: Option<PathBuf>,
 
     /// List the alerts in the journal FILE; may be given several times
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["unknown", "all", "no_legend", "state_dir", "boot", "directory"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["unknown", "all", "no_legend", "state_dir", "boot", "machines", "directory"])]
     pub file: Vec<PathBuf>,
 
     /// List the alerts of all machines with journals in /var/log/journal
-    #[arg(long, short = 'm', conflicts_with_all = ["unknown", "all", "no_legend", "state_dir", "boot", "file"])]
+    #[arg(long, short = 'm', conflicts_with_all = ["unknown", "all", "no_legend", "state_dir", "boot", "machines", "file"])]
     pub merge: bool,
 }
 

@@ -1,9 +1,18 @@
-//! The machines that an answer can be asked for: an architecture, or a version of systemd.
+//! Other machines, to which an answer can apply: an architecture, or a version of systemd.
 
 use crate::syscalls::Abi;
 use crate::syscalls::introduced::{NEWEST, OLDEST};
+use clap::Args;
 use std::fmt;
 use std::str::FromStr;
+
+/// Which other machines an answer is also for.
+#[derive(Debug, Default, Args)]
+pub struct OtherMachines {
+    /// Judge for other machines too: aarch64, systemd=257
+    #[arg(long = "for", value_name = "MACHINE", value_delimiter = ',')]
+    pub machines: Vec<Machine>,
+}
 
 /// Another machine than this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,6 +31,10 @@ impl Cli {
         cli.common.resolve_output();
         check_boot(&words)?;
         cli.units.units.append(&mut cli.units.unit_options);
+        if !cli.units.others.machines.is_empty() && cli.units.units.is_empty() {
+            let why = "'--for' needs a unit: it says what the unit's remedy means on other machines";
+            return Err(program.error(ErrorKind::MissingRequiredArgument, why));
+        }
         Ok(cli)
     }
 }
@@ -102,6 +106,8 @@ mod tests {
             ("--unit=nginx --since -1h explain F", "explain --unit=nginx --since -1h F"),
             ("--unknown forget", "forget --unknown"),
             ("--for 5min tap nginx", "tap --for 5min nginx"),
+            ("--for arm64 check nginx", "check --for arm64 nginx"),
+            ("--for arm64 explain F", "explain --for arm64 F"),
             ("--json -v status", "status --json -v"),
             ("-o json status", "status -o json"),
         ] {
@@ -127,6 +133,9 @@ mod tests {
             ("--user apply --system p", "'--user' cannot be used with '--system'"),
             ("nginx status", "if status is a unit as well, write 'status.service'"),
             ("\x1b[2J status", "\\x1b[2J stands before the command"),
+            ("--for arm64 status", "'--for' does not go with the command 'status'"),
+            ("--for arm64", "'--for' needs a unit"),
+            ("--for vax nginx", "neither an architecture, such as aarch64"),
             ("follow --state-dir /s", "'--state-dir' does not go with the command 'follow'"),
             ("rehearse p --state-dir /s", "'--state-dir' does not go with the command 'rehearse'"),
         ] {
@@ -134,6 +143,7 @@ mod tests {
             assert!(said.contains(why), "{words}: {said}");
         }
         assert!(parse("--since 1h nginx").is_ok() && parse("--state-dir /s --unknown").is_ok());
+        assert_eq!(parse("-u p --for arm64,systemd=257").unwrap().units.others.machines.len(), 2);
     }
 
     #[test]

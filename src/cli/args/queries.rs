@@ -1,6 +1,6 @@
 //! The arguments of the verbs that look at denials: `check`, `explain`, `follow`, `forget` and `tap`.
 
-use super::machine::Machine;
+use super::machine::OtherMachines;
 use super::selection::{ChosenUnits, ManagerFlags, StateDir, TimeOptions};
 use super::values::{duration, line_count, setting_line};
 use clap::Args;
@@ -30,9 +30,9 @@ pub struct Check {
     #[arg(long, value_name = "FILE", requires = "log")]
     pub groups: Option<PathBuf>,
 
-    /// Check for other machines too: aarch64, systemd=257
-    #[arg(long = "for", value_name = "MACHINE", value_delimiter = ',')]
-    pub machines: Vec<Machine>,
+    /// Where else it is to run.
+    #[command(flatten)]
+    pub others: OtherMachines,
 
     /// Where the incidents are.
     #[command(flatten)]
@@ -61,6 +61,10 @@ pub struct Explain {
     /// Groups as 'systemd-analyze syscall-filter' has them
     #[arg(long, value_name = "FILE")]
     pub groups: Option<PathBuf>,
+
+    /// Where else the remedy is to hold.
+    #[command(flatten)]
+    pub others: OtherMachines,
 
     /// The log, - for stdin, or a directory of journals
     #[arg(value_name = "FILE")]

@@ -1,6 +1,7 @@
 //! Options and arguments that select units and denials.
 
 use super::journals::JournalOptions;
+use super::machine::OtherMachines;
 use super::values::row_count;
 use clap::Args;
 use std::path::PathBuf;
@@ -44,6 +45,10 @@ pub struct Units {
     /// Only denials since this boot
     #[arg(long, short)]
     pub boot: bool,
+
+    /// Where else the remedy is to hold.
+    #[command(flatten)]
+    pub others: OtherMachines,
 
     /// Where the incidents are.
     #[command(flatten)]

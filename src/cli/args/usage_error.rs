@@ -18,6 +18,8 @@ const OTHER_BOOTS: &str = "'--since TIME --until TIME' selects denials of an ear
 pub(super) fn advise(error: clap::Error, words: &[OsString]) -> clap::Error {
     match error.kind() {
         ErrorKind::UnknownArgument => name_verb(&error, words).unwrap_or_else(|| with_hint(error, words)),
+        // `--for` takes a time with some verbs, and machines without one.
+        ErrorKind::ValueValidation => with_hint(error, words),
         ErrorKind::InvalidValue => name_valid_values(&error).unwrap_or(error),
         ErrorKind::TooManyValues => name_flag(&error).unwrap_or(error),
         _ => error,
@@ -97,7 +99,7 @@ fn name_verb(error: &clap::Error, words: &[OsString]) -> Option<clap::Error> {
     Some(two_lines(ErrorKind::UnknownArgument, &text))
 }
 
-/// Replaces clap's advice about an unknown option by a hint that helps.
+/// Replaces clap's advice about an unknown option, or a wrong value, by a hint that helps.
 fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let behind = words.iter().position(|word| word == "--until-idle").and_then(|at| words.get(at + 1)?.to_str());
     let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else { return error };

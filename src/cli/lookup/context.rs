@@ -3,7 +3,9 @@
 use super::incident_source::{IncidentScope, IncidentSource, ManagerScope, OtherSource};
 use super::sighting_times::SightingTimes;
 use crate::audit::Note;
+use crate::cli::args::machine::Machine;
 use crate::cli::args::{Common, StateDir};
+use crate::cli::terminal::clock::local_time_now;
 use crate::incidents::local_time::LocalTime;
 use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::caveats::{eviction_note, hearing_notes};
@@ -26,10 +28,10 @@ pub(crate) struct Context {
     pub(crate) managers: Managers,
     /// The system call groups of this machine, or the embedded ones.
     pub(crate) loaded_groups: LoadedGroups,
-    /// The time and time zone of the caller.
-    pub(crate) local_time: LocalTime,
     /// What limits every answer of this verb.
     pub(crate) notes: Vec<Note>,
+    /// The other machines for which an answer judges its remedies.
+    pub(crate) machines: Vec<Machine>,
     /// Whether the caller may read only the incidents of units of their own manager.
     own_units_only: bool,
     /// Since when the daemon receives records, in milliseconds since the epoch.
@@ -43,15 +45,10 @@ impl Context {
     ///
     /// # Errors
     /// Neither the daemon nor a store can be read.
-    pub(crate) async fn open(
-        common: &Common,
-        state_dir: &StateDir,
-        other: OtherSource,
-        local_time: &LocalTime,
-    ) -> anyhow::Result<Self> {
+    pub(crate) async fn open(common: &Common, state_dir: &StateDir, other: OtherSource) -> anyhow::Result<Self> {
         let groups = spawn_blocking(syscall_groups::load);
         let (incidents, notes) = IncidentSource::open(common, state_dir, other).await?;
-        Ok(Self::collect(incidents, groups, &common.bus, local_time, notes).await)
+        Ok(Self::collect(incidents, groups, &common.bus, notes).await)
     }
 
     /// Lists the units with denials, for a pattern of names.
@@ -64,16 +61,15 @@ impl Context {
     }
 
     /// Builds the context over a daemon that is connected already.
-    pub(crate) async fn from_daemon(daemon: HardenWhyProxy<'static>, bus: &BusAddress, local_time: &LocalTime) -> Self {
+    pub(crate) async fn from_daemon(daemon: HardenWhyProxy<'static>, bus: &BusAddress) -> Self {
         let groups = spawn_blocking(syscall_groups::load);
-        Self::collect(IncidentSource::Daemon(daemon), groups, bus, local_time, Vec::new()).await
+        Self::collect(IncidentSource::Daemon(daemon), groups, bus, Vec::new()).await
     }
 
     async fn collect(
         incidents: IncidentSource,
         groups: JoinHandle<LoadedGroups>,
         bus: &BusAddress,
-        local_time: &LocalTime,
         mut notes: Vec<Note>,
     ) -> Self {
         let status = incidents.status().await;
@@ -83,16 +79,15 @@ impl Context {
         if let Some(status) = &status {
             notes.extend(hearing_notes(status));
         }
-        let evicted = status.as_ref().and_then(|status| eviction_note(status, local_time));
+        let evicted = status.as_ref().and_then(|status| eviction_note(status, &local_time_now()));
         let own_units_only = status.as_ref().is_some_and(|status| status.only_manager.is_some());
         let listening_since = status.filter(|status| status.listening).map(|status| status.since);
-        let local_time = local_time.clone();
         Self {
             incidents,
             managers: Managers::new(bus),
             loaded_groups,
-            local_time,
             notes,
+            machines: Vec::new(),
             own_units_only,
             listening_since,
             evicted,
@@ -118,8 +113,13 @@ impl Context {
     pub(crate) fn describe_no_denials(&self) -> String {
         self.listening_since.filter(|since| *since > 0).map_or_else(
             || "No denials.".to_owned(),
-            |since| format!("No denials; harden-whyd listens since {}.", self.local_time.show_briefly(since)),
+            |since| format!("No denials; harden-whyd listens since {}.", self.local_time().show_briefly(since)),
         )
+    }
+
+    /// Returns the present time: a verb can take long, and ages count from its answer.
+    pub(crate) fn local_time(&self) -> LocalTime {
+        local_time_now()
     }
 
     /// The system call groups.

@@ -5,6 +5,7 @@ use super::sighting_times::SightingTimes;
 use super::unit_names::UnitPattern;
 use crate::audit::text::{join, plural, shown_path};
 use crate::audit::{Action, Note, Record, Stamp};
+use crate::cli::args::machine::Machine;
 use crate::host::log_host::LogHost;
 use crate::incidents::{Denial, Incident, IncidentChange, IncidentEvent, Moment, Sighting, SightingSource};
 use crate::intake::core_dump_text::calls_of_function;
@@ -44,6 +45,8 @@ pub(crate) struct LogQuestion {
     pub(crate) assumed: Option<UnitName>,
     /// The log's path, which may name a unit file.
     pub(crate) file: PathBuf,
+    /// The other machines for which the answer judges its remedies.
+    pub(crate) machines: Vec<Machine>,
 }
 
 impl LogQuestion {

@@ -52,9 +52,8 @@ pub(crate) async fn apply_all(
     color: ColorChoice,
 ) -> anyhow::Result<ExitStatus> {
     let managers = ManagerScope::from_own_flags(asked.chosen.managers);
-    let list = async || {
-        Context::open(common, &asked.source, OtherSource::Store, clock).await?.list_denied_units(managers).await
-    };
+    let list =
+        async || Context::open(common, &asked.source, OtherSource::Store).await?.list_denied_units(managers).await;
     let chosen = ChosenUnit::find_all(&asked.chosen.units, managers, "denials", list).await?;
     each_unit::run(common, color, &chosen, async |chosen| apply(common, asked, chosen, clock).await).await
 }
@@ -75,7 +74,7 @@ pub(crate) async fn apply(
         UsageError("apply asks before it writes, but there is no terminal: add --yes or --dry-run".to_owned())
     );
     chosen.ensure_may_change("apply")?;
-    let context = Context::open(common, &asked.source, OtherSource::Store, clock).await?;
+    let context = Context::open(common, &asked.source, OtherSource::Store).await?;
     let subject = find_subject(&context, chosen).await?;
     let named = subject.named();
     let Subject { unit, template, found, notes: lookup_notes } = subject;

@@ -19,10 +19,11 @@ use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, WARN, add_no
 use crate::cli::terminal::words::describe_manager;
 use crate::cli::verbs::each_unit;
 use crate::cli::views::answer::SCHEMA;
-use crate::cli::views::foreseen::{ForeseenView, MachineView, UnreadProgramView, add_foreseen, add_machines};
+use crate::cli::views::foreseen::{ForeseenView, UnreadProgramView, add_foreseen};
+use crate::cli::views::machines::{MachineView, PortedUnit, add_machines};
+use crate::cli::views::program_evidence::unread_libraries_note;
 use crate::host::program_files::read_programs;
 use crate::incidents::Incident;
-use crate::incidents::local_time::LocalTime;
 use crate::policy;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::Abi;
@@ -82,25 +83,18 @@ enum CheckedVerdict {
 ///
 /// # Errors
 /// A word names no unit, or the only unit cannot be checked.
-pub(crate) async fn check_all(
-    common: &Common,
-    asked: &Check,
-    clock: &LocalTime,
-    color: ColorChoice,
-) -> anyhow::Result<ExitStatus> {
+pub(crate) async fn check_all(common: &Common, asked: &Check, color: ColorChoice) -> anyhow::Result<ExitStatus> {
     let managers = ManagerScope::from_own_flags(asked.chosen.managers);
     let log = asked.log.as_deref().map(|log| CheckedLog::read(log, asked)).transpose()?;
     let list = async || match &log {
         Some(log) => Ok(log.units()),
-        None => {
-            Context::open(common, &asked.source, OtherSource::LogOption, clock).await?.list_denied_units(managers).await
-        }
+        None => Context::open(common, &asked.source, OtherSource::LogOption).await?.list_denied_units(managers).await,
     };
     let chosen = ChosenUnit::find_all(&asked.chosen.units, managers, "denials", list).await?;
     let check = async |chosen: &ChosenUnit| {
         let checking = match &log {
             Some(log) => log.find_unit(common, asked, chosen).await?,
-            None => find_in_store(common, asked, chosen, clock).await?,
+            None => find_in_store(common, asked, chosen).await?,
         };
         check(asked, checking)
     };
@@ -126,14 +120,12 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
     notes.extend(accesses_note(&incidents));
+    notes.extend(unread_libraries_note(&situation));
     let (calls, unknown) = list_calls(&incidents);
     let mut foreseen = ForeseenView::list(&situation.programs, &policy, by);
     foreseen.retain(|foreseen| !calls.iter().any(|(_, call)| *call == foreseen.call));
-    let machines = asked.machines.iter().map(|machine| {
-        let here = foreseen.iter().map(|foreseen| &*foreseen.call);
-        MachineView::new(*machine, &situation.programs, &policy, &groups, &here.collect())
-    });
-    let machines: Vec<MachineView> = machines.collect();
+    let ported = PortedUnit { policy: &policy, programs: &situation.programs, groups: &groups, file: None };
+    let machines = MachineView::list(&asked.others.machines, &ported);
     let calls = calls.iter().map(|(abi, call)| CheckedCallView::new(&policy, *abi, call, by));
     let calls = calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect();
     let mut checked = Checked::new(&named, calls, foreseen, machines, notes);

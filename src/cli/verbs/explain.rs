@@ -6,6 +6,7 @@ pub(crate) mod gathered;
 use crate::audit::Note;
 use crate::audit::text::{escape, join, plural, shown_path};
 use crate::cli::args::Explain;
+use crate::cli::args::machine::Machine;
 use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::lookup::log_incidents::{LogIncidents, LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
@@ -44,6 +45,7 @@ fn parse_question(asked: &Explain) -> anyhow::Result<LogQuestion> {
         times: SightingTimes::parse(&asked.times, &local_time_of_log())?,
         assumed: asked.assume_unit.as_deref().map(parse_instance_name).transpose()?,
         file: asked.file.clone(),
+        machines: asked.others.machines.clone(),
     })
 }
 
@@ -96,7 +98,7 @@ pub(crate) fn explain(
     let shown: Vec<_> = shown.into_iter().chain(alone.filter(|(unit, _)| question.shows(unit.as_ref()))).collect();
     let mut units: Vec<Answer> = fold_instances(shown, |unit| shares_settings(unit, root.as_deref()))
         .into_iter()
-        .map(|folded| answer(folded, root.as_deref(), &machine, clock))
+        .map(|folded| answer(folded, root.as_deref(), (&machine, &question.machines), clock))
         .collect();
     if let Some(root) = root.as_deref().filter(|_| question.times == SightingTimes::default()) {
         // Nothing tells when a program could not do something.
@@ -153,7 +155,10 @@ fn shares_settings(unit: &Unit, root: Option<&Path>) -> bool {
     unit.name.is_per_connection() || root.is_some_and(has_none)
 }
 
-fn answer(mut folded: FoldedUnit, root: Option<&Path>, machine: &LogMachine, clock: &LocalTime) -> Answer {
+/// The machine of the log, and others for which the answer judges its remedies.
+type Machines<'a> = (&'a LogMachine, &'a [Machine]);
+
+fn answer(mut folded: FoldedUnit, root: Option<&Path>, machines: Machines<'_>, clock: &LocalTime) -> Answer {
     // One named instance has an answer under its own name.
     let is_single = folded.template.as_ref().is_some_and(|instances| instances.names.len() == 1);
     if is_single && folded.unit.as_ref().is_some_and(|unit| !unit.name.is_per_connection()) {
@@ -161,7 +166,7 @@ fn answer(mut folded: FoldedUnit, root: Option<&Path>, machine: &LogMachine, clo
     }
     let named = folded.named();
     let FoldedUnit { unit, template, incidents } = folded;
-    let mut answer = answer_for(unit.as_ref(), named.as_ref(), incidents, root, machine, clock);
+    let mut answer = answer_for(unit.as_ref(), named.as_ref(), incidents, root, machines, clock);
     answer.is_of_log = true;
     if let (Some(template), Some(named)) = (template, named) {
         answer.describe_instances(&named, &template.names);
@@ -174,12 +179,14 @@ fn answer_for(
     named: Option<&Unit>,
     incidents: Vec<Incident>,
     root: Option<&Path>,
-    machine: &LogMachine,
+    (machine, others): Machines<'_>,
     clock: &LocalTime,
 ) -> Answer {
     let Some((unit, root)) = unit.zip(root) else {
         let diagnosis = diagnose(incidents, None, machine.groups());
-        return Answer::new(named, &diagnosis, None, machine.groups(), clock, Vec::new());
+        let mut answer = Answer::new(named, &diagnosis, None, machine.groups(), clock, Vec::new());
+        answer.judge_elsewhere(others, &diagnosis, None, machine.groups());
+        return answer;
     };
     let (LoadedSettings { situation, mut notes, .. }, groups) = load_situation(unit, &incidents, root, machine);
     if let Some(situation) = &situation {
@@ -191,6 +198,7 @@ fn answer_for(
     let diagnosis = diagnose(incidents, situation.as_ref(), &groups);
     let mut answer = Answer::new(named, &diagnosis, situation.as_ref(), &groups, clock, notes);
     add_source_lines(&mut answer, &diagnosis, root);
+    answer.judge_elsewhere(others, &diagnosis, situation.as_ref(), &groups);
     answer
 }
 

@@ -4,7 +4,6 @@ use crate::cli::args::{Common, MetricsArgs, StateDir};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, OtherSource, UnitIncidents};
-use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::verbs::overview::examined::{DiagnosedUnit, diagnose_units};
 use crate::cli::views::answer::SCHEMA;
@@ -60,9 +59,8 @@ fn serialize_metrics<S: Serializer>(metrics: &[Metric], serializer: S) -> Result
 
 /// Collects the metrics. Where harden-whyd does not answer, `harden_why_up` is 0 and the only one with its build.
 pub(crate) async fn metrics(common: &Common) -> MetricsAnswer {
-    let clock = local_time_now();
     let mut metrics = vec![build_info()];
-    let opened = Context::open(common, &StateDir::default(), OtherSource::Nothing, &clock).await;
+    let opened = Context::open(common, &StateDir::default(), OtherSource::Nothing).await;
     let status = match &opened {
         Ok(context) => context.incidents.status().await,
         Err(_) => None,

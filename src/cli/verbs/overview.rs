@@ -88,7 +88,7 @@ struct OverviewLine {
 /// `--since` is not a time, or the incident source fails.
 pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Overview> {
     let scope = parse_scope(&cli.units, clock)?;
-    let context = Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog, clock).await?;
+    let context = Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog).await?;
     let all = cli.units.all;
     let (lines, silent) = tokio::join!(list_lines(&context, scope, all), query_silent(cli, &context, scope));
     let mut lines = lines?;
@@ -141,7 +141,7 @@ async fn list_lines(context: &Context, scope: IncidentScope, all: bool) -> anyho
     let units: Vec<Option<Unit>> = summaries.iter().map(|summary| summary.unit.clone()).collect();
     let examined = examine(context, &units, incidents, all).await;
     let lines = summaries.iter().zip(examined);
-    Ok(lines.map(|(summary, examined)| OverviewLine::new(summary, examined, &context.local_time)).collect())
+    Ok(lines.map(|(summary, examined)| OverviewLine::new(summary, examined, &context.local_time())).collect())
 }
 
 impl OverviewLine {

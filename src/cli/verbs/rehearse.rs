@@ -249,7 +249,7 @@ impl RehearsalAnswerer<'_> {
     /// Answers for the rehearsed unit from all incidents that the daemon knows.
     async fn answer(&self, end: &RehearsalEnd, calls: &[Incident]) -> anyhow::Result<Report> {
         let plan = self.plan;
-        let context = Context::from_daemon(self.client.clone(), &self.common.bus, &local_time_now()).await;
+        let context = Context::from_daemon(self.client.clone(), &self.common.bus).await;
         let scope = IncidentScope { managers: plan.unit.manager.into(), times: SightingTimes::default() };
         let mut found = context.incidents.incidents(Some(&plan.unit.name), scope).await?;
         found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.unit));

@@ -22,10 +22,11 @@ pub(crate) async fn answer(common: &Common, asked: &Units, local_time: &LocalTim
     let scope = parse_scope(asked, local_time)?;
     let mut named = words.iter().filter(|word| !is_pattern(word));
     named.try_for_each(|word| ChosenUnit::find(word, scope.managers).map(drop))?;
-    let context = match Context::open(common, &asked.source, OtherSource::ExplainLog, local_time).await {
+    let mut context = match Context::open(common, &asked.source, OtherSource::ExplainLog).await {
         Ok(context) => context,
         Err(error) => return Err(find_mistyped_verb(words).unwrap_or(error)),
     };
+    context.machines.clone_from(&asked.others.machines);
     let list = async || context.list_denied_units(scope.managers).await;
     let chosen = ChosenUnit::find_all(words, scope.managers, "denials", list).await?;
     let mut units = Vec::new();

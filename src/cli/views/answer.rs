@@ -8,12 +8,14 @@ pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, Sensit
 pub use super::unproven::Unproven;
 
 use super::failure::FailureView;
+use super::machines::{MachineView, PortedUnit};
 use super::program_evidence;
 use super::remedy;
 use super::system_configuration::SystemConfiguration;
 use super::unproven::find_unproven;
 use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
+use crate::cli::args::machine::Machine;
 use crate::cli::exit_status::ExitStatus;
 use crate::diagnosis::{Diagnosis, Situation};
 use crate::incidents::local_time::LocalTime;
@@ -217,6 +219,28 @@ impl Answer {
             (true, true, _) => ExitStatus::NoSuchUnit,
             (true, false, true) => ExitStatus::NoRights,
             (true, false, false) => ExitStatus::Done,
+        }
+    }
+
+    /// Judges each remedy for other machines: the policy there with the remedy's lines.
+    pub(crate) fn judge_elsewhere(
+        &mut self,
+        machines: &[Machine],
+        diagnosis: &Diagnosis,
+        situation: Option<&Situation>,
+        groups: &Groups,
+    ) {
+        if let Some(situation) = situation.filter(|_| !machines.is_empty()) {
+            for (view, remedy) in self.remedies.iter_mut().zip(&diagnosis.remedies) {
+                let file = Some(&*remedy.drop_in);
+                let policy = &situation.policy.with_dropin(&remedy.drop_in, remedy.content.as_bytes(), groups);
+                let unit = PortedUnit { policy, programs: &situation.programs, groups, file };
+                view.machines = MachineView::list(machines, &unit);
+            }
+        }
+        if self.remedies.is_empty() && !machines.is_empty() {
+            let text = "--for judges remedies, and there is none; harden-why check --for judges the unit's own lines";
+            self.notes.push(Note::new("no-remedy-elsewhere", text));
         }
     }
 

@@ -4,6 +4,7 @@ use super::answer::{Answer, ExposureView, GroupHelp, LogTally, RemedyView, Repor
 use super::brief_page;
 use super::denials;
 use super::failure_page::add_failure;
+use super::machines::add_machines_of_remedy;
 use super::program_evidence::describe_number;
 use super::remedy::show_line;
 use crate::audit::Note;
@@ -103,7 +104,7 @@ fn render_answer(page: &mut Page, answer: &Answer, detail: Detail) {
     }
     page.append(&brief_page::lay_out(answer, detail == Detail::Short));
     if detail == Detail::AllRemedies {
-        render_remedies(page, answer);
+        render_remedies(page, answer, detail);
     }
 }
 
@@ -142,7 +143,7 @@ fn render_fully(page: &mut Page, answer: &Answer, detail: Detail) {
         _ => {}
     }
     denials::add_denials(page, &answer.denials);
-    render_remedies(page, answer);
+    render_remedies(page, answer, detail);
     // The words about silent refusals say the same, without the calls.
     let is_repeated = |note: &&Note| note.id == "unit-refuses" && answer.silence.is_some() && detail != Detail::Full;
     let notes: Vec<Note> = answer.notes.iter().filter(|note| !is_repeated(note)).cloned().collect();
@@ -150,13 +151,13 @@ fn render_fully(page: &mut Page, answer: &Answer, detail: Detail) {
 }
 
 /// Adds every remedy, and how to apply one.
-fn render_remedies(page: &mut Page, answer: &Answer) {
+fn render_remedies(page: &mut Page, answer: &Answer, detail: Detail) {
     if !answer.remedies.is_empty() {
         page.gap();
         page.line(styled(BOLD, "What to do, least privilege first"));
         for (number, remedy) in answer.remedies.iter().enumerate() {
             page.gap();
-            render_remedy(page, number + 1, remedy);
+            render_remedy(page, number + 1, remedy, detail);
         }
         if let Some(arguments) = &answer.arguments {
             page.gap();
@@ -222,7 +223,7 @@ fn render_silence(page: &mut Page, answer: &Answer, Silence { words, commands }:
     }
 }
 
-fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
+fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView, detail: Detail) {
     let mark = match (remedy.default, &remedy.path) {
         (false, _) => "",
         (true, Some(_)) => " (apply takes this one)",
@@ -260,6 +261,7 @@ fn render_remedy(page: &mut Page, number: usize, remedy: &RemedyView) {
     for caution in &remedy.cautions {
         page.paragraph(5, &styled(WARN, caution));
     }
+    add_machines_of_remedy(page, &remedy.machines, 5, detail);
     if let Some(exposure) = remedy.exposure {
         page.paragraph(5, &describe_exposure(exposure));
     }

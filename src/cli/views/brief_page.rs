@@ -1,13 +1,15 @@
 //! The default page of a unit: what was denied, the line that decided it, and the one command that fixes it, on one screen.
 
-use super::answer::{Answer, DenialView, DirectiveView};
+use super::answer::{Answer, DenialView, DirectiveView, RemedyView};
 use super::brief_help::{Help, find_help};
 use super::brief_notes::{first_notes, is_brief, last_notes};
 use super::folded::{CauseGroup, FoldedDenial, Folding, Round, fold, group_by_cause, join_some};
+use super::machines::add_machines_of_remedy;
 use super::remedy::show_line;
 use super::snippet::{Snippet, add_snippet};
 use crate::audit::Note;
 use crate::audit::text::plural;
+use crate::cli::terminal::output::Detail;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, is_one_line, styled};
 use crate::cli::terminal::words::count_times;
 use crate::units::{Confidence, Manager};
@@ -84,7 +86,17 @@ pub(super) fn lay_out(answer: &Answer, has_help: bool) -> Page {
             break;
         }
     }
+    if let Some(remedy) = find_suggested(answer).filter(|remedy| has_help && !remedy.machines.is_empty()) {
+        page.gap();
+        add_machines_of_remedy(&mut page, &remedy.machines, 0, Detail::Short);
+    }
     page
+}
+
+/// Returns the remedy that the page shows.
+fn find_suggested(answer: &Answer) -> Option<&RemedyView> {
+    let open = fold(&answer.denials, Folding::ByCall).into_iter().filter(|denial| !denial.is_settled());
+    find_help(answer, &open.collect::<Vec<_>>())?.remedy.map(|(_, remedy)| remedy)
 }
 
 fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {

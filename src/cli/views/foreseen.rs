@@ -1,14 +1,11 @@
-//! The calls that a unit's programs can make and that would be denied, here and on other machines.
+//! The calls that a unit's programs can make and that would be denied.
 
-use crate::audit::text::{escape, join, join_first, plural};
-use crate::cli::args::machine::Machine;
+use crate::audit::text::{escape, join_first};
 use crate::cli::terminal::output::Detail;
-use crate::cli::terminal::page::{BAD, BOLD, PLACE, Page, WARN, styled};
-use crate::diagnosis::portability::{MissingCall, find_missing_calls, find_unknown_names, move_to};
+use crate::cli::terminal::page::{BAD, PLACE, Page, WARN, styled};
 use crate::diagnosis::{ForeseenCall, Likelihood, Situation, foresee_denials};
 use crate::policy::{DirectiveCause, Policy};
 use crate::programs::Program;
-use crate::syscalls::Groups;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,29 +36,6 @@ pub(crate) struct UnreadProgramView {
     path: String,
     /// Why nothing shows them.
     reason: &'static str,
-}
-
-/// What differs on another machine.
-#[derive(Debug, Serialize)]
-pub(crate) struct MachineView {
-    /// The architecture, or the version of systemd.
-    machine: String,
-    /// The names of the unit's lines that are, or may be, unknown there.
-    unknown_names: Vec<String>,
-    /// The calls that go by other names there.
-    other_names: Vec<OtherNameView>,
-    /// The calls that only there would likely be denied to the programs.
-    denied: Vec<String>,
-}
-
-/// A call that goes by other names on another machine.
-#[derive(Debug, Serialize)]
-struct OtherNameView {
-    call: String,
-    /// The names there.
-    instead: Vec<&'static str>,
-    /// Those of them that would be denied there.
-    denied: Vec<&'static str>,
 }
 
 impl ForeseenView {
@@ -97,57 +71,6 @@ impl UnreadProgramView {
         let lacks = situation.programs_without_evidence();
         let view = |program: &Program| Some(Self { path: escape(&program.path), reason: program.describe_lack()? });
         lacks.filter_map(view).collect()
-    }
-}
-
-impl MachineView {
-    /// Looks at another machine. `here` are the calls that would be denied here.
-    pub(crate) fn new(
-        machine: Machine,
-        programs: &[Program],
-        policy: &Policy,
-        groups: &Groups,
-        here: &BTreeSet<&str>,
-    ) -> Self {
-        let mut view = Self {
-            machine: machine.to_string(),
-            unknown_names: Vec::new(),
-            other_names: Vec::new(),
-            denied: Vec::new(),
-        };
-        let abi = match machine {
-            Machine::Systemd(version) => {
-                view.unknown_names = find_unknown_names(policy, version);
-                return view;
-            }
-            Machine::Arch(abi) => abi,
-        };
-        let there = move_to(policy, abi, groups);
-        for MissingCall { call, instead, denied } in find_missing_calls(&there, abi) {
-            if instead.is_empty() {
-                view.unknown_names.push(call);
-            } else {
-                view.other_names.push(OtherNameView { call, instead, denied });
-            }
-        }
-        let moved: Vec<Program> = programs.iter().map(|program| program.moved_to(abi)).collect();
-        let denied = foresee_denials(&moved, &there).into_iter();
-        let is_new =
-            |foreseen: &ForeseenCall<'_>| foreseen.likelihood == Likelihood::Likely && !here.contains(foreseen.call);
-        view.denied = denied.filter(is_new).map(|foreseen| foreseen.call.to_owned()).collect();
-        view
-    }
-
-    /// Says how many calls would be denied there alone; `None` if none would.
-    pub(crate) fn conclude(&self) -> Option<String> {
-        let renamed = self.other_names.iter().filter(|name| !name.denied.is_empty()).count();
-        let count = self.denied.len() + renamed;
-        (count > 0).then(|| format!("{} would be denied on {} alone", plural(count as u64, "call"), self.machine))
-    }
-
-    /// Whether the unit's lines do there what they do here. A name without a meaning there does no harm.
-    pub(crate) fn passes(&self) -> bool {
-        self.denied.is_empty() && self.other_names.iter().all(|name| name.denied.is_empty())
     }
 }
 
@@ -195,39 +118,5 @@ fn add_rows(page: &mut Page, label: &str, calls: &[&ForeseenView]) {
     }
     if hidden > 0 {
         page.line(format_args!("  {label} {hidden} more, of other programs (-v)"));
-    }
-}
-
-/// Adds what differs on other machines.
-pub(crate) fn add_machines(page: &mut Page, machines: &[MachineView], detail: Detail) {
-    for MachineView { machine, unknown_names, other_names, denied } in machines {
-        page.gap();
-        let mut lines = Vec::new();
-        if !unknown_names.is_empty() {
-            lines.push(format!("may be unknown and ignored: {}", join_first(unknown_names, MOST_NAMES)));
-        }
-        let (wrong, right): (Vec<&OtherNameView>, Vec<_>) =
-            other_names.iter().partition(|name| !name.denied.is_empty());
-        for OtherNameView { call, denied, .. } in wrong {
-            let text = format!("{call} is {} there, which would be denied", denied.join(", "));
-            lines.push(styled(BAD, text));
-        }
-        if !denied.is_empty() {
-            let names = join_first(denied, MOST_NAMES);
-            lines.push(styled(BAD, format!("would likely be denied there alone: {names}")));
-        }
-        if !right.is_empty() && detail == Detail::Full {
-            let name = |name: &&OtherNameView| format!("{} ({})", name.call, name.instead.join(", "));
-            lines.push(format!("go by other names, which pass: {}", join(right.iter().map(name))));
-        } else if !right.is_empty() {
-            lines.push(format!("{} go by other names there, which pass", right.len()));
-        }
-        if lines.is_empty() {
-            lines.push("no difference".to_owned());
-        }
-        page.line(styled(BOLD, machine));
-        for line in &lines {
-            page.hanging((2, 4), line);
-        }
     }
 }

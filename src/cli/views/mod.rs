@@ -17,6 +17,7 @@ pub(crate) mod fleet;
 mod folded;
 pub(crate) mod foreseen;
 pub(crate) mod hearing;
+pub(crate) mod machines;
 pub(crate) mod program_evidence;
 pub(crate) mod progress_words;
 pub(crate) mod refusal_logging;

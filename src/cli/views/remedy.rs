@@ -1,5 +1,6 @@
 //! Remedies as data.
 
+use super::machines::MachineView;
 use crate::audit::Note;
 use crate::audit::text::{escape, join, shown_path};
 use crate::cli::terminal::words::count_calls;
@@ -54,6 +55,9 @@ pub struct RemedyView {
     /// Effects of the remedy that its lines do not show.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cautions: Vec<String>,
+    /// What its lines mean on the machines that `--for` names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) machines: Vec<MachineView>,
     /// The unit's score in `systemd-analyze security`, for a service of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exposure: Option<ExposureView>,
@@ -127,6 +131,7 @@ impl RemedyView {
             reserved: remedy.reservation.and_then(|reservation| describe_reservation(reservation, &remedy.kind)),
             added: remedy.added.iter().map(ToString::to_string).collect(),
             cautions: io_uring_caution(remedy).into_iter().collect(),
+            machines: Vec::new(),
             exposure: None,
         }
     }

@@ -21,7 +21,8 @@ tighten() {
     systemctl stop "$unit"
     printf '%s\n' '[Service]' "${strict[@]}" | unit "$unit.d/50-hardening.conf"
     systemctl daemon-reload
-    ok "$unit: check foresees denials before the first start" jq -e '.pass == false' \
+    # Of an interpreter's calls, most are possible only.
+    ok "$unit: check foresees denials before the first start" jq -e '.foreseen | length > 0' \
         <(harden-why --json check "$unit")
     checked_calls=$(harden-why --json check "$unit" | jq '[.foreseen[] | select(.likelihood == "likely")] | length')
     afresh "$unit"

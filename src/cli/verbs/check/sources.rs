@@ -18,7 +18,6 @@ use crate::host::log_machine::LogMachine;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::Incident;
-use crate::incidents::local_time::LocalTime;
 use crate::operations::outcome::NothingToDo;
 use crate::syscalls::Groups;
 use crate::systemd::manager::Managers;
@@ -39,13 +38,8 @@ pub(super) struct Checking {
 }
 
 /// Finds the unit's incidents in the daemon's store. A unit without denials has none; below a root, none are needed.
-pub(super) async fn find_in_store(
-    common: &Common,
-    asked: &Check,
-    chosen: &ChosenUnit,
-    local_time: &LocalTime,
-) -> anyhow::Result<Checking> {
-    let opened = Context::open(common, &asked.source, OtherSource::LogOption, local_time).await;
+pub(super) async fn find_in_store(common: &Common, asked: &Check, chosen: &ChosenUnit) -> anyhow::Result<Checking> {
+    let opened = Context::open(common, &asked.source, OtherSource::LogOption).await;
     let context = match (opened, &asked.root) {
         (Ok(context), _) => context,
         (Err(error), Some(root)) if asked.source.state_dir.is_none() => return find_files_alone(chosen, root, &error),

@@ -93,7 +93,8 @@ pub(crate) async fn examine(
     all: bool,
 ) -> Vec<ExaminedUnit> {
     let diagnosed = diagnose_units(context, units, incidents, all).await;
-    let examine = |unit: DiagnosedUnit| ExaminedUnit::new(unit.settings.as_ref(), &unit.diagnosis, &context.local_time);
+    let examine =
+        |unit: DiagnosedUnit| ExaminedUnit::new(unit.settings.as_ref(), &unit.diagnosis, &context.local_time());
     diagnosed.into_iter().map(examine).collect()
 }
 

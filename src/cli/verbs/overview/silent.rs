@@ -100,7 +100,7 @@ impl SilentUnits {
         };
         let units = facts.iter().filter_map(refusing).collect();
         let whose = describe_manager(&manager.to_string());
-        let recorded = recording.map(|recording| (manager.to_string(), recording.when(&context.local_time)));
+        let recorded = recording.map(|recording| (manager.to_string(), recording.when(&context.local_time())));
         let notes = (!complete).then(|| {
             Note::new(
                 "units-incomplete",
