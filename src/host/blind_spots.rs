@@ -2,6 +2,7 @@
 
 use crate::intake::netlink::OpenError;
 use crate::kernel::exit_cgroups::ExitCgroupsError;
+use crate::kernel::mounts::MountTable;
 use crate::kernel::procfs::status_value;
 use crate::systemd::journal::JournalReadError;
 use crate::unit_files::rooted::RootedTree;
@@ -125,7 +126,9 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
             "run it as root, with CAP_NET_ADMIN in the CapabilityBoundingSet= of its unit",
         ));
     }
-    if lacks(CAP_SYS_PTRACE) && text(root, "proc/self/mountinfo").is_some_and(|mounts| proc_is_hidden(&mounts, &status))
+    if lacks(CAP_SYS_PTRACE)
+        && text(root, "proc/self/mountinfo")
+            .is_some_and(|mounts| proc_is_hidden(&MountTable::parse(mounts.as_bytes()), &status))
     {
         found.push(blind_spot(
             "hidepid",
@@ -268,10 +271,9 @@ fn is_other_network(root: &Path) -> bool {
 /// Whether the last mount on `/proc` hides other users' processes (`hidepid=`, `proc(5)`). Members of the
 /// group in `gid=` (default 0) still see them, except with `hidepid=ptraceable` (`has_pid_permissions`,
 /// `fs/proc/base.c`).
-fn proc_is_hidden(mountinfo: &str, status: &[u8]) -> bool {
-    let on_proc = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
-    let options = on_proc.and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
-    let option = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
+fn proc_is_hidden(mounts: &MountTable, status: &[u8]) -> bool {
+    let on_proc = mounts.mounts().iter().rfind(|mount| mount.point == b"/proc");
+    let option = |name: &str| on_proc?.super_value(name);
     let group = option("gid").unwrap_or("0");
     let is_member = ["Gid", "Groups"]
         .into_iter()

@@ -69,6 +69,11 @@ impl MountTable {
         Self { mounts, root, children }
     }
 
+    /// Returns all mounts, in the order in which they were made.
+    pub(crate) fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
     /// Returns the number of mounts.
     pub(crate) fn len(&self) -> usize {
         self.mounts.len()
@@ -134,6 +139,13 @@ impl Mount {
     /// Whether its file system has an option.
     pub(crate) fn has_super(&self, option: &str) -> bool {
         self.super_options.split(|&byte| byte == b',').any(|own| own == option.as_bytes())
+    }
+
+    /// Returns the value of an option of its file system, such as `gid=5`.
+    pub(crate) fn super_value(&self, name: &str) -> Option<&str> {
+        let mut options = self.super_options.split(|&byte| byte == b',');
+        let value = options.find_map(|option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+        str::from_utf8(value).ok()
     }
 
     /// Returns the device, and the path on it, of a path that this mount holds. Two paths with the same are one file.

@@ -79,8 +79,9 @@ fn hidepid_is_blind_spot_without_cap_sys_ptrace() {
     std::fs::write(root.path().join("proc/self/mountinfo"), hidden).unwrap();
     std::fs::write(root.path().join("proc/self/status"), "CapEff:\t0000002000001000\n").unwrap();
     assert_eq!(ids(&root), ["hidepid", "errno-silent"]);
-    let hides =
-        |mount: &str, groups: &str| proc_is_hidden(mount, format!("Gid:\t7 7 7 7\nGroups:\t{groups}\n").as_bytes());
+    let hides = |mount: &str, groups: &str| {
+        proc_is_hidden(&MountTable::parse(mount.as_bytes()), format!("Gid:\t7 7 7 7\nGroups:\t{groups}\n").as_bytes())
+    };
     assert!(!hides("22 1 0:5 / /proc rw - proc proc rw,hidepid=off\n", ""));
     assert!(!hides("22 1 0:5 / /mnt rw - proc proc rw,hidepid=2\n", ""));
     assert!(hides(hidden, "4 24") && !hides(hidden, "4 0 24"), "root's group sees all");

@@ -4,6 +4,7 @@
 //! `CAP_DAC_READ_SEARCH`, which permits reading every file. So this module reads directories, within a quota for each owner.
 
 use super::name_cache::{CgroupName, OTHER, OwnerCache, SYSTEM, children};
+use crate::kernel::mounts::MountTable;
 use crate::units::{Manager, Placement, Unplaced, cgroup};
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
@@ -165,19 +166,14 @@ fn is_user_manager(path: &[u8]) -> bool {
 
 /// Returns where the whole unified hierarchy is mounted, by `proc/self/mountinfo` below a root.
 pub(crate) fn unified_mount(root: &Path) -> Option<PathBuf> {
-    let mounts = fs::read(root.join("proc/self/mountinfo")).ok()?;
-    let mount = mounts.split(|&byte| byte == b'\n').find_map(parse_unified_mount)?;
-    Some(root.join(mount.strip_prefix("/").ok()?))
+    let mounts = MountTable::parse(&fs::read(root.join("proc/self/mountinfo")).ok()?);
+    Some(root.join(find_unified_mount(&mounts)?.strip_prefix("/").ok()?))
 }
 
-/// Returns the mount point if a line of mountinfo (`proc_pid_mountinfo(5)`) mounts the whole unified hierarchy.
-fn parse_unified_mount(line: &[u8]) -> Option<PathBuf> {
-    let text = std::str::from_utf8(line).ok()?;
-    let (mount, source) = text.split_once(" - ")?;
-    let mut fields = mount.split(' ').skip(3);
-    let (root, target) = (fields.next()?, fields.next()?);
-    // A backslash escapes a blank or itself, which no usual mount point has.
-    (source.starts_with("cgroup2 ") && root == "/" && !target.contains('\\')).then(|| target.into())
+/// Returns the mount point of the whole unified hierarchy.
+fn find_unified_mount(mounts: &MountTable) -> Option<&Path> {
+    let mount = mounts.mounts().iter().find(|mount| mount.fs_type == b"cgroup2" && mount.root == b"/")?;
+    Some(Path::new(OsStr::from_bytes(&mount.point)))
 }
 
 #[cfg(test)]
@@ -377,19 +373,19 @@ mod tests {
     }
 
     #[test]
-    fn unified_mount_is_parsed_from_mountinfo() {
+    fn unified_mount_is_the_one_with_the_root_of_the_hierarchy() {
+        let find = |line: &[u8]| find_unified_mount(&MountTable::parse(line)).map(Path::to_owned);
         let v2 = b"25 24 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate";
-        assert_eq!(parse_unified_mount(v2), Some("/sys/fs/cgroup".into()));
+        assert_eq!(find(v2), Some("/sys/fs/cgroup".into()));
         let hybrid = b"30 29 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
-        assert_eq!(parse_unified_mount(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(find(hybrid), Some("/sys/fs/cgroup/unified".into()));
         for other in [
             &b"31 29 0:27 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids"[..],
             b"25 24 0:22 /system.slice/a.service /mnt rw - cgroup2 cgroup2 rw",
-            b"25 24 0:22 / /a\\040b rw - cgroup2 cgroup2 rw",
             b"",
             b"\xff",
         ] {
-            assert_eq!(parse_unified_mount(other), None);
+            assert_eq!(find(other), None);
         }
     }
 }

@@ -93,15 +93,18 @@ pub(crate) enum AccessVerdict {
 use AccessVerdict::{Denied, Harmless, Unknown};
 
 /// Capabilities (`linux/capability.h`).
+const CHOWN: u8 = 0;
 const DAC_OVERRIDE: u8 = 1;
 const DAC_READ_SEARCH: u8 = 2;
+const FOWNER: u8 = 3;
+const FSETID: u8 = 4;
 const NET_ADMIN: u8 = 12;
 const NET_RAW: u8 = 13;
 const SYS_PTRACE: u8 = 19;
 const SYS_ADMIN: u8 = 21;
 const PERFMON: u8 = 38;
 /// Capabilities that overrule the modes of files. Another user than root lacks them everywhere.
-const FILE_MODES: [u8; 4] = [DAC_OVERRIDE, DAC_READ_SEARCH, 3, 4];
+const FILE_MODES: [u8; 4] = [DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID];
 /// Calls for which either of two capabilities is enough: the narrower one, and the other (`sk_setsockopt`,
 /// `do_ip_setsockopt`, `perf_event_open`).
 const ALTERNATIVES: [(&str, u8, u8); 2] =
@@ -110,6 +113,8 @@ const ALTERNATIVES: [(&str, u8, u8); 2] =
 const CHANGING: [&str; 8] = ["mkdir", "mkdirat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "creat"];
 /// The flags of clone(2) for new namespaces, which need `CAP_SYS_ADMIN`.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
+/// A part of the paths of the nodes that systemd mounts over inaccessible paths.
+const INACCESSIBLE: &[u8] = b"/systemd/inaccessible/";
 /// Calls that allocate memory, so that the kernel looks whether they may use its reserve (`cap_vm_enough_memory`).
 const ALLOCATING: [&str; 10] =
     ["brk", "execve", "execveat", "fork", "memfd_create", "mmap", "mprotect", "mremap", "shmat", "vfork"];
@@ -238,7 +243,7 @@ fn weigh_path(failure: &FailedCall, evidence: &AccessEvidence, errno: i32, argum
 /// A mount of systemd's inaccessible nodes covers the path, and the host has it.
 fn weigh_inaccessible(evidence: &AccessEvidence, path: &[u8]) -> Option<AccessVerdict> {
     let is_inaccessible = match &evidence.mount {
-        Some(mount) => mount.root.windows(22).any(|part| part == b"/systemd/inaccessible/"),
+        Some(mount) => mount.root.windows(INACCESSIBLE.len()).any(|part| part == INACCESSIBLE),
         None => evidence.settings.hide,
     };
     (is_inaccessible && evidence.host_file.is_some()).then(|| Denied(Access::HiddenPath(AccessPath::new(path))))
@@ -275,16 +280,20 @@ fn wanted_access(call: &str, arguments: [u64; 6]) -> DeviceAccess {
     DeviceAccess { read, write, make: false }
 }
 
-/// Returns whether flags of open(2) ask to read and to write.
+/// Returns whether flags of open(2) ask to read and to write. Their lowest bits are a number.
 fn of_open(flags: u64) -> (bool, bool) {
-    let mode = i32::try_from(flags & 3).unwrap_or_default();
-    (mode != libc::O_WRONLY, mode != libc::O_RDONLY)
+    let is = |mode: i32| flags & u64::from(libc::O_ACCMODE.cast_unsigned()) == u64::from(mode.cast_unsigned());
+    (!is(libc::O_WRONLY), !is(libc::O_RDONLY))
 }
 
 /// Returns whether a mode of access(2) asks to read and to write.
 fn of_access(mode: u64) -> (bool, bool) {
-    let asks = |bit: i32| i32::try_from(mode & 7).unwrap_or_default() & bit != 0;
-    (asks(libc::R_OK) || !asks(libc::W_OK), asks(libc::W_OK))
+    let (reads, writes) = (has_bits(mode, libc::R_OK), has_bits(mode, libc::W_OK));
+    (reads || !writes, writes)
+}
+
+fn has_bits(argument: u64, bits: i32) -> bool {
+    argument & u64::from(bits.cast_unsigned()) != 0
 }
 
 /// Returns the missed capabilities that can be why the call failed.
@@ -304,7 +313,7 @@ fn first_missed(missed: u64, call: &str) -> Option<u8> {
     match narrower {
         Some((_, narrow, _)) => Some(*narrow),
         // Each of the two lets a process read.
-        None if has(DAC_OVERRIDE) && has(DAC_READ_SEARCH) && missed & 1 == 0 && !CHANGING.contains(&call) => {
+        None if has(DAC_OVERRIDE) && has(DAC_READ_SEARCH) && !has(CHOWN) && !CHANGING.contains(&call) => {
             Some(DAC_READ_SEARCH)
         }
         None => (0..64).find(|number| has(*number)),
@@ -344,8 +353,8 @@ fn weigh_capability(failure: &FailedCall, evidence: &AccessEvidence, missed: u64
 
 /// Whether the call makes memory executable that holds no file, or that was not executable.
 fn is_executable_memory(call: &str, [_, _, protection, flags, ..]: [u64; 6]) -> bool {
-    let is_executable = protection & 4 != 0;
-    let is_anonymous = flags & 0x20 != 0;
+    let is_executable = has_bits(protection, libc::PROT_EXEC);
+    let is_anonymous = has_bits(flags, libc::MAP_ANONYMOUS);
     is_executable && (matches!(call, "mprotect" | "pkey_mprotect") || call == "mmap" && is_anonymous)
 }
 

@@ -7,16 +7,34 @@ use crate::units::UnitName;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SpecifierNames<'a> {
     unit: &'a UnitName,
-    /// Whether a user's manager runs the unit: its directories and its user are unknown.
+    /// Whether a user's manager runs the unit.
     pub(super) is_of_user: bool,
+    /// That user's home, if a file of the unit is there.
+    home: Option<&'a str>,
+    /// That user's directory below `/run/user`, if a file of the unit is there.
+    runtime: Option<&'a str>,
 }
+
+/// Where a user's unit files are, below the user's home.
+const BELOW_HOME: &str = "/.config/systemd/user/";
+/// The parent of the users' directories for a session.
+const RUNTIME: &str = "/run/user/";
 
 impl<'a> SpecifierNames<'a> {
     /// Returns the names for a unit. The directories of its files show its manager.
     pub(super) fn new(settings: &'a Settings) -> Self {
-        let is_of_user = |path: &str| path.contains("/systemd/user/") || path.contains("/run/user/");
-        let mut files = settings.assignments().filter_map(|line| line.origin.path.to_str());
-        Self { unit: settings.name(), is_of_user: files.any(is_of_user) }
+        let files: Vec<&str> = settings.assignments().filter_map(|line| line.origin.path.to_str()).collect();
+        let home = |path: &'a str| path.split_once(BELOW_HOME).map(|(home, _)| home);
+        let runtime = |path: &'a str| {
+            let user = path.strip_prefix(RUNTIME)?.split('/').next()?;
+            path.get(..RUNTIME.len() + user.len())
+        };
+        Self {
+            unit: settings.name(),
+            is_of_user: files.iter().any(|path| path.contains("/systemd/user/") || path.starts_with(RUNTIME)),
+            home: files.iter().copied().find_map(home),
+            runtime: files.iter().copied().find_map(runtime),
+        }
     }
 }
 
@@ -49,7 +67,12 @@ fn find(letter: char, names: &SpecifierNames<'_>) -> Option<String> {
         'j' => prefix.rsplit('-').next()?.to_owned(),
         'J' => unescape(prefix.rsplit('-').next()?)?,
         'f' => format!("/{}", unescape(if instance.is_empty() { prefix } else { instance })?),
-        't' | 'S' | 'C' | 'L' | 'E' | 'h' | 'u' | 'U' if names.is_of_user => return None,
+        't' if names.is_of_user => names.runtime?.to_owned(),
+        'h' if names.is_of_user => names.home?.to_owned(),
+        'E' if names.is_of_user => format!("{}/.config", names.home?),
+        'C' if names.is_of_user => format!("{}/.cache", names.home?),
+        // These depend on the version of systemd, or on the user's name.
+        'S' | 'L' | 'u' | 'U' if names.is_of_user => return None,
         't' => "/run".to_owned(),
         'S' => "/var/lib".to_owned(),
         'C' => "/var/cache".to_owned(),
@@ -92,7 +115,8 @@ mod tests {
     #[test]
     fn specifiers_expand_as_in_the_manual() {
         let unit = r"app-db@a-b\x2dc.service".parse().unwrap();
-        let expand = |value: &str| expand(value, &SpecifierNames { unit: &unit, is_of_user: false });
+        let expand =
+            |value: &str| expand(value, &SpecifierNames { unit: &unit, is_of_user: false, home: None, runtime: None });
         assert_eq!(expand("%S/%p/%i").as_deref(), Some(r"/var/lib/app-db/a-b\x2dc"));
         assert_eq!(expand("%I %j %%").as_deref(), Some("a/b-c db %"));
         assert_eq!(expand("%f").as_deref(), Some("/a/b-c"));
@@ -100,17 +124,27 @@ mod tests {
     }
 
     #[test]
-    fn directories_and_user_of_a_user_s_unit_are_unknown() {
+    fn directories_of_a_user_s_unit_are_those_that_its_files_show() {
         let file = |path: &str| UnitFile::parse(Path::new(path), b"[Service]\nType=simple\nPrivateTmp=no\n");
         let settings = |path: &str| Settings::new(&"x.service".parse().unwrap(), Some(file(path)), Vec::new());
-        for path in ["/etc/systemd/user/x.service", "/home/a/.config/systemd/user/x.service"] {
-            let settings = settings(path);
-            for word in ["%h", "%t", "%S", "%C", "%L", "%u", "%U"] {
-                assert_eq!(expand(word, &SpecifierNames::new(&settings)), None, "{word}");
+        let value = |path: &str, word: &str| expand(word, &SpecifierNames::new(&settings(path)));
+        let (global, home, session) = (
+            "/etc/systemd/user/x.service",
+            "/home/a/.config/systemd/user/x.service",
+            "/run/user/1000/systemd/transient/x.service",
+        );
+        for path in [global, home, session] {
+            for word in ["%S", "%L", "%u", "%U"] {
+                assert_eq!(value(path, word), None, "{path} {word}");
             }
-            assert_eq!(expand("%n", &SpecifierNames::new(&settings)).as_deref(), Some("x.service"));
+            assert_eq!(value(path, "%n").as_deref(), Some("x.service"));
         }
-        let system = settings("/etc/systemd/system/x.service");
-        assert_eq!(expand("%S", &SpecifierNames::new(&system)).as_deref(), Some("/var/lib"));
+        assert_eq!(
+            [value(global, "%h"), value(global, "%t"), value(session, "%h"), value(home, "%t")],
+            [const { None }; 4]
+        );
+        assert_eq!(value(home, "%h/x %E %C").as_deref(), Some("/home/a/x /home/a/.config /home/a/.cache"));
+        assert_eq!(value(session, "%t/x").as_deref(), Some("/run/user/1000/x"));
+        assert_eq!(value("/etc/systemd/system/x.service", "%S").as_deref(), Some("/var/lib"));
     }
 }
