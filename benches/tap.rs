@@ -1,5 +1,5 @@
 //! What a tap costs the processes that it watches, and all others: `cargo bench --bench tap`. A loop of the cheapest call
-//! and real servers under load (redis-server with redis-benchmark, nginx with ab) run without and with a tap, in turns.
+//! and real servers under load (redis-server with redis-benchmark, nginx with ab) run without and with each kind of tap, in turns.
 //! Each watched process has a seccomp filter, as hardened services have. The figures are processor time, of the loop or of
 //! the server; for the servers also the time that a request takes their clients. Requires root.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
@@ -30,7 +30,7 @@ fn main() {
     if std::env::var_os(LOOP).is_some() {
         return make_calls();
     }
-    println!("{:<44} {:>18} {:>10} {:>10} {:>10}", "", "without", "refusals", "and fails", "fails only");
+    println!("{:<44} {:>18} {:>10} {:>10} {:>10}", "", "without", "tap", "and absent", "rehearsal");
     for (what, filtered, watched) in [
         ("getppid in a loop, watched", true, true),
         ("the same, while another is watched", true, false),
@@ -45,13 +45,16 @@ fn main() {
     nginx();
 }
 
-/// The taps that are measured: of refusals, and of refusals and failures.
-const TAPS: [TapOptions; 2] =
-    [TapOptions { failures: false, absent: false }, TapOptions { failures: true, absent: true }];
+/// The taps that are measured: of a unit without mounts of its own, of one with, and of a rehearsal.
+const TAPS: [TapOptions; 3] = [
+    TapOptions { absent: false, entered: false },
+    TapOptions { absent: true, entered: false },
+    TapOptions { absent: true, entered: true },
+];
 
 /// Returns the medians of some rounds, without a tap and with each.
-fn measure_rounds(target: u32, measure: impl Fn() -> f64) -> [f64; 3] {
-    let mut values = [const { Vec::new() }; 3];
+fn measure_rounds(target: u32, measure: impl Fn() -> f64) -> [f64; 4] {
+    let mut values = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
         values[0].push(measure());
         for (tapped, options) in values[1..].iter_mut().zip(TAPS) {
@@ -85,7 +88,7 @@ fn measure_tapped(target: u32, options: TapOptions, measure: &impl Fn() -> f64) 
 }
 
 /// Prints a row: the figure without a tap, and how many times as much it is with each.
-fn report(what: &str, unit: &str, [without, tapped @ ..]: [f64; 3]) {
+fn report(what: &str, unit: &str, [without, tapped @ ..]: [f64; 4]) {
     let times = tapped.map(|tapped| format!("{:>8.2} ×", tapped / without));
     println!("{what:<44} {without:>8.0} {unit:<9} {}", times.join(" "));
 }

@@ -27,6 +27,9 @@ const HARMLESS: [&str; 10] = [
 const HARMLESS_FOR_ROOT: [&str; 8] =
     ["CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYSLOG", "CAP_SYS_TIME"];
 
+/// Address families that most programs use: libc lists interfaces by netlink, and logs by local sockets.
+const HARMLESS_FAMILIES: [&str; 4] = ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_UNIX"];
+
 /// The parents of directories that belong to one program.
 const PARENTS: [&str; 6] = ["/var/lib", "/var/cache", "/var/log", "/run", "/srv", "/opt"];
 
@@ -126,7 +129,10 @@ pub(super) fn may_be_default(denial: &AccessDenial, first: Directive, lines: &BT
                 | Directive::LogsDirectory
                 | Directive::RuntimeDirectory,
             ) => denial.access.path().is_some_and(|path| !is_guarded(path.as_bytes())),
-            Some(Directive::MemoryDenyWriteExecute) => lines.len() == 1,
+            Some(Directive::MemoryDenyWriteExecute | Directive::RestrictRealtime | Directive::LockPersonality) => {
+                lines.len() == 1
+            }
+            Some(Directive::RestrictAddressFamilies) => HARMLESS_FAMILIES.contains(&value),
             _ => false,
         }
     };

@@ -73,9 +73,13 @@ fn needs<'a>(denial: &'a AccessDenial, letters: &'a str) -> Vec<Need<'a>> {
         Access::UserNamespace => vec![Need::HostUsers],
         Access::ExecutableMemory => vec![Need::ExecutableMemory],
         Access::Address(address) => {
-            vec![Need::of_socket_address(denial.call.name().unwrap_or_default(), *address)]
+            vec![Need::from_socket_address(denial.call.name().unwrap_or_default(), *address)]
         }
         Access::AddressFamily(number) => vec![Need::Family(*number)],
+        Access::Namespaces(flags) => vec![Need::Namespaces(*flags)],
+        Access::SetIdMode => vec![Need::SetIdMode],
+        Access::Scheduling(policy) => vec![Need::Scheduling(*policy)],
+        Access::Personality(domain) => vec![Need::Personality(*domain)],
     }
 }
 

@@ -4,7 +4,7 @@ use super::access_needs::{changes_directory, find_withholding, may_not_exist};
 use super::access_paths::{directory_of, is_at_or_below, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy;
-use crate::policy::{Directive, Policy, find_withheld, reached_address};
+use crate::policy::{Directive, Namespaces, Policy, find_withheld, reached_address};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The parents of a unit's own directories, and the directives that make these.
@@ -105,6 +105,15 @@ pub(super) fn find_grant(denial: &AccessDenial, policy: &Policy) -> Option<Grant
             let policy::CauseReason::Withheld(_) = first.why else { return None };
             lines.insert(format!("RestrictAddressFamilies={}", crate::incidents::name_access(&denial.access)));
         }
+        Access::Namespaces(0) => _ = lines.insert("RestrictNamespaces=no".to_owned()),
+        Access::Namespaces(flags) => {
+            lines.insert(format!("RestrictNamespaces={}", Namespaces::names(*flags).collect::<Vec<_>>().join(" ")));
+        }
+        // A unit with `DynamicUser=` would lose too much.
+        Access::SetIdMode if causes.iter().any(|cause| cause.directive == Directive::DynamicUser) => return None,
+        Access::SetIdMode => _ = lines.insert("RestrictSUIDSGID=no".to_owned()),
+        Access::Scheduling(_) => _ = lines.insert("RestrictRealtime=no".to_owned()),
+        Access::Personality(_) => _ = lines.insert("LockPersonality=no".to_owned()),
     }
     Some(grant)
 }

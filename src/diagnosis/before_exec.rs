@@ -7,13 +7,17 @@ use crate::incidents::{Incident, SightingSource};
 const LOADING: &str = "seccomp";
 
 /// Whether systemd made the call, after it loaded the filter and before it executed the program.
-///
-/// systemd names a task `(program)` between fork and exec; since systemd 255 it runs systemd-executor there.
 pub(crate) fn is_before_exec(incident: &Incident) -> bool {
-    let comm = &incident.sample.comm;
-    let named = comm.first() == Some(&b'(');
-    let exe = incident.key.exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    named && matches!(exe, b"systemd" | b"systemd-executor")
+    is_systemd_before_exec(&incident.sample.comm, &incident.key.exe)
+}
+
+/// Whether a process with this name and executable is systemd's own, which has not executed the unit's program yet.
+///
+/// systemd names a task `(program)` between fork and exec; since systemd 255 it runs systemd-executor there. Any process
+/// can choose such a name, but not its executable.
+pub(crate) fn is_systemd_before_exec(comm: &[u8], exe: &[u8]) -> bool {
+    let name = exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    comm.starts_with(b"(") && matches!(name, b"systemd" | b"systemd-executor")
 }
 
 /// The calls by which systemd starts the program. No unit works without them.
@@ -34,4 +38,16 @@ pub(crate) fn is_systemds_own(incident: &Incident) -> bool {
 pub(crate) fn is_rehearsal_filter_load(incident: &Incident) -> bool {
     let loads = incident.denial().is_some_and(|denial| denial.call.name() == Some(LOADING));
     loads && incident.key.source == SightingSource::Rehearsal && is_before_exec(incident)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_in_parentheses_hides_no_process_but_systemd_before_exec() {
+        let is = is_systemd_before_exec;
+        assert!(is(b"(nginx)", b"/usr/lib/systemd/systemd-executor") && is(b"(nginx)", b"systemd"));
+        assert!(!is(b"(x)", b"python3.11") && !is(b"(x)", b"") && !is(b"systemd", b"systemd"));
+    }
 }

@@ -8,14 +8,15 @@ use super::remedy::{Remedy, Reservation};
 use super::search;
 use super::situation::Situation;
 use super::unresolved_calls::find_ways_out;
-use crate::incidents::Incident;
+use crate::incidents::{Incident, SightingSource};
 use crate::syscalls::Groups;
 use crate::units::{Confidence, Rung};
+use std::collections::BTreeSet;
 
 /// The answer for one unit.
 #[derive(Debug)]
 pub struct Diagnosis {
-    /// Each incident with its cause, in the order given.
+    /// Each incident with its cause, in the order given. A call of a rehearsal is left out if its arguments are known.
     pub findings: Vec<Finding>,
     /// Drop-ins that let every denied call pass, least privilege first. Empty if none could be proven.
     pub remedies: Vec<Remedy>,
@@ -80,8 +81,26 @@ pub fn diagnose(incidents: Vec<Incident>, situation: Option<&Situation>, groups:
 pub fn diagnose_causes(incidents: Vec<Incident>, situation: Option<&Situation>, groups: &Groups) -> Diagnosis {
     // Loading a rehearsal's own filter is no denial.
     let denials = incidents.into_iter().filter(|incident| !is_rehearsal_filter_load(incident));
-    let findings = denials.map(|incident| Finding::new(incident, situation, groups)).collect();
+    let mut findings: Vec<Finding> = denials.map(|incident| Finding::new(incident, situation, groups)).collect();
+    let explained: BTreeSet<(&str, &[u8])> = findings.iter().filter_map(call_with_known_argument).collect();
+    let is_left: Vec<bool> = findings.iter().map(|finding| !is_explained(finding, &explained)).collect();
+    let mut is_left = is_left.into_iter();
+    findings.retain(|_| is_left.next().unwrap_or(true));
     Diagnosis { findings, remedies: Vec::new(), unsolvable: Vec::new() }
+}
+
+/// Returns the call and the program of an access that the unit's settings deny because of an argument.
+fn call_with_known_argument(finding: &Finding) -> Option<(&str, &[u8])> {
+    let denial = finding.denied_access().filter(|denial| denial.access.is_of_argument())?;
+    Some((denial.call.name()?, &finding.incident.key.exe))
+}
+
+/// Whether a rehearsal recorded a call that may be denied for an argument, and its tap read the arguments.
+fn is_explained(finding: &Finding, explained: &BTreeSet<(&str, &[u8])>) -> bool {
+    let is_unsure = finding.incident.key.source == SightingSource::Rehearsal
+        && matches!(finding.cause, DenialCause::Possible { .. });
+    let call = finding.incident.denial().filter(|_| is_unsure).and_then(|denial| denial.call.name());
+    call.is_some_and(|call| explained.contains(&(call, &*finding.incident.key.exe)))
 }
 
 /// Explains one incident. Also returns the first remedy that [`diagnose`] would return for it, without a search for the
@@ -98,7 +117,7 @@ mod tests {
     use super::*;
     use crate::audit::Action;
     use crate::diagnosis::{FileChange, History};
-    use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+    use crate::incidents::{Access, AccessDenial, Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::policy::{Policy, Settings, UnitFile};
     use crate::programs::{ElfFile, Program, ProgramImage, UnreadReason};
     use crate::syscalls::groups::GroupSource;
@@ -156,6 +175,26 @@ mod tests {
             assert_eq!(after.remedies.is_empty(), is_before, "started at {started}, denied at {denied_at}");
             assert_eq!(matches!(after.findings[0].cause, DenialCause::BeforeChange { .. }), is_before);
         }
+    }
+
+    #[test]
+    fn call_of_a_rehearsal_whose_argument_is_known_is_one_finding_with_a_proven_remedy() {
+        let situation = situation("RestrictAddressFamilies=AF_UNIX", None, None);
+        let mut unsure = denied("socket", Action::Log, 55);
+        unsure.key.source = SightingSource::Rehearsal;
+        let found = |incidents| diagnose(incidents, Some(&situation), &groups());
+        let guess = found(vec![unsure.clone()]);
+        assert_eq!((guess.findings.len(), guess.default_remedy()), (1, None));
+        let call = Call::named(Arch::X86_64, "socket");
+        let access = Access::AddressFamily(16);
+        let mut known = unsure.clone();
+        known.key.event = IncidentEvent::Access(AccessDenial { call, errno: libc::EAFNOSUPPORT, access });
+        known.key.source = SightingSource::Tap { errno: libc::EAFNOSUPPORT };
+        let proven = found(vec![unsure.clone(), known.clone()]);
+        assert_eq!(proven.findings.len(), 1);
+        assert_eq!(proven.remedies[proven.default_remedy().unwrap()].lines, ["RestrictAddressFamilies=AF_NETLINK"]);
+        known.key.exe = b"/bin/y".to_vec();
+        assert_eq!(found(vec![unsure, known]).findings.len(), 2, "another program");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What an entered call could not reach, because the unit's sandbox withholds it: a path, a capability, a device, memory
-//! or an address.
+//! What a call could not reach, because the unit's sandbox withholds it: a path, a capability, a device, memory, an
+//! address, or what one of its arguments asks for.
 
 use crate::policy::Capability;
 use crate::syscalls::Call;
@@ -7,7 +7,8 @@ use core::net::SocketAddr;
 use std::fmt;
 use std::str::FromStr;
 
-/// A call that the kernel executed, and that failed because of the unit's sandbox.
+/// A call that the kernel executed, and that failed because of the unit's sandbox; or one that a filter refused because of
+/// an argument that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccessDenial {
     /// The call, in the ABI that the process used.
@@ -53,6 +54,14 @@ pub enum Access {
     Address(SocketAddr),
     /// A socket address family (`AF_*`), by number.
     AddressFamily(u16),
+    /// Namespaces, by their `CLONE_NEW*` flags; 0 for one of any type.
+    Namespaces(u32),
+    /// A file with a set-user-ID or set-group-ID bit.
+    SetIdMode,
+    /// A scheduling policy (`SCHED_*`), by number.
+    Scheduling(u32),
+    /// An execution domain (`personality(2)`).
+    Personality(u32),
 }
 
 /// A path, as bytes that a process chose. It has no NUL and at most [`AccessPath::MOST`] bytes.
@@ -109,6 +118,20 @@ impl AccessPath {
 }
 
 impl Access {
+    /// Whether an argument of the call asks for it, so that a filter can deny it.
+    #[must_use]
+    pub(crate) fn is_of_argument(&self) -> bool {
+        matches!(
+            self,
+            Self::AddressFamily(_)
+                | Self::Namespaces(_)
+                | Self::SetIdMode
+                | Self::Scheduling(_)
+                | Self::Personality(_)
+                | Self::ExecutableMemory
+        )
+    }
+
     /// Returns its word in the store, on D-Bus and in JSON.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -123,6 +146,10 @@ impl Access {
             Self::ExecutableMemory => "executable-memory",
             Self::Address(_) => "address",
             Self::AddressFamily(_) => "address-family",
+            Self::Namespaces(_) => "namespaces",
+            Self::SetIdMode => "set-id-mode",
+            Self::Scheduling(_) => "scheduling",
+            Self::Personality(_) => "personality",
         }
     }
 
@@ -140,7 +167,7 @@ impl Access {
     }
 
     /// Returns all that the kind and the path do not tell, in words: `char 10:229 rw` of a device, `CAP_CHOWN bounding`
-    /// of a capability, the address, or the number of the family; empty if there is nothing to tell.
+    /// of a capability, the address, or the number of the family or the like; empty if there is nothing to tell.
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
@@ -148,6 +175,9 @@ impl Access {
             Self::Capability { capability, lack } => format!("{capability} {}", lack.as_str()),
             Self::Address(address) => address.to_string(),
             Self::AddressFamily(family) => family.to_string(),
+            Self::Namespaces(flags) => format_hex(*flags),
+            Self::Scheduling(policy) => policy.to_string(),
+            Self::Personality(domain) => format_hex(*domain),
             _ => String::new(),
         }
     }
@@ -178,9 +208,21 @@ impl Access {
             "executable-memory" => bare(Self::ExecutableMemory),
             "address" if path.is_empty() => detail.parse().ok().map(Self::Address),
             "address-family" if path.is_empty() => detail.parse().ok().map(Self::AddressFamily),
+            "namespaces" if path.is_empty() => parse_hex(detail).map(Self::Namespaces),
+            "set-id-mode" => bare(Self::SetIdMode),
+            "scheduling" if path.is_empty() => detail.parse().ok().map(Self::Scheduling),
+            "personality" if path.is_empty() => parse_hex(detail).map(Self::Personality),
             _ => None,
         }
     }
+}
+
+fn format_hex(number: u32) -> String {
+    format!("{number:#x}")
+}
+
+fn parse_hex(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 impl CapabilityLack {
@@ -283,6 +325,11 @@ mod tests {
             Access::ExecutableMemory,
             Access::Address("[::1]:80".parse().unwrap()),
             Access::AddressFamily(16),
+            Access::Namespaces(0x1000_0000),
+            Access::Namespaces(0),
+            Access::SetIdMode,
+            Access::Scheduling(1),
+            Access::Personality(0x0002_0000),
         ];
         for access in all {
             let bytes = access.path().map(AccessPath::as_bytes).unwrap_or_default();

@@ -2,7 +2,11 @@
 
 use super::access::{Access, AccessDenial, AccessPath, CapabilityLack, DeviceAccess};
 use crate::audit::text::escape;
-use crate::policy::{Effect, family_name};
+use crate::audit::text::join;
+use crate::policy::{Effect, Namespaces, family_name};
+
+/// `SCHED_DEADLINE` (`linux/sched.h`).
+const SCHED_DEADLINE: i32 = 6;
 
 /// The most characters of a path in a sentence. JSON has the whole path.
 const MOST_OF_PATH: usize = 100;
@@ -20,7 +24,19 @@ pub(crate) fn name_access(access: &Access) -> String {
         Access::ExecutableMemory => "executable memory".to_owned(),
         Access::Address(address) => address.to_string(),
         Access::AddressFamily(number) => family_name(*number).map_or_else(|| format!("family {number}"), str::to_owned),
+        Access::Namespaces(0) => "namespaces of any type".to_owned(),
+        Access::Namespaces(flags) => format!("{} namespaces", join(Namespaces::names(*flags).map(str::to_owned))),
+        Access::SetIdMode => "files with set-ID bits".to_owned(),
+        Access::Scheduling(policy) => name_scheduling(*policy),
+        Access::Personality(domain) => format!("execution domain {domain:#x}"),
     }
+}
+
+/// Returns the name of a scheduling policy (`linux/sched.h`).
+fn name_scheduling(policy: u32) -> String {
+    let known = [(libc::SCHED_FIFO, "SCHED_FIFO"), (libc::SCHED_RR, "SCHED_RR"), (SCHED_DEADLINE, "SCHED_DEADLINE")];
+    let known = known.into_iter().find(|(number, _)| u32::try_from(*number) == Ok(policy));
+    known.map_or_else(|| format!("scheduling policy {policy:#x}"), |(_, name)| name.to_owned())
 }
 
 /// Returns what the sandbox withholds, in a sentence without its end.
@@ -38,6 +54,10 @@ pub(crate) fn describe_access(access: &Access) -> String {
         Access::ExecutableMemory => "the unit may not make memory executable".to_owned(),
         Access::Address(_) => format!("the unit may not use {name}"),
         Access::AddressFamily(_) => format!("the unit may not open sockets of {name}"),
+        Access::Namespaces(_) => format!("the unit may not make or enter {name}"),
+        Access::SetIdMode => format!("the unit may not make {name}"),
+        Access::Scheduling(_) => format!("the unit may not use {name}"),
+        Access::Personality(_) => format!("the unit may not change to {name}"),
     }
 }
 
@@ -79,6 +99,9 @@ mod tests {
         assert!(long.starts_with('…') && long.contains("/end is hidden"), "{long}");
         assert_eq!(describe_access(&Access::AddressFamily(16)), "the unit may not open sockets of AF_NETLINK");
         assert_eq!(name_access(&Access::AddressFamily(999)), "family 999");
+        assert_eq!(name_access(&Access::Namespaces(0x1002_0000)), "mnt and user namespaces");
+        assert_eq!(name_access(&Access::Scheduling(2)), "SCHED_RR");
+        assert_eq!(name_access(&Access::Scheduling(0x4000_0001)), "scheduling policy 0x40000001");
     }
 
     proptest! {

@@ -9,6 +9,7 @@ pub(crate) mod incident;
 pub(crate) mod local_time;
 mod outcome_words;
 mod owner;
+mod refused_argument;
 pub mod store;
 
 pub use access::{Access, AccessDenial, AccessPath, CapabilityLack, DeviceAccess, DeviceNode};
@@ -20,4 +21,5 @@ pub use incident::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent,
 pub use outcome_words::describe_outcome;
 pub(crate) use outcome_words::{describe_briefly, describe_event, describe_headline};
 pub(crate) use owner::Owner;
+pub(crate) use refused_argument::ArgumentPlace;
 pub use store::{Evicted, Query, Recorded, RehearsalSpan, ReplacedFile, RowId, Store, StoreError, Stored, UnitSummary};

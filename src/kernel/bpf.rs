@@ -15,19 +15,15 @@ const LOG_KEPT: usize = 8 << 10;
 pub(crate) struct BpfObject(Ebpf);
 
 impl BpfObject {
-    /// Creates the maps of an object, with other sizes where `sizes` has them, and sets constants of its programs.
-    pub(crate) fn load(
-        object: &[u8],
-        constants: &[(&'static str, u64)],
-        sizes: &[(&'static str, u32)],
-    ) -> Result<Self, BpfError> {
+    /// Creates the maps of an object, and sets constants of its programs.
+    pub(crate) fn load(object: &[u8], constants: &[(&'static str, u64)]) -> Result<Self, BpfError> {
         if object.is_empty() {
             return Err(BpfError::unsupported("this build has no BPF programs for this machine's architecture"));
         }
         // This parses the kernel's types, which takes most of the time of a start and 20 MB. It ignores types that it cannot
         // parse: then the programs refuse to run (`REQUIRE_OFFSETS` in `kernel.h`).
         let mut loader = EbpfLoader::new();
-        let result = Self::load_with(&mut loader, object, constants, sizes);
+        let result = Self::load_with(&mut loader, object, constants);
         drop(loader);
         trim_heap();
         result
@@ -37,13 +33,9 @@ impl BpfObject {
         loader: &mut EbpfLoader<'a>,
         object: &[u8],
         constants: &'a [(&'static str, u64)],
-        sizes: &[(&'static str, u32)],
     ) -> Result<Self, BpfError> {
         for (name, value) in constants {
             loader.override_global(name, value, true);
-        }
-        for (name, entries) in sizes {
-            loader.map_max_entries(name, *entries);
         }
         Ok(Self(loader.load(object)?))
     }
@@ -225,7 +217,7 @@ mod tests {
     fn program_without_the_offsets_of_the_kernel_is_refused() {
         let mut without_types = EbpfLoader::new();
         without_types.btf(None);
-        let attached = BpfObject::load_with(&mut without_types, OBJECT, &[], &[])
+        let attached = BpfObject::load_with(&mut without_types, OBJECT, &[])
             .and_then(|mut object| object.attach("hardenwhy_rmdir", "cgroup_rmdir"));
         let error = attached.unwrap_err();
         let log = error.verifier_log().unwrap_or_default();
@@ -239,7 +231,7 @@ mod tests {
         let mut changed = object.to_vec();
         let at = object.windows(12).position(|bytes| bytes == b"Dual MIT/GPL").unwrap();
         changed[at..at + 12].copy_from_slice(b"Proprietary!");
-        let attached = BpfObject::load(&changed, &[], &[])
+        let attached = BpfObject::load(&changed, &[])
             .and_then(|mut object| object.attach("hardenwhy_rmdir", "cgroup_rmdir").map(|()| object));
         let error = attached.unwrap_err();
         if !may_load(&error) {

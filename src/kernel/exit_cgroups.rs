@@ -100,7 +100,7 @@ impl ExitCgroups {
         if !Path::new("/sys/kernel/btf/vmlinux").exists() {
             return Err(ExitCgroupsError::NoTypes);
         }
-        let mut programs = BpfObject::load(OBJECT, &[], &[])?;
+        let mut programs = BpfObject::load(OBJECT, &[])?;
         let processes = [programs.take_map("killed")?, programs.take_map("ended")?];
         let cgroups = programs.take_map("removed")?;
         // The names first: then every noted process whose cgroup is removed has that cgroup's name noted, too.

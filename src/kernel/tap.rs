@@ -30,7 +30,7 @@ use super::clock::Clocks;
 use crate::syscalls::{Abi, Arch};
 use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, MapData};
-use call_rules::call_rules;
+use call_rules::{CallRule, call_rules};
 use error::MOST_TARGETS;
 use failed_call::{FailureCount, FailureKey};
 use std::collections;
@@ -43,8 +43,8 @@ use targets::WatchedCgroup;
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap.bpf.o"));
 
 /// What identifies a count (`struct refusal_key`): the thread, the process, the call's number, the target's index with
-/// [flags](FIRST), and what the call returned.
-type RefusalKey = [u32; 5];
+/// [flags](FIRST), what the call returned, and the argument that filters decide by.
+type RefusalKey = [u32; 6];
 /// A count (`struct refusal`): the number of refusals, the times of the first and the latest (`CLOCK_MONOTONIC`), the latest
 /// call's address, the uid, and the thread's name at the latest in two words.
 type RefusalCount = [u64; 7];
@@ -55,6 +55,10 @@ const TARGET: u32 = 0xffff;
 const FIRST: u32 = 1 << 16;
 /// Flag: a call of the machine's 32-bit ABI.
 const COMPAT: u32 = 1 << 17;
+/// Flag: no filter refused the call.
+const ENTERED: u32 = 1 << 19;
+/// Flag: the argument that filters decide by is known.
+const ARGUMENT: u32 = 1 << 20;
 /// Stands for every returned value that is no error: no filter of systemd's answered the call.
 const NO_ERROR: u32 = 1;
 
@@ -64,16 +68,20 @@ const REFUSALS_LOST: u32 = 1;
 const THREADS_LOST: u32 = 2;
 const FAILURES_LOST: u32 = 3;
 
-/// How many failures crowd the map, which holds twice as many (`FAILURES` in `tap_layout.h`).
-const CROWDED: usize = 4096;
+/// How many failures the map holds (`FAILURES` in `tap_layout.h`). All targets have the same share.
+const MOST_FAILURES: usize = 8192;
 
-/// What a tap counts in addition to the calls that seccomp refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which map an entry is in, for the count of the entries that were removed (`enum share`).
+const OF_FAILURES: u32 = 0;
+const OF_REFUSALS: u32 = 1;
+
+/// What a tap counts in addition to the calls that seccomp refuses, and to those that fail with other errors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TapOptions {
-    /// Calls that the kernel executes and that fail.
-    pub failures: bool,
-    /// Among these, calls with a path that is not there. Programs look for many absent files.
+    /// Calls that fail since their path is not there. Programs look for many absent files.
     pub absent: bool,
+    /// Calls that the kernel executes and that a filter could decide about by an argument, as in a rehearsal.
+    pub entered: bool,
 }
 
 /// What a tap counted since the last report.
@@ -103,6 +111,9 @@ pub struct Tap {
     sees_capabilities: bool,
     /// The watched processes and their children.
     processes: HashMap<MapData, u32, u64>,
+    /// By target and map, how many entries this process removed.
+    removed: Array<MapData, u64>,
+    target_count: usize,
 }
 
 impl Tap {
@@ -147,21 +158,20 @@ impl Tap {
             ("cgroup_count", if cgroups == 0 { 0 } else { targets.len() as u64 }),
             ("has_processes", u64::from(processes > 0)),
             ("root_cgroup", root.unwrap_or_default()),
-            ("count_failures", options.failures.into()),
+            ("target_count", targets.len().max(1) as u64),
             ("count_absent", options.absent.into()),
+            ("count_entered", options.entered.into()),
             ("watcher", std::process::id().into()),
         ];
-        let mut sizes = Vec::new();
-        if !options.failures {
-            sizes.push(("failures", 1));
-        }
-        let mut programs = BpfObject::load(OBJECT, &constants, &sizes)?;
+        let mut programs = BpfObject::load(OBJECT, &constants)?;
         let mut tap = Self {
             shared: programs.take_map("shared")?,
             refusals: programs.take_map("refusals")?,
             failures: programs.take_map("failures")?,
             cgroups: programs.take_map("cgroups")?,
             processes: programs.take_map("processes")?,
+            removed: programs.take_map("removed")?,
+            target_count: targets.len().max(1),
             watched: Vec::new(),
             root_level: root_level(root, &mut programs)?,
             programs: None,
@@ -169,7 +179,7 @@ impl Tap {
             reported_failures: collections::HashMap::new(),
             sees_capabilities: false,
         };
-        let mut rules: Array<MapData, [u8; 3]> = programs.take_map("rules")?;
+        let mut rules: Array<MapData, CallRule> = programs.take_map("rules")?;
         for (number, rule) in call_rules(Abi::native()) {
             rules.set(number, rule, 0)?;
         }
@@ -183,10 +193,8 @@ impl Tap {
                 TapTarget::Process(pid) => tap.processes.insert(*pid, u64::from(index), 0)?,
             }
         }
-        if options.failures {
-            programs.attach("hardenwhy_exec", "sched_process_exec")?;
-            tap.sees_capabilities = attach_to_capability_checks(&mut programs);
-        }
+        programs.attach("hardenwhy_exec", "sched_process_exec")?;
+        tap.sees_capabilities = attach_to_capability_checks(&mut programs);
         programs.attach("hardenwhy_end", "sched_process_exit")?;
         programs.attach("hardenwhy_fork", "sched_process_fork")?;
         if !tap.watched.is_empty() {
@@ -234,9 +242,14 @@ impl Tap {
     fn read_failures(&mut self, clocks: &Clocks) -> Vec<FailedCall> {
         let mut failures = Vec::new();
         let keys: Vec<FailureKey> = self.failures.keys().flatten().collect();
-        let is_crowded = keys.len() >= CROWDED;
+        let mut entries: collections::HashMap<u32, usize> = collections::HashMap::new();
+        for [_, _, flags, ..] in &keys {
+            *entries.entry(flags & TARGET).or_default() += 1;
+        }
+        let crowded = MOST_FAILURES / self.target_count / 2;
         for key in keys {
-            let [pid, ..] = key;
+            let [pid, _, flags, ..] = key;
+            let is_crowded = entries.get(&(flags & TARGET)).is_some_and(|count| *count >= crowded);
             let is_gone = !targets::task_exists(pid, pid);
             let Ok(value) = self.failures.get(&key, 0) else { continue };
             let [count, ..] = value;
@@ -250,7 +263,9 @@ impl Tap {
                 self.reported_failures.insert(key, count);
             }
             if leaves {
-                _ = self.failures.remove(&key);
+                if self.failures.remove(&key).is_ok() {
+                    self.count_removed(flags, OF_FAILURES);
+                }
                 self.reported_failures.remove(&key);
             }
         }
@@ -261,7 +276,7 @@ impl Tap {
         let mut refusals = Vec::new();
         let keys: Vec<RefusalKey> = self.refusals.keys().flatten().collect();
         for key in keys {
-            let [tid, pid, ..] = key;
+            let [tid, pid, _, flags, ..] = key;
             // Before the count is read: once the thread is gone, its count is final.
             let gone = !targets::task_exists(pid, tid);
             let Ok(value) = self.refusals.get(&key, 0) else { continue };
@@ -271,13 +286,23 @@ impl Tap {
                 refusals.push(refusal(key, value, count - before, clocks));
             }
             if gone {
-                _ = self.refusals.remove(&key);
+                if self.refusals.remove(&key).is_ok() {
+                    self.count_removed(flags, OF_REFUSALS);
+                }
                 self.reported.remove(&key);
             } else {
                 self.reported.insert(key, count);
             }
         }
         refusals
+    }
+
+    /// Gives the place of an entry back to its target.
+    fn count_removed(&mut self, flags: u32, map: u32) {
+        let index = (flags & TARGET) * 2 + map;
+        let before = self.removed.get(&index, 0).unwrap_or_default();
+        // Without it, the target has less room: its losses are counted.
+        _ = self.removed.set(index, before + 1, 0);
     }
 
     /// Whether all watched processes and their children are gone. A cgroup can always get new processes.
@@ -316,7 +341,7 @@ fn root_level(root: Option<u64>, programs: &mut BpfObject) -> Result<u64, BpfErr
 }
 
 fn refusal(key: RefusalKey, value: RefusalCount, count: u64, clocks: &Clocks) -> Refusal {
-    let [tid, pid, number, flags, returned] = key;
+    let [tid, pid, number, flags, returned, argument] = key;
     let [_, first, last, ip, uid, comm @ ..] = value;
     let comm = comm.map(u64::to_ne_bytes).concat();
     let length = comm.iter().position(|&byte| byte == 0).unwrap_or(comm.len());
@@ -327,7 +352,10 @@ fn refusal(key: RefusalKey, value: RefusalCount, count: u64, clocks: &Clocks) ->
         tid,
         arch: arch(is_compat),
         number,
-        result: if returned == NO_ERROR {
+        argument: (flags & ARGUMENT != 0).then_some(argument),
+        result: if flags & ENTERED != 0 {
+            CallResult::Entered
+        } else if returned == NO_ERROR {
             CallResult::Answered
         } else {
             CallResult::Errno(returned.cast_signed().checked_neg().unwrap_or_default())

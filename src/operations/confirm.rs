@@ -6,12 +6,13 @@ use super::local_machine::LocalMachine;
 use super::service_manager::{ServiceManager, ServiceManagers};
 use crate::audit::note;
 use crate::audit::text::{join, shown_path};
-use crate::diagnosis::{Diagnosis, Situation};
+use crate::diagnosis::{Diagnosis, Situation, find_withholding};
 use crate::host::unit_settings;
+use crate::incidents::{AccessDenial, name_access};
 use crate::syscalls::{Abi, Groups};
 use crate::systemd::manager::SystemdError;
 use crate::units::Unit;
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -44,6 +45,12 @@ pub(crate) fn denied_calls(diagnosis: &Diagnosis) -> BTreeSet<(Abi, &str)> {
         .filter(|finding| finding.cause.is_by_unit())
         .filter_map(|finding| finding.incident.denial());
     denials.filter_map(|denial| Some((denial.call.abi()?, denial.call.name()?))).collect()
+}
+
+/// Returns the accesses that the unit's own settings denied.
+fn denied_accesses(diagnosis: &Diagnosis) -> impl Iterator<Item = &AccessDenial> {
+    let denied = diagnosis.findings.iter().filter(|finding| finding.cause.is_by_unit());
+    denied.filter_map(|finding| finding.incident.access())
 }
 
 /// Reloads the manager and compares the unit's settings with the prediction.
@@ -80,6 +87,15 @@ pub(crate) async fn confirm<M: ServiceManagers>(
             now.verdict(abi, call) == predicted.verdict(abi, call),
             "systemd's filter does not treat {call} as predicted, so the remedy would not help"
         );
+    }
+    let held = facts.policy(now.context().clone(), groups);
+    for denial in denied_accesses(diagnosis).filter(|denial| find_withholding(denial, &predicted).is_empty()) {
+        let withholding =
+            [&now, &held].into_iter().find_map(|policy| find_withholding(denial, policy).into_iter().next());
+        if let Some(cause) = withholding {
+            let (key, name) = (cause.directive.key(), name_access(&denial.access));
+            bail!("systemd still holds a {key}= that withholds {name}, so the remedy would not help");
+        }
     }
     Ok(())
 }

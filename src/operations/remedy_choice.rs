@@ -2,7 +2,7 @@
 
 use super::confirm::denied_calls;
 use super::drop_in;
-use crate::diagnosis::{Diagnosis, Remedy, Reservation, Situation, diagnose};
+use crate::diagnosis::{Diagnosis, Finding, Remedy, Reservation, Situation, diagnose};
 use crate::incidents::{Incident, Moment};
 use crate::policy::Directive;
 use crate::syscalls::Groups;
@@ -20,8 +20,9 @@ const LATEST: &str = "# Latest change: remedy ";
 const DENIALS: &str = "for denials of ";
 const REST: char = ';';
 
-/// What a drop-in is for that answers no denied call.
+/// What a drop-in is for that answers failed accesses, and the same after denied calls.
 const ACCESSES: &str = "for failed accesses";
+const AND_ACCESSES: &str = "; and for failed accesses";
 
 /// Which remedy to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +44,12 @@ pub(crate) struct RemedyFile {
     pub(crate) before: Vec<String>,
     /// The denied calls that it was written for.
     pub(crate) denied: BTreeSet<String>,
+    /// Whether it was written for failed accesses, too.
+    has_accesses: bool,
     /// The denied calls of its latest change.
     latest: BTreeSet<String>,
+    /// Whether the latest change was for failed accesses, too.
+    latest_has_accesses: bool,
     /// The number of the remedy that was chosen then.
     number: Option<usize>,
 }
@@ -81,8 +86,13 @@ impl RemedyFile {
         let denied = first.map_or_else(BTreeSet::new, |(_, calls)| parse_calls(calls));
         let latest = text.lines().find_map(|line| line.strip_prefix(LATEST)?.split_once(' '));
         let (number, latest) = latest.unzip();
+        let has_accesses = |text: &str| text.contains(ACCESSES);
+        let is_for_accesses = text.lines().next().is_some_and(has_accesses);
+        let latest_has_accesses = latest.map_or(is_for_accesses, has_accesses);
         let latest = latest.and_then(|rest| rest.split_once(DENIALS)).map(|(_, calls)| parse_calls(calls));
         Self {
+            has_accesses: is_for_accesses,
+            latest_has_accesses,
             lines: text.lines().filter(is_setting).map(str::to_owned).collect(),
             before: before.filter(is_setting).map(str::to_owned).collect(),
             latest: latest.unwrap_or_else(|| denied.clone()),
@@ -103,10 +113,13 @@ impl RemedyFile {
             .flat_map(str::split_whitespace)
             .any(|word| !denied.contains(word));
         let rest = if has_more { format!("{REST} the rest was not denied") } else { String::new() };
-        let why = format!("{}{rest}", describe_purpose(&denied));
+        let is_access = |finding: &Finding| finding.cause.is_by_unit() && finding.incident.access().is_some();
+        let latest_has_accesses = chosen.diagnosis.findings.iter().any(is_access);
+        let has_accesses = self.has_accesses || latest_has_accesses;
+        let why = format!("{}{rest}", describe_purpose(&denied, has_accesses));
         // The title is about this change alone: what an earlier one opened stays in the file.
         let title = if chosen.remedy.opens.is_empty() { String::new() } else { format!("{REST} {title}") };
-        let latest = format!("{LATEST}{} {}{title}\n", chosen.number, describe_purpose(&latest));
+        let latest = format!("{LATEST}{} {}{title}\n", chosen.number, describe_purpose(&latest, latest_has_accesses));
         let before = chosen.before.iter().map(|line| format!("{BEFORE}{line}\n"));
         let comments: String = [latest].into_iter().chain(before).collect();
         drop_in::compose(&format!("{comments}{}", chosen.remedy.content), today, &why, undo)
@@ -119,12 +132,13 @@ fn parse_calls(text: &str) -> BTreeSet<String> {
     words.filter(is_name).map(str::to_owned).collect()
 }
 
-/// Says what a drop-in was written for: these denied calls, or accesses if there are none.
-fn describe_purpose(calls: &BTreeSet<String>) -> String {
+/// Says what a drop-in was written for: these denied calls, and perhaps accesses.
+fn describe_purpose(calls: &BTreeSet<String>, has_accesses: bool) -> String {
     if calls.is_empty() {
         return ACCESSES.to_owned();
     }
-    format!("{DENIALS}{}", calls.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
+    let accesses = if has_accesses { AND_ACCESSES } else { "" };
+    format!("{DENIALS}{}{accesses}", calls.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
 }
 
 /// Chooses the remedy with this number, or the default remedy. `present` is the content of the drop-in.
@@ -159,6 +173,7 @@ pub(crate) fn choose(
         let is_latest = |incident: &Incident| {
             let call = incident.denial().and_then(|denial| denial.call.name());
             call.is_some_and(|call| file.latest.contains(call))
+                || (file.latest_has_accesses && incident.access().is_some())
         };
         let earlier = diagnose(incidents.into_iter().filter(is_latest).collect(), Some(&before), groups);
         if diagnosis.remedies.is_empty() && !earlier.remedies.is_empty() {

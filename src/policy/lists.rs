@@ -34,6 +34,17 @@ impl Namespaces {
         ("uts", 0x0400_0000),
     ];
 
+    /// Returns all [`FLAGS`](Self::FLAGS) together.
+    #[must_use]
+    pub(crate) fn all_flags() -> u32 {
+        Self::FLAGS.iter().fold(0, |all, (_, flag)| all | u32::try_from(*flag).unwrap_or_default())
+    }
+
+    /// Returns the names for flags.
+    pub(crate) fn names(flags: u32) -> impl Iterator<Item = &'static str> {
+        Self::FLAGS.into_iter().filter(move |(_, flag)| u64::from(flags) & flag != 0).map(|(name, _)| name)
+    }
+
     /// Whether any namespace is refused.
     #[must_use]
     pub fn restricts(&self) -> bool {

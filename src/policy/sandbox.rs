@@ -18,6 +18,7 @@ use super::capabilities::Capability;
 use super::directive::Directive;
 use super::effect::Effect;
 use super::families::family_name;
+use super::lists::Namespaces;
 use super::unit_policy::Policy;
 use super::verdict::{CauseReason, DirectiveCause};
 use core::net::{IpAddr, SocketAddr};
@@ -28,6 +29,10 @@ use path_words::PathWord;
 use sandbox_settings::SandboxWord;
 use unit_sandbox::UnitSandbox;
 use withheld::{Withheld, withheld};
+
+/// The scheduling policies that `RestrictRealtime=` permits: `SCHED_OTHER`, `SCHED_BATCH` and `SCHED_IDLE`
+/// (`seccomp_restrict_realtime_full`).
+const ORDINARY_POLICIES: [u32; 3] = [0, 3, 5];
 
 /// What a call asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +61,20 @@ pub enum Need<'a> {
     Reach(IpAddr),
     /// To open a socket of a family, by number.
     Family(u16),
+    /// To make or enter namespaces, by their flags; 0 for one of any type.
+    Namespaces(u32),
+    /// To make a file with a set-user-ID or set-group-ID bit.
+    SetIdMode,
+    /// To use a scheduling policy, by number.
+    Scheduling(u32),
+    /// To use an execution domain.
+    Personality(u32),
 }
 
 impl Need<'_> {
     /// Returns what a call with a socket address asks for: bind(2) asks for the port, and others for the address.
     #[must_use]
-    pub fn of_socket_address(call: &str, address: SocketAddr) -> Self {
+    pub fn from_socket_address(call: &str, address: SocketAddr) -> Self {
         if call == "bind" { Self::Bind(address) } else { Self::Reach(address.ip()) }
     }
 }
@@ -168,7 +181,38 @@ impl Policy {
             Need::Bind(address) => address_rules::bind_causes(sandbox, address),
             Need::Reach(address) => address_rules::traffic_causes(sandbox, address),
             Need::Family(number) => self.family_words(number),
+            Need::Namespaces(flags) => self.namespace_words(flags),
+            Need::SetIdMode => {
+                let implied = is_on(settings, Directive::DynamicUser)
+                    .map(|word| (word, withheld("forbids ", ": it implies RestrictSUIDSGID=yes")));
+                let own = is_on(settings, Directive::RestrictSUIDSGID).map(|word| (word, withheld("forbids ", "")));
+                own.into_iter().chain(implied).collect()
+            }
+            Need::Scheduling(policy) if !ORDINARY_POLICIES.contains(&policy) => {
+                let own = is_on(settings, Directive::RestrictRealtime);
+                own.into_iter().map(|word| (word, withheld("forbids ", ""))).collect()
+            }
+            // The unit's own domain, without `Personality=`.
+            Need::Personality(domain) if domain != 0 => {
+                let own = is_on(settings, Directive::LockPersonality);
+                own.into_iter().map(|word| (word, withheld("forbids ", ""))).collect()
+            }
+            Need::Scheduling(_) | Need::Personality(_) => Vec::new(),
         }
+    }
+
+    fn namespace_words(&self, flags: u32) -> Vec<(SandboxWord, Withheld)> {
+        let restricting = self.settings.namespaces().filter(|namespaces| {
+            let is_denied = |name: &str| !namespaces.retained.contains(&name);
+            // `setns(2)` without a type is denied with any type (`seccomp_restrict_namespaces`).
+            namespaces.restricts() && (flags == 0 || Namespaces::names(flags).any(is_denied))
+        });
+        let word = restricting.map(|namespaces| SandboxWord {
+            directive: Directive::RestrictNamespaces,
+            text: "".into(),
+            origin: namespaces.origin.clone(),
+        });
+        word.into_iter().map(|word| (word, withheld("forbids ", ""))).collect()
     }
 
     fn family_words(&self, number: u16) -> Vec<(SandboxWord, Withheld)> {

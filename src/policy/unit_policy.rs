@@ -77,6 +77,12 @@ impl Policy {
         self
     }
 
+    /// Returns what the unit's manager and the kernel add.
+    #[must_use]
+    pub(crate) fn context(&self) -> &ManagerContext {
+        &self.context
+    }
+
     /// The policy under a kernel of this version, unless the kernel is known already.
     #[must_use]
     pub(crate) fn with_kernel(self, kernel: Option<(u32, u32)>, groups: &Groups) -> Self {

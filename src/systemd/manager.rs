@@ -7,9 +7,11 @@
 pub(crate) mod all_units;
 pub(crate) mod build;
 pub(crate) mod control;
+mod held_lines;
 pub(crate) mod past_processes;
 pub(crate) mod private;
 pub(crate) mod processes;
+mod property_map;
 pub(crate) mod related_units;
 pub(crate) mod timer;
 pub(crate) mod unit_properties;
@@ -22,10 +24,11 @@ pub use unit_properties::{NameList, UnitProperties};
 use super::bus_address::BusAddress;
 use crate::audit::text::escape;
 use crate::units::{Manager, UnitName};
+use property_map::PropertyMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use unit_properties::{KnownProperties, PropertyMap};
+use unit_properties::KnownProperties;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, connection, fdo};
 
 /// The time limit of one call.

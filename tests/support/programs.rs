@@ -33,8 +33,10 @@ pub(crate) fn first_of_array(pid: u32) -> Option<u64> {
     let field = |info: &str, name: &str| {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u32>().ok())
     };
-    // `BPF_MAP_TYPE_ARRAY`, of 64 bits each.
-    let array = infos.find(|info| (field(info, "map_type"), field(info, "value_size")) == (Some(2), Some(8)))?;
+    // `BPF_MAP_TYPE_ARRAY`, of four numbers with 64 bits each.
+    let shape = |info: &str| ["map_type", "value_size", "max_entries"].map(|name| field(info, name));
+    let is_shared = |info: &String| shape(info) == [Some(2), Some(8), Some(4)];
+    let array = infos.find(is_shared)?;
     let map = opened(MAP_GET_FD_BY_ID, field(&array, "map_id")?)?;
     let (key, mut value) = (0_u32, 0_u64);
     let mut attr = ElementAttr {

@@ -22,8 +22,9 @@ use crate::cli::views::answer::SCHEMA;
 use crate::cli::views::foreseen::{ForeseenView, UnreadProgramView, add_foreseen};
 use crate::cli::views::machines::{MachineView, PortedUnit, add_machines};
 use crate::cli::views::program_evidence::unread_libraries_note;
+use crate::diagnosis::find_withholding;
 use crate::host::program_files::read_programs;
-use crate::incidents::Incident;
+use crate::incidents::{AccessDenial, Incident, name_access};
 use crate::policy;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::Abi;
@@ -46,6 +47,8 @@ pub(crate) struct Checked {
     /// How many calls pass or not, in words.
     conclusion: String,
     calls: Vec<CheckedCallView>,
+    /// The verdicts for the accesses that failed.
+    accesses: Vec<CheckedAccessView>,
     /// The calls that the unit's programs can make and that would be denied, besides `calls`.
     foreseen: Vec<ForeseenView>,
     /// The programs whose calls nothing shows.
@@ -77,6 +80,19 @@ enum CheckedVerdict {
     Denied,
     /// The call has no name for a setting.
     Unknown,
+}
+
+/// The verdict for an access.
+#[derive(Debug, Serialize)]
+struct CheckedAccessView {
+    /// The call that failed.
+    call: String,
+    /// What it could not reach, in a few words.
+    access: String,
+    /// `pass` or `denied`.
+    verdict: CheckedVerdict,
+    /// The directives that withhold it, with file and line if known.
+    by: Vec<String>,
 }
 
 /// Checks units one after another.
@@ -119,7 +135,7 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
     }
     let policy = with_lines(&situation.policy, &asked.with, &groups)?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
-    notes.extend(accesses_note(&incidents));
+    let accesses = CheckedAccessView::list(&incidents, &policy, by);
     notes.extend(unread_libraries_note(&situation));
     let (calls, unknown) = list_calls(&incidents);
     let mut foreseen = ForeseenView::list(&situation.programs, &policy, by);
@@ -128,16 +144,9 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
     let machines = MachineView::list(&asked.others.machines, &ported);
     let calls = calls.iter().map(|(abi, call)| CheckedCallView::new(&policy, *abi, call, by));
     let calls = calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect();
-    let mut checked = Checked::new(&named, calls, foreseen, machines, notes);
+    let mut checked = Checked::new(&named, calls, accesses, foreseen, machines, notes);
     checked.unknown_programs = UnreadProgramView::list(&situation);
     Ok(checked)
-}
-
-/// Notes that failed accesses are not judged here.
-fn accesses_note(incidents: &[Incident]) -> Option<Note> {
-    let count = incidents.iter().filter(|incident| incident.access().is_some()).count();
-    let text = "check judges calls only, not the accesses that failed (paths, capabilities, devices, addresses)";
-    (count > 0).then(|| Note::new("accesses-not-judged", text.to_owned()))
 }
 
 /// Returns the calls of incidents, and those without a name.
@@ -182,29 +191,57 @@ impl CheckedCallView {
     }
 }
 
+impl CheckedAccessView {
+    /// Judges each access once, whatever program made it.
+    fn list(incidents: &[Incident], policy: &Policy, place: impl Fn(&policy::DirectiveCause) -> String) -> Vec<Self> {
+        let denials: BTreeSet<&AccessDenial> = incidents.iter().filter_map(Incident::access).collect();
+        let view = |denial: &AccessDenial| {
+            let by: Vec<String> = find_withholding(denial, policy).iter().map(&place).collect();
+            let verdict = if by.is_empty() { CheckedVerdict::Pass } else { CheckedVerdict::Denied };
+            Self { call: denial.call.to_string(), access: name_access(&denial.access), verdict, by }
+        };
+        denials.into_iter().map(view).collect()
+    }
+}
+
 impl Checked {
     /// Concludes from the verdicts.
     fn new(
         unit: &Unit,
         calls: Vec<CheckedCallView>,
+        accesses: Vec<CheckedAccessView>,
         foreseen: Vec<ForeseenView>,
         machines: Vec<MachineView>,
         notes: Vec<Note>,
     ) -> Self {
         let passes = |call: &CheckedCallView| matches!(call.verdict, CheckedVerdict::Pass | CheckedVerdict::Depends);
         let pass = calls.iter().all(passes)
+            && accesses.iter().all(|access| access.verdict == CheckedVerdict::Pass)
             && !foreseen.iter().any(ForeseenView::is_likely)
             && machines.iter().all(MachineView::passes);
         let mut parts = Vec::new();
         if !calls.is_empty() {
             parts.push(conclude(&calls));
         }
+        parts.extend(conclude_accesses(&accesses));
         let likely = foreseen.iter().filter(|foreseen| foreseen.is_likely()).count();
         parts.extend(conclude_foreseen(likely, foreseen.len() - likely, calls.is_empty()));
         parts.extend(machines.iter().filter_map(MachineView::conclude));
         let (unit, manager) = (unit.name.to_string(), unit.manager.to_string());
         let (unknown_programs, conclusion) = (Vec::new(), parts.join("; "));
-        Self { schema: SCHEMA, unit, manager, pass, conclusion, calls, foreseen, unknown_programs, machines, notes }
+        Self {
+            schema: SCHEMA,
+            unit,
+            manager,
+            pass,
+            conclusion,
+            calls,
+            accesses,
+            foreseen,
+            unknown_programs,
+            machines,
+            notes,
+        }
     }
 }
 
@@ -223,6 +260,18 @@ fn conclude_foreseen(likely: usize, possible: usize, is_alone: bool) -> Option<S
         (0, possible) => Some(format!("{} could be denied", calls(possible))),
         (likely, 0) => Some(format!("{} would likely be denied", calls(likely))),
         (likely, possible) => Some(format!("{} would likely be denied, {possible} possibly", calls(likely))),
+    }
+}
+
+/// Says how many accesses would still fail; nothing if none is known.
+fn conclude_accesses(accesses: &[CheckedAccessView]) -> Option<String> {
+    let denied = accesses.iter().filter(|access| access.verdict == CheckedVerdict::Denied).count();
+    match (accesses.len(), denied) {
+        (0, _) => None,
+        (1, 0) => Some("the only access passes".to_owned()),
+        (all, 0) => Some(format!("all of {all} accesses pass")),
+        (1, _) => Some("the only access would be denied".to_owned()),
+        (all, denied) => Some(format!("{denied} of {all} accesses would be denied")),
     }
 }
 
@@ -274,6 +323,13 @@ impl Reply for Checked {
                 page.line(format_args!("    {}", styled(PLACE, by)));
             }
         }
+        for CheckedAccessView { call, access, verdict, by } in &self.accesses {
+            let (style, words) = if *verdict == CheckedVerdict::Pass { (GOOD, "passes") } else { (BAD, "is denied") };
+            page.line(format_args!("  {call} ({access}) {}", styled(style, words)));
+            for by in by {
+                page.line(format_args!("    {}", styled(PLACE, by)));
+            }
+        }
         add_foreseen(&mut page, &self.foreseen, &self.unknown_programs, detail);
         add_machines(&mut page, &self.machines, detail);
         add_notes(&mut page, &self.notes);
@@ -311,23 +367,46 @@ mod tests {
     }
 
     #[test]
-    fn failed_accesses_are_noted_as_not_judged() {
-        use crate::incidents::{
-            Access, AccessDenial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource,
-        };
-        use crate::syscalls::{Arch, Call};
-        let incident = |event| Incident {
-            key: IncidentKey { unit: None, event, exe: Vec::new(), source: SightingSource::Tap { errno: 1 } },
+    fn failed_access_is_judged_by_the_settings() {
+        use crate::incidents::{Access, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+        use crate::policy::{Settings, UnitFile};
+        use crate::syscalls::{Arch, Call, Groups};
+        let incident = |call, access| Incident {
+            key: IncidentKey {
+                unit: None,
+                event: IncidentEvent::Access(AccessDenial { call: Call::named(Arch::X86_64, call), errno: 1, access }),
+                exe: Vec::new(),
+                source: SightingSource::Tap { errno: 1 },
+            },
             rung: None,
             count: 1,
             first: Moment::Unknown,
             last: Moment::Unknown,
             sample: Sample::default(),
         };
-        let call = Call::named(Arch::X86_64, "mmap");
-        let access = IncidentEvent::Access(AccessDenial { call, errno: 1, access: Access::ExecutableMemory });
-        let note = accesses_note(&[incident(access)]).unwrap();
-        assert_eq!(note.id, "accesses-not-judged");
-        assert!(accesses_note(&[incident(IncidentEvent::UnrecordedDeath)]).is_none());
+        let incidents = [
+            incident("mmap", Access::ExecutableMemory),
+            incident("mmap", Access::ExecutableMemory),
+            incident("socket", Access::AddressFamily(16)),
+        ];
+        let check = |lines: &str| {
+            let file = UnitFile::parse(Path::new("/x.service"), format!("[Service]\n{lines}\n").as_bytes());
+            let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+            let policy = Policy::new(settings, &Groups::embedded());
+            let accesses = CheckedAccessView::list(&incidents, &policy, |cause| describe_origin(cause, &[]));
+            let unit = Unit { manager: Manager::System, name: "x.service".parse().unwrap() };
+            Checked::new(&unit, Vec::new(), accesses, Vec::new(), Vec::new(), Vec::new())
+        };
+        let denied = check("MemoryDenyWriteExecute=yes");
+        assert_eq!(
+            (denied.pass, denied.conclusion.as_str()),
+            (false, "1 of 2 accesses would be denied; no call of its programs is known to be denied")
+        );
+        assert!(denied.page(Detail::Short).contains("/x.service:2"), "{}", denied.page(Detail::Short));
+        let passing = check("MemoryDenyWriteExecute=no");
+        assert_eq!(
+            (passing.pass, passing.conclusion.as_str()),
+            (true, "all of 2 accesses pass; no call of its programs is known to be denied")
+        );
     }
 }

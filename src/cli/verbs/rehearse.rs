@@ -33,6 +33,7 @@ use crate::operations::rehearsal::run;
 use crate::operations::rehearsal::run::{FinishedRehearsal, StoppedRehearsal};
 use crate::operations::rehearsal::session::describe_state;
 use crate::operations::rehearsal::watch::RehearsalEnd;
+use crate::operations::tap::background::BackgroundTap;
 use crate::outlet::caveats::hearing_notes;
 use crate::outlet::client::HardenWhyProxy;
 use crate::systemd::manager::{Managers, UnitOutcome};
@@ -43,6 +44,7 @@ use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 /// Rehearses a unit and prints the result. Returns its exit status.
 ///
@@ -93,10 +95,18 @@ pub(crate) async fn rehearse(
         return show_plan(common, &plan, outcome, color);
     }
     plan.refresh(machine).await?;
+    let tap = match BackgroundTap::start(machine, &plan.unit, &plan.loaded.groups).await {
+        Ok(tap) => Some(Arc::new(tap)),
+        Err(error) => {
+            plan.notes.push(unseen_accesses_note(&error));
+            None
+        }
+    };
     let since = Timestamp::now().as_millisecond();
-    let mut feed = DaemonFeed::begin(daemon.client, common.bus.clone(), plan.unit.clone(), since).await?;
+    let (client, unit) = (daemon.client, plan.unit.clone());
+    let mut feed = DaemonFeed::begin(client, common.bus.clone(), unit, since, tap.clone()).await?;
     let mut show = RehearsalProgress::new(&plan, color, common.is_json(), clock);
-    let work = RehearsalAnswerer { common, asked, plan: &plan, client: feed.client(), color };
+    let work = RehearsalAnswerer { common, asked, plan: &plan, client: feed.client(), tap, color };
     if asked.apply {
         let follow_up = async |stopped: &StoppedRehearsal| work.apply(stopped).await;
         let followed = run::rehearse_then(machine, &plan, &mut feed, &mut show, &mut interruption, follow_up).await?;
@@ -121,6 +131,12 @@ fn ensure_no_other_failure(plan: &RehearsalPlan, finished: &FinishedRehearsal) -
         describe_state(outcome),
         finished.restoration.describe(name)
     )
+}
+
+/// Notes that the rehearsal sees calls only.
+fn unseen_accesses_note(error: &anyhow::Error) -> Note {
+    let text = format!("paths, capabilities, devices and arguments that are denied are not seen: {error:#}");
+    Note::new("accesses-not-seen", text)
 }
 
 /// Prints what a rehearsal would do.
@@ -149,6 +165,7 @@ struct RehearsalAnswerer<'a> {
     asked: &'a args::Rehearse,
     plan: &'a RehearsalPlan,
     client: HardenWhyProxy<'static>,
+    tap: Option<Arc<BackgroundTap>>,
     color: ColorChoice,
 }
 
@@ -256,11 +273,16 @@ impl RehearsalAnswerer<'_> {
         let unit = answer_for_unit(&context, &plan.unit, found, SilentRefusals::AllRecorded).await;
         let mut notes = plan.notes.clone();
         notes.extend(context.notes.into_iter().filter(|note| !plan.notes.contains(note)));
+        notes.extend(self.tap.iter().flat_map(|tap| tap.notes()));
         let mut report = Report { schema: SCHEMA, demo: None, units: vec![unit], log: None, notes };
         report.notes.extend(no_remedy_note(&report, calls, &plan.unit));
         report.notes.extend(failure(end).map(|outcome| {
             let state = describe_state(outcome);
-            let text = format!("the unit still {state} with nothing blocked, so these calls are not the only problem");
+            let text = if calls.iter().any(|call| call.access().is_some()) {
+                format!("the unit still {state} with no call blocked: what it could not reach may be the reason")
+            } else {
+                format!("the unit still {state} with nothing blocked, so these calls are not the only problem")
+            };
             Note::new("failed-otherwise", text)
         }));
         Ok(report)

@@ -164,8 +164,7 @@ fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, local_ti
 }
 
 fn views(refusals: &[UnitRefusal]) -> Vec<RefusalView> {
-    let view = |refusal: &UnitRefusal| RefusalView::new(refusal.unit.as_ref(), &refusal.kind, &refusal.totals);
-    let mut views: Vec<RefusalView> = refusals.iter().map(view).collect();
+    let mut views: Vec<RefusalView> = refusals.iter().map(RefusalView::new).collect();
     views.sort_by_key(|view| std::cmp::Reverse(view.count));
     views
 }

@@ -335,4 +335,6 @@ fn render_tally(page: &mut Page, log: &LogTally) {
 }
 
 #[cfg(test)]
+mod access_pages;
+#[cfg(test)]
 mod tests;

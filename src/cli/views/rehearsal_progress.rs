@@ -1,12 +1,12 @@
 //! The progress of a rehearsal. On a terminal: a table of calls, and the elapsed time. Elsewhere: one line per new call.
 
-use super::progress_words::{describe_end, describe_place, describe_time, time_of_day};
+use super::progress_words::{describe_end, describe_place, describe_place_of_access, describe_time, time_of_day};
 use crate::audit::text::plural;
 use crate::cli::terminal::live_table::{LiveRow, LiveTable};
 use crate::cli::terminal::output::warn;
 use crate::cli::terminal::words::count_times;
 use crate::incidents::local_time::LocalTime;
-use crate::incidents::{Incident, Moment};
+use crate::incidents::{AccessDenial, Incident, Moment, describe_access, name_access};
 use crate::operations::rehearsal::feed::RehearsalObserver;
 use crate::operations::rehearsal::plan::{Limits, RehearsalPlan};
 use crate::policy::{Policy, Verdict};
@@ -38,6 +38,8 @@ pub(crate) struct RehearsalProgress {
 #[derive(Debug, Clone, PartialEq)]
 struct SeenCall {
     call: Call,
+    /// What it could not reach; `None` if a filter decides about it.
+    access: Option<AccessDenial>,
     count: u64,
     first: Option<i64>,
 }
@@ -70,7 +72,10 @@ impl RehearsalProgress {
                 call: name.clone(),
                 count: seen.count,
                 first: time_of_day(seen.first, &self.clock),
-                decided_by: describe_place(&self.policy, &seen.call),
+                decided_by: match &seen.access {
+                    Some(access) => describe_place_of_access(&self.policy, access),
+                    None => describe_place(&self.policy, &seen.call),
+                },
             })
             .collect();
         let times = self.calls.values().map(|seen| seen.count).fold(0, u64::saturating_add);
@@ -104,8 +109,12 @@ impl RehearsalObserver for RehearsalProgress {
         for incident in incidents {
             let Some(call) = incident.call() else { continue };
             let first = if let Moment::At(millis) = incident.first { Some(millis) } else { None };
-            let seen =
-                calls.entry(call.to_string()).or_insert_with(|| SeenCall { call: call.clone(), count: 0, first });
+            let access = incident.access().cloned();
+            let name = match &access {
+                Some(access) => format!("{call} ({})", name_access(&access.access)),
+                None => call.to_string(),
+            };
+            let seen = calls.entry(name).or_insert_with(|| SeenCall { call: call.clone(), access, count: 0, first });
             seen.count += incident.count;
             seen.first = seen.first.into_iter().chain(first).min();
         }
@@ -114,7 +123,10 @@ impl RehearsalObserver for RehearsalProgress {
             let before = self.calls.insert(name.clone(), seen.clone());
             is_new |= before.is_none();
             if before.is_none() && self.table.is_none() && !self.silent {
-                let verdict = describe_verdict(&self.policy, seen.call.abi().zip(seen.call.name()));
+                let verdict = match &seen.access {
+                    Some(access) => describe_access(&access.access),
+                    None => describe_verdict(&self.policy, seen.call.abi().zip(seen.call.name())),
+                };
                 warn(self.color, &format!("{name}: {verdict}"));
             }
         }

@@ -61,9 +61,13 @@ impl TapProgress {
             let row = LiveRow { call: call.to_string(), count, first: time_of_day(Some(first), clock), decided_by };
             rows.push((first, row));
         };
-        for UnitRefusal { unit, kind, totals, .. } in &refusals {
+        for UnitRefusal { unit, kind, totals, denied, .. } in &refusals {
             let call = Call::numbered(kind.arch, kind.number);
-            add(unit.as_ref(), &call, totals.count, totals.first, &|policy| describe_place(policy, &call));
+            let place = |policy: &Policy| match denied {
+                Some(denied) => describe_place_of_access(policy, denied),
+                None => describe_place(policy, &call),
+            };
+            add(unit.as_ref(), &call, totals.count, totals.first, &place);
         }
         for incident in &accesses {
             let (Some(denial), Moment::At(first)) = (incident.access(), &incident.first) else { continue };

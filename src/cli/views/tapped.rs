@@ -8,10 +8,11 @@ use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, Page, add_notes, styled};
 use crate::cli::terminal::words::count_times;
-use crate::kernel::tap::{CallResult, RefusalKind, RefusalTotals};
+use crate::incidents::name_access;
+use crate::kernel::tap::CallResult;
+use crate::operations::tap::refusals::UnitRefusal;
 use crate::policy::Effect;
 use crate::syscalls::Call;
-use crate::units::Unit;
 use serde::Serialize;
 
 /// The most threads per call that the page names.
@@ -46,6 +47,8 @@ pub(crate) struct RefusalView {
     number: u32,
     /// The ABI.
     arch: String,
+    /// What the call asked for by the argument for which a filter refused it; null if the argument did not decide.
+    argument: Option<String>,
     /// The error that the program got; null if none.
     pub(crate) errno: Option<String>,
     /// The executable's path, escaped; null if the process ended before harden-why read it.
@@ -72,13 +75,15 @@ pub(crate) struct ThreadView {
 }
 
 impl RefusalView {
-    pub(crate) fn new(unit: Option<&Unit>, kind: &RefusalKind, group: &RefusalTotals) -> Self {
+    pub(crate) fn new(refusal: &UnitRefusal) -> Self {
+        let UnitRefusal { unit, kind, totals: group, denied, .. } = refusal;
         let call = Call::numbered(kind.arch, kind.number);
         Self {
-            unit: unit.map(|unit| unit.name.to_string()),
-            manager: unit.map(|unit| unit.manager.to_string()),
+            unit: unit.as_ref().map(|unit| unit.name.to_string()),
+            manager: unit.as_ref().map(|unit| unit.manager.to_string()),
             arch: call.abi().map_or_else(|| call.arch.to_string(), |abi| abi.name().to_owned()),
             call: call.to_string(),
+            argument: denied.as_ref().map(|denied| name_access(&denied.access)),
             number: kind.number,
             errno: if let CallResult::Errno(errno) = kind.result {
                 Some(Effect::Errno(errno).to_string())
@@ -149,7 +154,8 @@ impl Reply for Tapped {
                 page.gap();
                 page.line(styled(BOLD, "Threads"));
             }
-            let call = styled(BAD, &refusal.call);
+            let argument = refusal.argument.as_ref().map_or_else(String::new, |argument| format!(" ({argument})"));
+            let call = format!("{}{argument}", styled(BAD, &refusal.call));
             let label = format!("  {call}  {}, {}: ", errno_words(refusal), count_times(refusal.count));
             page.paragraph(2, format!("{label}{}", join_threads(refusal)).trim_start());
         }

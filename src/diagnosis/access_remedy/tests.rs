@@ -239,10 +239,23 @@ fn other_accesses_are_granted_as_asked() {
     let address = || Access::Address("0.0.0.0:80".parse().unwrap());
     assert_eq!(of("SocketBindDeny=any", "bind", address()), ["by number", "SocketBindAllow=ipv4:80"]);
     assert_eq!(of("IPAddressDeny=any", "connect", address()), ["by number", "IPAddressAllow=127.0.0.1"]);
+    for (number, found) in
+        [(16, &["RestrictAddressFamilies=AF_NETLINK"][..]), (17, &["by number", "RestrictAddressFamilies=AF_PACKET"])]
+    {
+        assert_eq!(of("RestrictAddressFamilies=AF_UNIX", "socket", Access::AddressFamily(number)), found);
+    }
+    let namespaces = |lines: &str, flags| of(lines, "unshare", Access::Namespaces(flags));
+    assert_eq!(namespaces("RestrictNamespaces=yes", 0x1002_0000), ["by number", "RestrictNamespaces=mnt user"]);
+    assert_eq!(namespaces("RestrictNamespaces=mnt", 0), ["by number", "RestrictNamespaces=no"]);
+    let set_id = |lines: &str| of(lines, "chmod", Access::SetIdMode);
+    assert_eq!(set_id("RestrictSUIDSGID=yes"), ["by number", "RestrictSUIDSGID=no"]);
+    assert_eq!(set_id("DynamicUser=yes"), [""; 0]);
     assert_eq!(
-        of("RestrictAddressFamilies=AF_UNIX", "socket", Access::AddressFamily(16)),
-        ["by number", "RestrictAddressFamilies=AF_NETLINK"]
+        of("RestrictRealtime=yes", "sched_setscheduler", Access::Scheduling(1)),
+        ["by number", "RestrictRealtime=no"],
+        "sched_setattr would pass, too"
     );
+    assert_eq!(of("LockPersonality=yes", "personality", Access::Personality(8)), ["LockPersonality=no"]);
     assert_eq!(
         of("NoNewPrivileges=yes", "execve", Access::SetIdProgram(path("/usr/sbin/postdrop"))),
         ["by number", "NoNewPrivileges=no"]

@@ -42,7 +42,9 @@ int hardenwhy_leave(struct arguments *arguments)
     struct thread *state = map_lookup(&threads, &tid);
     if (state && state->in_call) {
         state->in_call = 0;
-        if (count_failures && returned < 0 && returned >= -MOST_ERRNO)
+        if (count_entered && is_filtered())
+            count_decision(thread, target | ENTERED, registers, returned);
+        if (returned < 0 && returned >= -MOST_ERRNO)
             count_failure(thread, target, registers, returned, state->missed, state->missed_elsewhere);
         return 0;
     }
@@ -57,7 +59,7 @@ int hardenwhy_leave(struct arguments *arguments)
             return 0;
         target |= FIRST;
     }
-    count_refusal(thread, target, registers, returned);
+    count_decision(thread, target, registers, returned);
     return 0;
 }
 

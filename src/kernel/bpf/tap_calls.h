@@ -2,6 +2,9 @@
 #pragma once
 #include "tap_layout.h"
 
+#define TS_COMPAT 2           // `arch/x86/include/asm/thread_info.h`
+#define TIF_32BIT (1UL << 22) // `arch/arm64/include/asm/thread_info.h`
+
 INLINE void count_loss(u32 what)
 {
     u64 *count = map_lookup(&shared, &what);
@@ -43,7 +46,7 @@ INLINE int is_compat(void)
 #elif defined(ARCH_aarch64)
     unsigned long flags = 0;
     READ(flags, ((struct task_struct *)current_task())->thread_info.flags);
-    return (flags & (1 << 22)) != 0; // TIF_32BIT
+    return (flags & TIF_32BIT) != 0;
 #else
     return 0;
 #endif

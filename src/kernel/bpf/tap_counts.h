@@ -19,6 +19,15 @@ INLINE int matters(const struct call_rule *rule, s64 returned)
     }
 }
 
+// Finds the number of entries that a target added to a map; null if the target has its share of the map already.
+INLINE u64 *find_room(u32 target, enum share share, u64 size)
+{
+    u32 index = (target & TARGET) * 2 + share;
+    u64 *now = map_lookup(&added, &index), *gone = map_lookup(&removed, &index);
+    // Processors that add at the same time can exceed the share by a few entries.
+    return now && gone && *now - *gone < size / target_count ? now : 0;
+}
+
 // Adds one to a count of failures, and fills in what a new one needs. Returns the failure if it is new.
 INLINE struct failure *add_failure(const struct failure_key *key)
 {
@@ -26,8 +35,11 @@ INLINE struct failure *add_failure(const struct failure_key *key)
     struct failure *known = map_lookup(&failures, key);
     int is_new = 0;
     if (!known) {
+        u64 *entries = find_room(key->target, OF_FAILURES, FAILURES);
         // Another thread of the process can add the same key at the same time.
-        is_new = map_update(&failures, key, &no_failure, NEW) == 0;
+        is_new = entries && map_update(&failures, key, &no_failure, NEW) == 0;
+        if (is_new)
+            __sync_fetch_and_add(entries, 1);
         known = map_lookup(&failures, key);
     }
     if (!known) {
@@ -142,20 +154,42 @@ INLINE void note_missed(const struct cred *cred, struct user_namespace *users, u
         state->missed_elsewhere |= bit;
 }
 
-// Counts a call that was not entered.
-INLINE void count_refusal(u64 thread, u32 target, struct pt_regs *registers, s64 returned)
+// Whether the current thread runs under a filter. systemd loads the filters of a unit just before it executes the program.
+INLINE int is_filtered(void)
+{
+    int mode = 0;
+    READ(mode, ((struct task_struct *)current_task())->seccomp.mode);
+    return mode != 0;
+}
+
+// Counts a call that was not entered; or one that was, if filters decide about it by an argument.
+INLINE void count_decision(u64 thread, u32 target, struct pt_regs *registers, s64 returned)
 {
     struct refusal_key key = {.tid = thread, .pid = thread >> 32, .target = target};
-    key.returned = returned > 0 || returned < -MOST_ERRNO ? NO_ERROR : (u32)returned;
-    if (is_compat())
-        key.target |= COMPAT;
+    key.returned = (target & ENTERED) || returned > 0 || returned < -MOST_ERRNO ? NO_ERROR : (u32)returned;
     key.call = call_number(registers);
+    struct call_rule *rule = map_lookup(&rules, &key.call);
+    // The rules are those of the machine's own ABI.
+    if (is_compat()) {
+        key.target |= COMPAT;
+    } else if (rule && rule->decided) {
+        struct call_arguments arguments = {};
+        read_arguments(&arguments, registers);
+        key.target |= ARGUMENT;
+        key.argument = argument_at(&arguments, rule->decided) & rule->mask;
+    }
+    // Most arguments that no filter denies are 0.
+    if ((target & ENTERED) && !key.argument && !(rule && rule->flags & ANY_ARGUMENT))
+        return;
     u64 now = monotonic_time(), ip = instruction_pointer(registers);
     struct refusal *known = map_lookup(&refusals, &key);
     if (!known) {
         struct refusal new = {.count = 1, .first = now, .last = now, .ip = ip, .uid = (u32)current_uid_gid()};
         current_comm(new.comm, sizeof(new.comm));
-        if (map_update(&refusals, &key, &new, ANY))
+        u64 *entries = find_room(target, OF_REFUSALS, REFUSALS);
+        if (entries && !map_update(&refusals, &key, &new, ANY))
+            __sync_fetch_and_add(entries, 1);
+        else
             count_loss(REFUSALS_LOST);
         return;
     }

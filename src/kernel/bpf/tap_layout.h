@@ -32,10 +32,13 @@
 #define NO_NEW_PRIVILEGES 1 // `PFA_NO_NEW_PRIVS` in `task_struct.atomic_flags`.
 #define SET_ID 06000        // `S_ISUID | S_ISGID`.
 
-// Flags in the target of a refusal or a failure.
+// The bits of the target's index in the target of a refusal or a failure, and flags there.
+#define TARGET 0xffff
 #define FIRST (1 << 16)  // The thread was unknown, so it may have been in this call when the tap began.
 #define COMPAT (1 << 17) // A call of the machine's 32-bit ABI.
 #define EXEC (1 << 18)   // No call failed, but the program got no privileges from its file.
+#define ENTERED (1 << 19)  // No filter refused the call: a rehearsal lets it pass.
+#define ARGUMENT (1 << 20) // The argument that filters decide by is known.
 
 // Stands for every returned value that is no error: no filter of systemd's answered the call.
 #define NO_ERROR 1
@@ -46,12 +49,15 @@ enum { LIVE, REFUSALS_LOST, THREADS_LOST, FAILURES_LOST, SHARED };
 // What matters in a call. The loader knows the calls by name.
 struct call_rule {
     u8 path;     // The index of the argument that is a path or a socket address, plus one; 0 for none.
-    u8 flags;    // `ADDRESS`, `IDENTITY`.
+    u8 flags;    // `ADDRESS`, `IDENTITY`, `ANY_ARGUMENT`.
     u8 distinct; // A bit for each argument that distinguishes failures.
+    u8 decided;  // The index of the argument that filters decide by, plus one; 0 for none.
+    u32 mask;    // The bits of that argument that filters look at.
 };
 
 #define ADDRESS 1  // The path is a socket address; the next argument is its length.
 #define IDENTITY 2 // The call takes user or group ids. A user namespace that lacks one makes it fail with EINVAL.
+#define ANY_ARGUMENT 4 // Filters deny 0 as well.
 
 // A cgroup to watch.
 struct watched_cgroup {
@@ -69,6 +75,7 @@ struct refusal_key {
     u32 call;
     u32 target; // The target's index, with flags.
     u32 returned;
+    u32 argument; // The argument that filters decide by, or 0.
 };
 
 struct refusal {
@@ -121,12 +128,13 @@ struct failure {
     struct text text;
 };
 
-// What the loader sets: the number of cgroups to watch, whether processes are targets, what to count, and the process that
-// watches, whose own calls do not count.
+// What the loader sets: the number of cgroups to watch, whether processes are targets, the number of targets, what to count in
+// addition, and the process that watches, whose own calls do not count.
 volatile const u64 cgroup_count = 0;
 volatile const u64 has_processes = 0;
-volatile const u64 count_failures = 0;
+volatile const u64 target_count = 1;
 volatile const u64 count_absent = 0;
+volatile const u64 count_entered = 0;
 volatile const u64 watcher = 0;
 volatile const u64 root_cgroup = 0;
 
@@ -173,6 +181,24 @@ struct {
     TYPE(key, struct failure_key);
     TYPE(value, struct failure);
 } failures SECTION(".maps");
+
+// By target, how many entries of the two maps the programs added, and how many the reader removed: failures first, then
+// refusals. The difference is the target's share, which is limited, so that one target's noise leaves room for others.
+enum share { OF_FAILURES, OF_REFUSALS };
+
+struct {
+    NUMBER(type, ARRAY);
+    NUMBER(max_entries, 2 * MOST_TARGETS);
+    TYPE(key, u32);
+    TYPE(value, u64);
+} added SECTION(".maps");
+
+struct {
+    NUMBER(type, ARRAY);
+    NUMBER(max_entries, 2 * MOST_TARGETS);
+    TYPE(key, u32);
+    TYPE(value, u64);
+} removed SECTION(".maps");
 
 // A failure before it is filled in. It would not fit on the stack.
 static const struct failure no_failure;

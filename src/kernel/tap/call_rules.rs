@@ -1,14 +1,16 @@
 //! What a tap looks at in each call: which argument is a path or an address, and which arguments distinguish
 //! failures.
 
+use crate::incidents::ArgumentPlace;
 use crate::syscalls::Abi;
 
 /// `struct call_rule` in `tap_layout.h`.
-type CallRule = [u8; 3];
+pub(super) type CallRule = [u8; 8];
 
 /// Flags of a rule.
 const ADDRESS: u8 = 1;
 const IDENTITY: u8 = 2;
+const ANY_ARGUMENT: u8 = 4;
 
 /// Calls with a path: the index of that argument, and the arguments that distinguish failures in addition to the path.
 const PATHS: [(&str, u8, &[u8]); 56] = [
@@ -141,7 +143,7 @@ const KEEPING_LINKS: [&str; 22] = [
 ];
 
 /// Returns the rules for the calls of an ABI, by number.
-pub(crate) fn call_rules(abi: Abi) -> impl Iterator<Item = (u32, CallRule)> {
+pub(super) fn call_rules(abi: Abi) -> impl Iterator<Item = (u32, CallRule)> {
     abi.calls().map(|(number, name)| (number, rule(name))).filter(|(_, rule)| *rule != CallRule::default())
 }
 
@@ -173,6 +175,16 @@ pub(crate) fn keeps_last_link(name: &str, arguments: [u64; 6]) -> bool {
 }
 
 fn rule(name: &str) -> CallRule {
+    let [path, flags, distinct] = failure_rule(name);
+    let Some(ArgumentPlace { index, mask, includes_zero }) = ArgumentPlace::find(name) else {
+        return [path, flags, distinct, 0, 0, 0, 0, 0];
+    };
+    let [a, b, c, d] = mask.to_ne_bytes();
+    [path, if includes_zero { flags | ANY_ARGUMENT } else { flags }, distinct, index + 1, a, b, c, d]
+}
+
+/// Returns what matters when a call fails: the path, the flags and the arguments that distinguish failures.
+fn failure_rule(name: &str) -> [u8; 3] {
     let bits = |arguments: &[u8]| arguments.iter().fold(0, |bits, argument| bits | 1 << argument);
     if let Some((_, index, distinct)) = PATHS.iter().find(|(known, ..)| *known == name) {
         [index + 1, 0, bits(distinct)]
@@ -224,10 +236,12 @@ mod tests {
             let number = Abi::X86_64.call_number(name).unwrap();
             rules.iter().find(|(known, _)| *known == number).map(|(_, rule)| *rule)
         };
-        assert_eq!(rule("openat"), Some([2, 0, 0b101]));
-        assert_eq!(rule("bind"), Some([2, ADDRESS, 0]));
-        assert_eq!(rule("fchownat"), Some([2, IDENTITY, 0b1101]));
-        assert_eq!(rule("socket"), Some([0, 0, 0b111]));
+        let [a, b, c, d] = 0o6000_u32.to_ne_bytes();
+        assert_eq!(rule("openat"), Some([2, 0, 0b101, 4, a, b, c, d]));
+        assert_eq!(rule("bind"), Some([2, ADDRESS, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(rule("fchownat"), Some([2, IDENTITY, 0b1101, 0, 0, 0, 0, 0]));
+        assert_eq!(rule("socket"), Some([0, 0, 0b111, 1, 255, 255, 255, 255]));
+        assert_eq!(rule("setns"), Some([0, ANY_ARGUMENT, 0b10, 2, 255, 255, 255, 255]));
         assert_eq!(rule("getpid"), None);
         assert_eq!(path_argument("open"), Some((0, None)));
         assert_eq!([path_argument("linkat"), path_argument("fchownat")], [Some((3, Some(2))), Some((1, Some(0)))]);

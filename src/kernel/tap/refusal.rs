@@ -15,6 +15,8 @@ pub struct Refusal {
     pub arch: Arch,
     /// The call's number.
     pub number: u32,
+    /// The argument that filters decide by, as far as they look at it; `None` if the call has none, or if it is unknown.
+    pub argument: Option<u32>,
     /// What the call returned.
     pub result: CallResult,
     /// Whether this may be the end of a permitted call that began before the tap.
@@ -40,6 +42,8 @@ pub enum CallResult {
     Errno(i32),
     /// A value that is no error: from a supervisor, a tracer or a handler of SIGSYS, never from a filter of systemd's.
     Answered,
+    /// Any value: the kernel executed the call, which a filter can deny by its argument.
+    Entered,
 }
 
 /// What a tap had no room for.

@@ -25,6 +25,8 @@ pub(crate) struct RefusalKind {
     pub(crate) arch: Arch,
     /// The call's number.
     pub(crate) number: u32,
+    /// The argument that filters decide by, if it is known.
+    pub(crate) argument: Option<u32>,
     /// What the call returned.
     pub(crate) result: CallResult,
     /// Whether these may be the ends of permitted calls that began before the tap.
@@ -101,23 +103,41 @@ pub(crate) struct RefusalTally {
 
 /// Executables and owners of processes, remembered for when they are gone.
 #[derive(Debug, Default)]
-pub(crate) struct ProcessReader(HashMap<u32, (Vec<u8>, ProcessOwner)>);
+pub(crate) struct ProcessReader {
+    known: HashMap<u32, (Vec<u8>, ProcessOwner)>,
+    /// What was read since the poll began.
+    read: HashMap<u32, (Vec<u8>, ProcessOwner)>,
+}
 
 impl ProcessReader {
+    /// Begins a poll. A process is read once in a poll.
+    pub(crate) fn begin_poll(&mut self) {
+        self.read.clear();
+        if self.known.len() > MOST_PROCESSES {
+            self.known.clear();
+        }
+    }
+
     /// Returns a process's executable and owner: as they are, or as they were last seen once the process is gone.
     pub(crate) fn read(&mut self, pid: u32, procfs: &Procfs) -> (Vec<u8>, ProcessOwner) {
-        if self.0.len() > MOST_PROCESSES {
-            self.0.clear();
+        if let Some(read) = self.read.get(&pid) {
+            return read.clone();
         }
+        let process = self.read_now(pid, procfs);
+        self.read.insert(pid, process.clone());
+        process
+    }
+
+    fn read_now(&mut self, pid: u32, procfs: &Procfs) -> (Vec<u8>, ProcessOwner) {
         // The cgroup first: systemd moves a process that ends before it is gone.
         let owner = procfs.cgroup(pid).map_or(ProcessOwner::Unknown, |cgroup| ProcessOwner::from_cgroup(&cgroup));
         match procfs.exe(pid) {
             Some(exe) => {
                 let process = (exe.into_os_string().into_vec(), owner);
-                self.0.insert(pid, process.clone());
+                self.known.insert(pid, process.clone());
                 process
             }
-            None => self.0.get(&pid).cloned().unwrap_or((Vec::new(), owner)),
+            None => self.known.get(&pid).cloned().unwrap_or((Vec::new(), owner)),
         }
     }
 }
@@ -125,11 +145,10 @@ impl ProcessReader {
 impl RefusalTally {
     /// Counts what the tap returned.
     pub(crate) fn add(&mut self, refusals: Vec<Refusal>, processes: &mut ProcessReader, procfs: &Procfs) {
-        let mut read: HashMap<u32, (Vec<u8>, ProcessOwner)> = HashMap::new();
         for refusal in refusals {
-            let (exe, owner) = read.entry(refusal.pid).or_insert_with(|| processes.read(refusal.pid, procfs)).clone();
-            let Refusal { target, arch, number, result, uncertain, .. } = refusal;
-            let kind = RefusalKind { target, arch, number, result, uncertain, exe, owner };
+            let (exe, owner) = processes.read(refusal.pid, procfs);
+            let Refusal { target, arch, number, argument, result, uncertain, .. } = refusal;
+            let kind = RefusalKind { target, arch, number, argument, result, uncertain, exe, owner };
             if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&kind) {
                 self.uncounted = self.uncounted.saturating_add(refusal.count);
             } else {
@@ -208,6 +227,7 @@ mod tests {
             tid,
             arch: Arch::native(),
             number,
+            argument: None,
             result: CallResult::Errno(1),
             uncertain: false,
             count,
@@ -260,6 +280,7 @@ mod tests {
             std::fs::write(process.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
             let (mut tally, mut processes) = (RefusalTally::default(), ProcessReader::default());
             tally.add(vec![refusal(1, 39, 1)], &mut processes, &procfs);
+            processes.begin_poll();
             tally.add(vec![refusal(1, 39, 1)], &mut processes, &no_processes());
             assert_eq!(tally.owners().collect::<Vec<_>>(), [(0, &owner)], "{cgroup}");
             let (mut tally, mut processes) = (RefusalTally::default(), ProcessReader::default());

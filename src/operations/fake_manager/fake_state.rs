@@ -187,6 +187,7 @@ impl FakeState {
             capability_bounding_set: None,
             ambient_capabilities: None,
             no_new_privileges: None,
+            withholding_lines: Vec::new(),
             switches,
             unparsed: BTreeSet::new(),
             dropins,

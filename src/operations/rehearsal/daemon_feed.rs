@@ -1,10 +1,12 @@
-//! The calls of a rehearsal, as harden-whyd records them.
+//! What a rehearsed unit would be denied, as harden-whyd stores it: the calls of the kernel's records, and what a tap sees.
 
 use super::feed::RehearsalFeed;
 use crate::audit::text::escape;
 use crate::diagnosis::before_exec::is_rehearsal_filter_load;
 use crate::incidents::{Incident, IncidentKey, SightingSource, Stored};
 use crate::operations::permission::root_command;
+use crate::operations::tap::background::BackgroundTap;
+use crate::operations::tap::report::report_incidents;
 use crate::outlet::client;
 use crate::outlet::client::HardenWhyProxy;
 use crate::outlet::wire::{MAX_INCIDENTS, Status};
@@ -12,6 +14,7 @@ use crate::systemd::bus_address::BusAddress;
 use crate::units::Unit;
 use anyhow::{Context as _, ensure};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -40,6 +43,10 @@ pub(crate) struct DaemonFeed {
     daemon_since: i64,
     /// Whether the latest read failed: the connection or the daemon's note of the rehearsal may be lost.
     lost: bool,
+    /// Sees what no record shows: paths, capabilities, devices and arguments. `None` if this process may not tap.
+    tap: Option<Arc<BackgroundTap>>,
+    /// What the tap saw and the daemon did not take yet.
+    unreported: Vec<Incident>,
 }
 
 impl ListeningDaemon {
@@ -74,10 +81,12 @@ impl DaemonFeed {
         bus: BusAddress,
         unit: Unit,
         since: i64,
+        tap: Option<Arc<BackgroundTap>>,
     ) -> anyhow::Result<Self> {
         client.begin_rehearsal(unit.name.as_str(), &unit.manager.to_string()).await.map_err(client::explained)?;
         let daemon_since = client.status().await.map_err(client::explained)?.since;
-        let mut feed = Self { client, bus, unit, since: 0, before: HashMap::new(), daemon_since, lost: false };
+        let (before, unreported) = (HashMap::new(), Vec::new());
+        let mut feed = Self { client, bus, unit, since: 0, before, daemon_since, lost: false, tap, unreported };
         feed.before = feed.incidents().await?.into_iter().map(|one| (one.key, one.count)).collect();
         feed.since = since;
         Ok(feed)
@@ -100,7 +109,18 @@ impl DaemonFeed {
             let _ = self.client.begin_rehearsal(name, &manager).await;
             (self.daemon_since, self.lost) = (status.since, false);
         }
+        self.report().await?;
         self.incidents().await
+    }
+
+    /// Gives the daemon what the tap saw. What it does not take stays for the next time.
+    async fn report(&mut self) -> anyhow::Result<()> {
+        if self.unreported.is_empty() {
+            self.unreported = self.tap.as_ref().map_or_else(Vec::new, |tap| tap.take_incidents());
+        }
+        report_incidents(&self.client, &self.unreported).await?;
+        self.unreported.clear();
+        Ok(())
     }
 
     async fn incidents(&self) -> anyhow::Result<Vec<Incident>> {
@@ -117,7 +137,7 @@ impl DaemonFeed {
             offset += MAX_INCIDENTS;
             for dict in page {
                 let Stored { incident, .. } = dict.try_into()?;
-                if incident.key.source == SightingSource::Rehearsal {
+                if incident.key.source == SightingSource::Rehearsal || incident.access().is_some() {
                     incidents.push(incident);
                 }
             }

@@ -153,15 +153,17 @@ async fn read_last_calls(
     feed: &mut impl RehearsalFeed,
     observer: &mut impl RehearsalObserver,
 ) -> anyhow::Result<Vec<Incident>> {
-    tokio::time::sleep(STORE_DELAY).await;
+    // The first read gives the daemon what the tap saw last, and the next one finds it stored.
     let mut calls = feed.calls().await;
-    for _ in 0..RETRIES {
-        if calls.is_ok() {
+    let mut has_reported = calls.is_ok();
+    for _ in 0..=RETRIES {
+        tokio::time::sleep(STORE_DELAY).await;
+        calls = feed.calls().await;
+        if has_reported && calls.is_ok() {
             break;
         }
         // The daemon may be restarting.
-        tokio::time::sleep(STORE_DELAY).await;
-        calls = feed.calls().await;
+        has_reported |= calls.is_ok();
     }
     let calls = calls?;
     observer.show_calls(&calls);

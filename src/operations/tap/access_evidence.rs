@@ -5,6 +5,7 @@
 
 use super::access_verdict::{AccessEvidence, AccessSettings, FileKind, OwnNamespaces, UnitPrivileges};
 use super::path_walk::PathWalk;
+use crate::diagnosis::before_exec::is_systemd_before_exec;
 use crate::incidents::DeviceNode;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::procfs::Procfs;
@@ -31,13 +32,25 @@ const WORKING_DIRECTORY: i32 = -100;
 /// What the host has, and the mounts of the namespaces that were seen.
 #[derive(Debug, Default)]
 pub(crate) struct EvidenceCollector {
-    host_mounts: MountTable,
+    /// The host's mounts in this poll; `None` until a call needs them.
+    host_mounts: Option<MountTable>,
     host_mount_namespace: Option<u64>,
     host_user_namespace: Option<u64>,
     /// The mounts by the inode of their namespace.
     mounts: HashMap<u32, SeenMounts>,
     /// The number of the current poll.
     poll: u64,
+    /// What processes showed in this poll.
+    processes: HashMap<u32, ProcessView>,
+}
+
+/// What `/proc` shows of a process.
+#[derive(Debug, Clone, Copy)]
+struct ProcessView {
+    /// The inode of its mount namespace; `None` if it is gone.
+    mount_namespace: Option<u64>,
+    /// Whether its root is another directory than that of its mounts.
+    has_other_root: bool,
 }
 
 /// The mounts of a namespace.
@@ -52,7 +65,6 @@ impl EvidenceCollector {
     /// Reads what this process sees: it stands for the host.
     pub(crate) fn from_this_process() -> Self {
         Self {
-            host_mounts: MountTable::read("self").unwrap_or_default(),
             host_mount_namespace: namespace("self", "mnt"),
             host_user_namespace: namespace("self", "user"),
             ..Self::default()
@@ -65,29 +77,40 @@ impl EvidenceCollector {
         self.poll += 1;
         let oldest = self.poll.saturating_sub(REMEMBERED_POLLS);
         self.mounts.retain(|_, seen| seen.poll >= oldest);
-        if let Ok(mounts) = MountTable::read("self") {
-            self.host_mounts = mounts;
-        }
+        self.processes.clear();
+        self.host_mounts = None;
+    }
+
+    /// Reads a process once in a poll.
+    fn view(&mut self, pid: u32) -> ProcessView {
+        *self.processes.entry(pid).or_insert_with(|| ProcessView {
+            mount_namespace: namespace(&pid.to_string(), "mnt"),
+            has_other_root: has_other_root(pid),
+        })
     }
 
     /// Whether a process has other mounts than the host, as far as it can be read.
-    pub(crate) fn has_own_mounts(&self, pid: u32) -> bool {
-        namespace(&pid.to_string(), "mnt").is_some_and(|inode| Some(inode) != self.host_mount_namespace)
+    pub(crate) fn has_own_mounts(&mut self, pid: u32) -> bool {
+        self.view(pid).mount_namespace.is_some_and(|inode| Some(inode) != self.host_mount_namespace)
     }
 
     /// Remembers the mounts of a process for others of its namespace.
     pub(crate) fn remember_mounts(&mut self, pid: u32) {
-        let process = pid.to_string();
+        let Some(inode) = self.view(pid).mount_namespace.filter(|inode| Some(*inode) != self.host_mount_namespace)
+        else {
+            return;
+        };
+        let Some(inode) = u32::try_from(inode).ok().filter(|inode| !self.is_fresh(*inode)) else { return };
         // systemd may still be mounting.
         let procfs = Procfs::live();
-        let program = procfs.exe(pid).unwrap_or_default();
-        let program = program.file_name().unwrap_or_default().as_bytes();
-        if procfs.comm(pid).is_none_or(|comm| is_before_exec(&comm, program)) {
-            return;
+        let exe = procfs.exe(pid).unwrap_or_default();
+        if procfs.comm(pid).is_some_and(|comm| !is_systemd_before_exec(&comm, exe.as_os_str().as_bytes())) {
+            self.refresh_mounts(inode, pid);
         }
-        if let Some(inode) = namespace(&process, "mnt").and_then(|inode| u32::try_from(inode).ok()) {
-            self.refresh_mounts(inode, &process);
-        }
+    }
+
+    fn is_fresh(&self, inode: u32) -> bool {
+        self.mounts.get(&inode).is_some_and(|seen| seen.poll == self.poll)
     }
 
     /// Gathers the evidence on a failed call.
@@ -103,8 +126,10 @@ impl EvidenceCollector {
             mounts: differs(credentials.mount_namespace, self.host_mount_namespace),
             users: differs(credentials.user_namespace, self.host_user_namespace),
         };
-        let found = given_path(failure).and_then(|path| {
-            let walk = PathWalk { host_mounts: &self.host_mounts, pid: failure.pid, tid: failure.tid };
+        let has_path = matches!(failure.text, CallText::Path(_)) && !self.view(failure.pid).has_other_root;
+        let found = given_path(failure).filter(|_| has_path).and_then(|path| {
+            let host_mounts = self.host_mounts.get_or_insert_with(|| MountTable::read("self").unwrap_or_default());
+            let walk = PathWalk { host_mounts, pid: failure.pid, tid: failure.tid };
             Some((walk.locate(&path, keeps_link(failure))?, path))
         });
         let evidence = AccessEvidence {
@@ -118,14 +143,16 @@ impl EvidenceCollector {
             ..AccessEvidence::default()
         };
         let Some((located, given)) = found else { return evidence };
-        self.refresh_mounts(credentials.mount_namespace, &failure.pid.to_string());
+        self.refresh_mounts(credentials.mount_namespace, failure.pid);
         let mounts = self.mounts_in(credentials.mount_namespace);
+        let no_mounts = MountTable::default();
+        let host_mounts = self.host_mounts.as_ref().unwrap_or(&no_mounts);
         let place = located.place.as_os_str().as_bytes();
         let mount = mounts.and_then(|mounts| mounts.holding(place)).cloned();
         // A link that the process cannot see tells its user nothing.
         let is_visible = |link: &PathBuf| {
             let link = link.as_os_str().as_bytes();
-            let places = mounts.and_then(|own| own.holding(link)).zip(self.host_mounts.holding(link));
+            let places = mounts.and_then(|own| own.holding(link)).zip(host_mounts.holding(link));
             !own.mounts || places.is_some_and(|(own, host)| own.place(link) == host.place(link))
         };
         let is_shown = !located.is_own_entry && located.links.iter().all(is_visible);
@@ -138,7 +165,7 @@ impl EvidenceCollector {
         let is_exec = matches!(failure.event, FailedEvent::Exec { .. });
         AccessEvidence {
             mount,
-            host_mount: self.host_mounts.holding(place).cloned(),
+            host_mount: host_mounts.holding(place).cloned(),
             host_file,
             settings,
             has_capabilities: is_exec && on_host.is_some_and(has_file_capabilities),
@@ -151,13 +178,13 @@ impl EvidenceCollector {
     }
 
     /// Reads the mounts of a living process once in a poll.
-    fn refresh_mounts(&mut self, inode: u32, process: &str) {
-        let is_fresh = self.mounts.get(&inode).is_some_and(|seen| seen.poll == self.poll);
-        // Before the mounts: the process may change to another namespace. With another root, it sees other mounts.
-        if is_fresh || namespace(process, "mnt") != Some(inode.into()) || has_other_root(process) {
+    fn refresh_mounts(&mut self, inode: u32, pid: u32) {
+        let view = self.view(pid);
+        // With another root, it sees other mounts.
+        if self.is_fresh(inode) || view.mount_namespace != Some(inode.into()) || view.has_other_root {
             return;
         }
-        if let Ok(table) = MountTable::read(process) {
+        if let Ok(table) = MountTable::read(&pid.to_string()) {
             let count: usize = self.mounts.values().map(|seen| seen.table.len()).sum();
             if self.mounts.len() >= MOST_NAMESPACES || count + table.len() > MOST_MOUNTS {
                 self.mounts.clear();
@@ -188,14 +215,8 @@ fn path_settings(path: &[u8], policy: &Policy) -> AccessSettings {
 fn refuses_address(failure: &FailedCall, policy: &Policy) -> bool {
     let address = failure.text.internet_address().zip(call_name(failure));
     address.is_some_and(|(address, call)| {
-        !policy.withholding(Need::of_socket_address(call, address), libc::EPERM).is_empty()
+        !policy.withholding(Need::from_socket_address(call, address), libc::EPERM).is_empty()
     })
-}
-
-/// Whether systemd has not executed the program of the unit yet. systemd then gives the process the name `(PROGRAM)`, but
-/// any process can choose such a name, so `program` is the name of the file that it executes.
-pub(crate) fn is_before_exec(comm: &[u8], program: &[u8]) -> bool {
-    comm.starts_with(b"(") && matches!(program, b"systemd" | b"systemd-executor")
 }
 
 /// Returns the name of the call; of execve(2) for a program that got no privileges.
@@ -215,17 +236,13 @@ fn keeps_link(failure: &FailedCall) -> bool {
 }
 
 /// Whether a living process has another root directory than its mount namespace.
-fn has_other_root(process: &str) -> bool {
-    fs::read_link(Path::new("/proc").join(process).join("root")).is_ok_and(|root| root != Path::new("/"))
+fn has_other_root(pid: u32) -> bool {
+    fs::read_link(Path::new("/proc").join(pid.to_string()).join("root")).is_ok_and(|root| root != Path::new("/"))
 }
 
-/// Returns the path of a call from the root of the process's mounts. A relative path needs the living process, and one of a
-/// process with another root is unknown.
+/// Returns the path of a call from the root of the process. A relative path needs the living process.
 fn given_path(failure: &FailedCall) -> Option<PathBuf> {
     let CallText::Path(bytes) = &failure.text else { return None };
-    if has_other_root(&failure.pid.to_string()) {
-        return None;
-    }
     let path = Path::new(OsStr::from_bytes(bytes));
     if path.is_absolute() {
         return Some(path.to_owned());
@@ -349,20 +366,20 @@ mod tests {
     fn mounts_are_read_from_the_living_at_each_poll_and_forgotten_after_the_gone() {
         let mut collector = EvidenceCollector::from_this_process();
         let own = u32::try_from(namespace("self", "mnt").unwrap()).unwrap();
-        let count = |collector: &mut EvidenceCollector, process: &str| {
-            collector.refresh_mounts(own, process);
+        let count = |collector: &mut EvidenceCollector, pid: u32| {
+            collector.refresh_mounts(own, pid);
             collector.mounts_in(own).map(MountTable::len)
         };
-        assert_eq!(count(&mut collector, "0"), None, "a process that is gone");
-        let pid = std::process::id().to_string();
+        assert_eq!(count(&mut collector, 0), None, "a process that is gone");
+        let pid = std::process::id();
         collector.mounts.insert(own, SeenMounts { table: MountTable::default(), poll: 0 });
         collector.begin_poll();
-        assert_eq!(count(&mut collector, "0"), Some(0), "as they were seen last");
-        let seen = count(&mut collector, &pid);
+        assert_eq!(count(&mut collector, 0), Some(0), "as they were seen last");
+        let seen = count(&mut collector, pid);
         assert!(seen > Some(0), "a living process shows other mounts");
-        assert_eq!(count(&mut collector, "0"), seen);
+        assert_eq!(count(&mut collector, 0), seen);
         (0..=REMEMBERED_POLLS).for_each(|_| collector.begin_poll());
-        assert_eq!(count(&mut collector, "0"), None, "the kernel may have reused the number");
+        assert_eq!(count(&mut collector, 0), None, "the kernel may have reused the number");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Denied accesses that a tap saw, counted by what they have in common.
 
-use super::access_evidence::{EvidenceCollector, call_name, is_before_exec};
+use super::access_evidence::{EvidenceCollector, call_name};
 use super::access_verdict::{AccessVerdict, UnitPrivileges, weigh};
-use super::targets::{ResolvedTarget, TapScope};
+use crate::diagnosis::before_exec::is_systemd_before_exec;
 use crate::incidents::{AccessDenial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{FailedCall, FailedEvent, ProcessReader};
+use crate::kernel::tap::{FailedCall, FailedEvent, ProcessOwner, ProcessReader};
 use crate::policy::Policy;
 use crate::syscalls::{Abi, Arch, Call};
+use crate::units::{Rung, Unit};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -28,18 +29,18 @@ impl AccessTally {
         Self { evidence, denials: BTreeMap::new(), uncounted: 0, unknown: 0 }
     }
 
-    /// Weighs the failed calls, and counts those that the sandbox made fail. `settings` returns what the settings of target
-    /// number N withhold, and its policy.
+    /// Weighs the failed calls, and counts those that the sandbox made fail. `attribute` returns the unit of a process of
+    /// target number N. `settings` returns what the settings of that target withhold, and its policy.
     pub(crate) fn add<'a>(
         &mut self,
         failures: Vec<FailedCall>,
-        watched: &[ResolvedTarget],
         processes: &mut ProcessReader,
+        attribute: impl Fn(usize, &ProcessOwner) -> Option<(Unit, Rung)>,
         settings: impl Fn(usize) -> (UnitPrivileges, Option<&'a Policy>),
     ) {
         let procfs = Procfs::live();
-        let scope = TapScope::from_targets(&watched.iter().map(|target| target.target.clone()).collect::<Vec<_>>());
-        for failure in failures.into_iter().filter(|failure| !is_before_exec(&failure.comm, &failure.program)) {
+        let is_of_systemd = |failure: &FailedCall| is_systemd_before_exec(&failure.comm, &failure.program);
+        for failure in failures.into_iter().filter(|failure| !is_of_systemd(failure)) {
             let (privileges, policy) = settings(failure.target);
             let evidence = self.evidence.gather(&failure, privileges, policy);
             match weigh(&failure, &evidence) {
@@ -47,8 +48,7 @@ impl AccessTally {
                 AccessVerdict::Unknown => self.unknown = self.unknown.saturating_add(failure.count),
                 AccessVerdict::Denied(access) => {
                     let (exe, owner) = processes.read(failure.pid, &procfs);
-                    let found = watched.get(failure.target).and_then(|target| target.attribute(&owner, scope));
-                    let (unit, rung) = found.map(|(unit, rung)| (unit.clone(), rung)).unzip();
+                    let (unit, rung) = attribute(failure.target, &owner).unzip();
                     let errno = if let FailedEvent::Call { errno, .. } = failure.event { errno } else { 0 };
                     let event = IncidentEvent::Access(AccessDenial { call: call(&failure), errno, access });
                     let key = IncidentKey { unit, event, exe, source: SightingSource::Tap { errno } };
@@ -93,6 +93,16 @@ impl AccessTally {
         }
     }
 
+    /// Whether a process has other mounts than the host, as far as it can be read.
+    pub(crate) fn has_own_mounts(&mut self, pid: u32) -> bool {
+        self.evidence.has_own_mounts(pid)
+    }
+
+    /// Returns the denied accesses, and forgets them.
+    pub(crate) fn take_incidents(&mut self) -> Vec<Incident> {
+        std::mem::take(&mut self.denials).into_values().collect()
+    }
+
     /// Returns the denied accesses.
     pub(crate) fn incidents(&self) -> impl Iterator<Item = &Incident> {
         self.denials.values()
@@ -116,17 +126,5 @@ fn call(failure: &FailedCall) -> Call {
             let number = call_name(failure).and_then(|name| Abi::native().call_number(name));
             Call::numbered(Arch::native(), number.unwrap_or_default())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn name_in_parentheses_hides_no_process_but_systemd_before_exec() {
-        assert!(is_before_exec(b"(nginx)", b"systemd-executor") && is_before_exec(b"(nginx)", b"systemd"));
-        assert!(!is_before_exec(b"(x)", b"python3.11") && !is_before_exec(b"(x)", b""));
-        assert!(!is_before_exec(b"systemd", b"systemd"));
     }
 }

@@ -3,10 +3,12 @@
 pub(crate) mod access_evidence;
 pub(crate) mod access_tally;
 pub(crate) mod access_verdict;
+pub(crate) mod background;
 mod path_walk;
 pub(crate) mod refusals;
 pub(crate) mod report;
 pub(crate) mod running;
 pub(crate) mod session;
+mod sightings;
 pub(crate) mod start;
 pub(crate) mod targets;

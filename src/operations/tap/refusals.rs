@@ -2,12 +2,14 @@
 
 use super::targets::{ResolvedTarget, TapScope};
 use crate::audit::Action;
-use crate::diagnosis::Situation;
+use crate::diagnosis::{Situation, find_withholding};
 use crate::host::unit_settings::LoadedSettings;
-use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+use crate::incidents::{
+    Access, AccessDenial, Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource,
+};
 use crate::kernel::tap::{CallResult, ProcessOwner, RefusalKind, RefusalTally, RefusalTotals};
-use crate::policy::{Effect, Verdict};
-use crate::syscalls::Call;
+use crate::policy::{Effect, Policy, Verdict};
+use crate::syscalls::{Abi, Call};
 use crate::units::{Rung, Unit};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -24,6 +26,8 @@ pub(crate) struct UnitRefusal {
     rung: Option<Rung>,
     pub(crate) kind: RefusalKind,
     pub(crate) totals: RefusalTotals,
+    /// What the call asked for by its argument, if that is why the unit's settings deny it.
+    pub(crate) denied: Option<AccessDenial>,
 }
 
 impl TappedUnit {
@@ -36,16 +40,20 @@ impl TappedUnit {
 impl UnitRefusal {
     /// Returns the incident to store; `None` for a result without an error, which no systemd filter gives.
     pub(crate) fn to_incident(&self) -> Option<Incident> {
-        let Self { unit, rung, kind, totals } = self;
-        let CallResult::Errno(errno) = kind.result else { return None };
+        let Self { unit, rung, kind, totals, denied } = self;
+        let (event, errno) = match (denied, kind.result) {
+            (Some(denied), _) => (IncidentEvent::Access(denied.clone()), denied.errno),
+            (None, CallResult::Errno(errno)) => {
+                let call = Call::numbered(kind.arch, kind.number);
+                (IncidentEvent::Denial(Denial { call, action: Action::Errno }), errno)
+            }
+            (None, CallResult::Answered | CallResult::Entered) => return None,
+        };
         let caller = totals.threads.last();
         Some(Incident {
             key: IncidentKey {
                 unit: unit.clone(),
-                event: IncidentEvent::Denial(Denial {
-                    call: Call::numbered(kind.arch, kind.number),
-                    action: Action::Errno,
-                }),
+                event,
                 exe: kind.exe.clone(),
                 source: SightingSource::Tap { errno },
             },
@@ -85,9 +93,15 @@ pub(crate) fn group_by_unit(
     let find = |kind: &RefusalKind| find_unit(kind.target, &kind.owner).unzip();
     for (kind, totals) in tally.refusals(|kind| can_cause(units, find(kind).0.as_ref(), kind)) {
         let (unit, rung) = find(&kind);
-        let kind = RefusalKind { target: 0, owner: ProcessOwner::Unknown, ..kind };
+        let denied = denied_argument(units, unit.as_ref(), &kind);
+        if kind.result == CallResult::Entered && denied.is_none() {
+            continue;
+        }
+        // An argument that does not decide tells no refusals apart.
+        let argument = kind.argument.filter(|_| denied.is_some());
+        let kind = RefusalKind { target: 0, owner: ProcessOwner::Unknown, argument, ..kind };
         match all.entry((unit.clone(), kind.clone())) {
-            Entry::Vacant(vacant) => drop(vacant.insert(UnitRefusal { unit, rung, kind, totals })),
+            Entry::Vacant(vacant) => drop(vacant.insert(UnitRefusal { unit, rung, kind, totals, denied })),
             Entry::Occupied(mut occupied) => {
                 let known = occupied.get_mut();
                 // The group is as uncertain as its least certain member.
@@ -102,12 +116,31 @@ pub(crate) fn group_by_unit(
 /// Returns whether the unit's policy gives that result for some arguments of the call. If not, the call itself failed
 /// with that error, or the policy is unknown.
 fn can_cause(units: &[TappedUnit], unit: Option<&Unit>, kind: &RefusalKind) -> bool {
-    let tapped = units.iter().find(|tapped| tapped.unit.as_ref() == unit);
-    let Some(situation) = tapped.and_then(TappedUnit::situation) else { return false };
-    let call = Call::numbered(kind.arch, kind.number);
-    let (Some(abi), Some(name), CallResult::Errno(errno)) = (call.abi(), call.name(), kind.result) else {
-        return false;
-    };
-    let verdict = situation.policy.verdict(abi, name);
-    matches!(verdict, Verdict::Denied { effect: Effect::Errno(denied), .. } if denied == errno)
+    let Some((policy, abi, name)) = find_rules(units, unit, kind) else { return false };
+    let verdict = policy.verdict(abi, name);
+    let is_denied = || matches!(verdict, Verdict::Denied { effect: Effect::Errno(denied), .. } if CallResult::Errno(denied) == kind.result);
+    is_denied() || denied_argument(units, unit, kind).is_some()
+}
+
+/// Returns what a call asked for by its argument, if the unit's policy denies it for this alone, with the error that the
+/// process got.
+fn denied_argument(units: &[TappedUnit], unit: Option<&Unit>, kind: &RefusalKind) -> Option<AccessDenial> {
+    let (policy, abi, name) = find_rules(units, unit, kind)?;
+    let access = Access::from_argument(name, kind.argument?)?;
+    let Verdict::Possible { by } = policy.verdict(abi, name) else { return None };
+    let mut denial = AccessDenial { call: Call::numbered(kind.arch, kind.number), errno: 0, access };
+    let deciding = find_withholding(&denial, policy).into_iter().next()?.directive;
+    let Effect::Errno(errno) = by.iter().find(|cause| cause.directive == deciding)?.effect? else { return None };
+    denial.errno = errno;
+    (kind.result == CallResult::Entered || kind.result == CallResult::Errno(errno)).then_some(denial)
+}
+
+fn find_rules<'a>(
+    units: &'a [TappedUnit],
+    unit: Option<&Unit>,
+    kind: &RefusalKind,
+) -> Option<(&'a Policy, Abi, &'static str)> {
+    let tapped = units.iter().find(|tapped| tapped.unit.as_ref() == unit)?;
+    let abi = Call::numbered(kind.arch, kind.number).abi()?;
+    Some((&tapped.situation()?.policy, abi, abi.call_name(kind.number)?))
 }

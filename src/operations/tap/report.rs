@@ -5,23 +5,16 @@ use crate::audit::text::plural;
 use crate::incidents::{Incident, Stored};
 use crate::kernel::tap::TapLosses;
 use crate::outlet::client;
+use crate::outlet::client::HardenWhyProxy;
 use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
 use crate::systemd::bus_address::BusAddress;
 
 /// Sends the incidents to the daemon. Returns a note if it does not store them.
 pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -> Option<Note> {
-    let dicts: Vec<IncidentDict> =
-        incidents.iter().map(|incident| IncidentDict::from(&Stored { id: 0, incident: incident.clone() })).collect();
-    if dicts.is_empty() {
+    if incidents.is_empty() {
         return None;
     }
-    let report = async {
-        let daemon = client::daemon(bus).await?;
-        for dicts in dicts.chunks(MAX_INCIDENTS as usize) {
-            daemon.report(dicts).await.map_err(client::explained)?;
-        }
-        anyhow::Ok(())
-    };
+    let report = async { report_incidents(&client::daemon(bus).await?, incidents).await };
     let error = report.await.err()?;
     Some(Note::new(
         "not-stored",
@@ -30,6 +23,19 @@ pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -
         {error:#}"
         ),
     ))
+}
+
+/// Sends incidents to a daemon.
+///
+/// # Errors
+/// The daemon does not answer, or does not accept them.
+pub(crate) async fn report_incidents(daemon: &HardenWhyProxy<'_>, incidents: &[Incident]) -> anyhow::Result<()> {
+    for incidents in incidents.chunks(MAX_INCIDENTS as usize) {
+        let stored = incidents.iter().map(|incident| Stored { id: 0, incident: incident.clone() });
+        let dicts: Vec<IncidentDict> = stored.map(|stored| IncidentDict::from(&stored)).collect();
+        daemon.report(&dicts).await.map_err(client::explained)?;
+    }
+    Ok(())
 }
 
 /// Returns notes about denials that the tap did not count. For `uncounted` of them the tally had no place.

@@ -1,19 +1,16 @@
 //! A tap from its beginning to its end.
 
-use super::access_evidence::EvidenceCollector;
-use super::access_tally::AccessTally;
-use super::access_verdict::UnitPrivileges;
-use super::refusals::{TappedUnit, UnitRefusal, find_unit, group_by_unit};
+use super::refusals::{TappedUnit, UnitRefusal};
+use super::sightings::{TapSightings, targets_of};
 use super::start::{StartedUnits, start_slices};
-use super::targets::{ResolvedTarget, TapScope};
+use super::targets::ResolvedTarget;
 use crate::host::program_files::read_programs;
 use crate::incidents::Incident;
-use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{ProcessReader, RefusalTally, Tap, TapLosses, TapOptions, TapReport, TapTarget};
+use crate::kernel::tap::{Tap, TapLosses, TapOptions};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::ServiceManagers;
-use crate::policy::{Capability, Policy, Settings};
+use crate::policy::Policy;
 use crate::syscalls::Groups;
 use crate::units::Unit;
 use std::path::Path;
@@ -89,17 +86,18 @@ impl TapSession {
         interruption: &mut Interruption,
         mut show: impl FnMut(Duration, &dyn Fn() -> (Vec<UnitRefusal>, Vec<Incident>)),
     ) -> anyhow::Result<FinishedTap> {
-        let Self { watched, mut units, restarts } = self;
-        let targets: Vec<TapTarget> = watched.iter().map(|watched| watched.target.clone()).collect();
-        let mut seen = TapSightings::new(&targets, &watched, &units, restarts);
+        let Self { watched, units, restarts } = self;
+        let targets = targets_of(&watched);
+        let mut seen = TapSightings::new(watched, units);
+        // The mounts of a new process are unknown.
+        let options = TapOptions { absent: restarts || seen.has_own_mounts(), entered: false };
         let (mut tap, mut started) = if restarts {
-            start_slices(machine, &watched).await?;
-            let tap = Tap::open_before_start(&targets, seen.options)?;
-            (tap, Some(StartedUnits::start(machine, &watched).await?))
+            start_slices(machine, seen.watched()).await?;
+            let tap = Tap::open_before_start(&targets, options)?;
+            (tap, Some(StartedUnits::start(machine, seen.watched()).await?))
         } else {
-            (Tap::open(&targets, seen.options)?, None)
+            (Tap::open(&targets, options)?, None)
         };
-        let scope = TapScope::from_targets(&targets);
         let begun = Instant::now();
         loop {
             let left = duration.saturating_sub(begun.elapsed());
@@ -109,12 +107,8 @@ impl TapSession {
                 Ok(())
             };
             let interrupted = interruption.or(waited).await.is_err();
-            seen.add(tap.collect(), &watched);
-            show(begun.elapsed(), &|| {
-                let refusals =
-                    group_by_unit(&seen.refusals, &units, |target, owner| find_unit(&watched, scope, target, owner));
-                (refusals, seen.accesses.incidents().cloned().collect())
-            });
+            seen.add(tap.collect());
+            show(begun.elapsed(), &|| (seen.refusals(), seen.accesses.incidents().cloned().collect()));
             if interrupted || begun.elapsed() >= duration || tap.is_over() {
                 break;
             }
@@ -124,90 +118,32 @@ impl TapSession {
                 break;
             }
         }
-        seen.add(tap.stop(), &watched);
+        seen.add(tap.stop());
         let took = begun.elapsed();
 
         // Read the settings of units that appeared during the tap only now, when no event waits.
-        let owners = seen.refusals.owners();
-        let mut further: Vec<Option<Unit>> =
-            owners.map(|(target, owner)| find_unit(&watched, scope, target, owner).map(|(unit, _)| unit)).collect();
-        further.extend(seen.accesses.incidents().map(|incident| incident.key.unit.clone()));
-        further.sort();
-        further.dedup();
-        further.retain(|unit| units.iter().all(|tapped| tapped.unit != *unit));
-        for (index, unit) in further.into_iter().enumerate() {
-            units.push(if index < MOST_FURTHER_UNITS {
+        for (index, unit) in seen.further_units().into_iter().enumerate() {
+            seen.add_unit(if index < MOST_FURTHER_UNITS {
                 load_unit(machine, unit, groups).await
             } else {
                 TappedUnit { unit, settings: None }
             });
         }
-        let refusals = group_by_unit(&seen.refusals, &units, |target, owner| find_unit(&watched, scope, target, owner));
+        let refusals = seen.refusals();
+        let accesses = seen.accesses.incidents().cloned().collect();
+        let (unjudged, uncounted) = (seen.accesses.unknown(), seen.uncounted());
+        let (watched, units) = seen.into_parts();
         Ok(FinishedTap {
             units,
             refusals,
-            accesses: seen.accesses.incidents().cloned().collect(),
-            unjudged: seen.accesses.unknown(),
+            accesses,
+            unjudged,
             sees_capabilities: tap.sees_capabilities(),
             took,
             losses: tap.losses(),
-            uncounted: seen.refusals.uncounted().saturating_add(seen.accesses.uncounted()),
+            uncounted,
             watched,
         })
-    }
-}
-
-/// What a tap saw so far.
-struct TapSightings {
-    options: TapOptions,
-    refusals: RefusalTally,
-    accesses: AccessTally,
-    processes: ProcessReader,
-    procfs: Procfs,
-    targets: Vec<TapTarget>,
-    /// By target, what the unit's settings withhold, and its policy.
-    settings: Vec<(UnitPrivileges, Option<Policy>)>,
-}
-
-impl TapSightings {
-    fn new(targets: &[TapTarget], watched: &[ResolvedTarget], units: &[TappedUnit], restarts: bool) -> Self {
-        let evidence = EvidenceCollector::from_this_process();
-        // Only mounts of its own can hide a path from a process. Those of a new process are unknown.
-        let absent = restarts || targets.iter().flat_map(TapTarget::processes).any(|pid| evidence.has_own_mounts(pid));
-        let settings = |target: &ResolvedTarget| {
-            let tapped = units.iter().find(|tapped| tapped.unit == target.unit)?;
-            let policy = &tapped.situation()?.policy;
-            Some((unit_privileges(&policy.settings), Some(policy.clone())))
-        };
-        Self {
-            options: TapOptions { failures: true, absent },
-            refusals: RefusalTally::default(),
-            accesses: AccessTally::new(evidence),
-            processes: ProcessReader::default(),
-            procfs: Procfs::live(),
-            targets: targets.to_vec(),
-            settings: watched.iter().map(|target| settings(target).unwrap_or_default()).collect(),
-        }
-    }
-
-    fn add(&mut self, report: TapReport, watched: &[ResolvedTarget]) {
-        self.refusals.add(report.refusals, &mut self.processes, &self.procfs);
-        self.accesses.begin_poll(self.targets.iter().flat_map(TapTarget::processes));
-        let settings = |target: usize| {
-            let known = self.settings.get(target);
-            known.map(|(privileges, policy)| (*privileges, policy.as_ref())).unwrap_or_default()
-        };
-        self.accesses.add(report.failures, watched, &mut self.processes, settings);
-    }
-}
-
-/// Returns what a unit's settings withhold.
-fn unit_privileges(settings: &Settings) -> UnitPrivileges {
-    let is_withheld =
-        |number: &u8| Capability::new(*number).name().is_some_and(|name| !settings.starts_with_capability(name));
-    UnitPrivileges {
-        is_user: !settings.starts_as_root(),
-        withheld: (0..64).filter(is_withheld).fold(0, |bits, number| bits | 1 << number),
     }
 }
 
@@ -218,7 +154,8 @@ impl FinishedTap {
     }
 }
 
-async fn load_unit<M: ServiceManagers>(
+/// Reads the settings of a unit, and its programs.
+pub(super) async fn load_unit<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     unit: Option<Unit>,
     groups: &Groups,

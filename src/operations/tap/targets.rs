@@ -1,7 +1,7 @@
 //! Resolves the targets of a tap: units and processes.
 
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{ProcessOwner, TapTarget};
+use crate::kernel::tap::{ProcessOwner, TapError, TapTarget};
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::systemd::manager::SystemdError;
@@ -51,8 +51,8 @@ enum Reach {
 
 impl TapScope {
     /// The scope of a tap with these targets. The tap follows children of a target process into any cgroup.
-    pub(crate) fn from_targets(targets: &[TapTarget]) -> Self {
-        let by_cgroups = targets.iter().all(|target| matches!(target, TapTarget::Cgroup(_)));
+    pub(crate) fn from_targets<'a>(mut targets: impl Iterator<Item = &'a TapTarget>) -> Self {
+        let by_cgroups = targets.all(|target| matches!(target, TapTarget::Cgroup(_)));
         if by_cgroups { Self::TargetCgroups } else { Self::AnyCgroup }
     }
 }
@@ -68,6 +68,15 @@ impl Reach {
 }
 
 impl ResolvedTarget {
+    /// Returns the target of a unit with this cgroup, as its manager reports it.
+    ///
+    /// # Errors
+    /// No unified hierarchy is mounted.
+    pub(crate) fn from_unit(unit: Unit, cgroup: &str) -> Result<Self, TapError> {
+        let reach = Reach::from_unit(&unit);
+        Ok(Self { target: TapTarget::from_control_group(cgroup)?, unit: Some(unit), reach })
+    }
+
     /// Returns the unit of a refusal, and the evidence for the unit.
     pub(crate) fn attribute<'a>(&'a self, owner: &'a ProcessOwner, scope: TapScope) -> Option<(&'a Unit, Rung)> {
         let own = |rung| self.unit.as_ref().map(|unit| (unit, rung));
@@ -135,10 +144,7 @@ async fn resolve_unit<M: ServiceManagers>(
         running.push((Unit { manager: *manager, name: own_name }, cgroup));
     }
     match (running.pop(), running.is_empty()) {
-        (Some((unit, path)), true) => {
-            let reach = Reach::from_unit(&unit);
-            Ok(ResolvedTarget { target: TapTarget::from_control_group(&path)?, unit: Some(unit), reach })
-        }
+        (Some((unit, path)), true) => Ok(ResolvedTarget::from_unit(unit, &path)?),
         (Some(_), false) => bail!("several managers run a unit {name}: add --system, or give its PIDs"),
         (None, _) if stopped.is_empty() && errors.is_empty() => bail!(SystemdError::NoSuchUnit(name.clone())),
         (None, _) if restarts && stopped.len() > 1 => {

@@ -185,3 +185,22 @@ fn other_needs_name_their_lines() {
     );
     assert_eq!(family("RestrictAddressFamilies=~AF_INET AF_NETLINK"), ["2 RestrictAddressFamilies AF_NETLINK"]);
 }
+
+#[test]
+fn denied_argument_names_the_line_of_its_filter() {
+    let (user, mnt) = (0x1000_0000, 0x0002_0000);
+    let enter = |lines: &str, flags| withholding(lines, Need::Namespaces(flags));
+    assert_eq!(enter("RestrictNamespaces=yes", user), ["2 RestrictNamespaces"]);
+    assert_eq!(enter("RestrictNamespaces=mnt\nRestrictNamespaces=~mnt", mnt), ["3 RestrictNamespaces"]);
+    assert_eq!(enter("RestrictNamespaces=mnt", mnt), [""; 0]);
+    assert_eq!(enter("RestrictNamespaces=mnt", mnt | user), ["2 RestrictNamespaces"]);
+    assert_eq!(enter("RestrictNamespaces=~user", 0), ["2 RestrictNamespaces"], "any type");
+    assert_eq!(enter("RestrictNamespaces=no", 0), [""; 0]);
+    assert_eq!(withholding("RestrictSUIDSGID=yes", Need::SetIdMode), ["2 RestrictSUIDSGID"]);
+    assert_eq!(withholding("DynamicUser=yes", Need::SetIdMode), ["2 DynamicUser"]);
+    let schedule = |policy| withholding("RestrictRealtime=yes", Need::Scheduling(policy));
+    assert_eq!([schedule(0), schedule(3), schedule(5)], [[""; 0]; 3]);
+    assert_eq!([schedule(1), schedule(0x4000_0000)], [["2 RestrictRealtime"]; 2]);
+    let change = |domain| withholding("LockPersonality=yes", Need::Personality(domain));
+    assert_eq!((change(0), change(u32::MAX)), (vec![], vec!["2 LockPersonality".to_owned()]));
+}

@@ -1,6 +1,6 @@
 //! The processes that a manager remembers after they died: a unit's main process and its commands (`ExecStartPre=`, …).
 
-use super::unit_properties::take;
+use super::property_map::take;
 use super::{ListedUnit, MANAGER, PATH, PropertyMap, SystemdError, SystemdManager, UNIT, in_time, interface};
 use crate::audit::record::SIGSYS;
 use crate::units::{Evidence, Rung, Unit};

@@ -1,6 +1,6 @@
 //! The units that a unit starts or consists of, and the loaded instances of a template.
 
-use super::unit_properties::take;
+use super::property_map::take;
 use super::{ListedUnit, MANAGER, PATH, PropertyMap, SystemdError, SystemdManager, UNIT, in_time, interface};
 use crate::units::UnitName;
 use zbus::OwnedObjectPath;

@@ -1,5 +1,7 @@
 //! A unit's properties in its manager: its files, its state, and the settings that install seccomp filters.
 
+use super::held_lines::held_lines;
+use super::property_map::{PropertyMap, take};
 use crate::policy::Namespaces;
 use crate::policy::capabilities::{CapabilitySet, find_withheld};
 use crate::policy::settings::exec_section;
@@ -7,15 +9,12 @@ use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, 
 use crate::syscalls::Groups;
 use crate::units::UnitName;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use zbus::OwnedVariant;
-
-/// Properties by name.
-pub(super) type PropertyMap = HashMap<String, OwnedVariant>;
 
 /// Those of a unit's properties that [`UnitProperties::parse`] reads: a manager sends some hundred others.
 #[derive(Debug, Default)]
@@ -89,8 +88,10 @@ fn is_known(name: &str) -> bool {
         "Transient",
         "User",
     ];
-    static KNOWN: LazyLock<HashSet<&'static str>> =
-        LazyLock::new(|| Directive::switches().map(Directive::key).chain(NAMES).collect());
+    static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+        let withholding = Directive::ALL.iter().copied().filter(|directive| !directive.filters_calls());
+        Directive::switches().chain(withholding).map(Directive::key).chain(NAMES).collect()
+    });
     KNOWN.contains(name)
 }
 
@@ -160,6 +161,8 @@ pub struct UnitProperties {
     pub no_new_privileges: Option<bool>,
     /// The [switches](Directive::switches) that this systemd knows.
     pub switches: BTreeMap<Directive, bool>,
+    /// The lines of directives that withhold paths, devices and addresses.
+    pub withholding_lines: Vec<String>,
     /// The properties whose type is not the one in `org.freedesktop.systemd1(5)`, so that their values are unknown.
     pub unparsed: BTreeSet<&'static str>,
 }
@@ -213,6 +216,7 @@ impl UnitProperties {
             ambient_capabilities: reader.get("AmbientCapabilities"),
             no_new_privileges: reader.get("NoNewPrivileges"),
             switches: Directive::switches().filter_map(|switch| Some((switch, reader.get(switch.key())?))).collect(),
+            withholding_lines: held_lines(properties),
             unparsed: reader.unparsed,
         }
     }
@@ -280,7 +284,7 @@ impl UnitProperties {
         if let Some(listed) = self.system_call_architectures.as_ref().filter(|listed| !listed.is_empty()) {
             line("SystemCallArchitectures", &words(listed));
         }
-        lines
+        lines + &self.withholding_lines.join("\n")
     }
 }
 
@@ -309,14 +313,10 @@ impl PropertyReader<'_> {
     }
 }
 
-/// A property's value; `None` if it is missing or has another type.
-pub(crate) fn take<T: TryFrom<OwnedVariant>>(properties: &PropertyMap, name: &str) -> Option<T> {
-    properties.get(name)?.try_clone().ok()?.try_into().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashMap;
     use zbus::Variant;
 
     /// Returns the properties as they arrive from a manager.

@@ -18,7 +18,7 @@ const UNIT: &str = "/etc/systemd/system/x.service";
 static GROUPS: LazyLock<Groups> = LazyLock::new(|| Groups::embedded().with_native(Abi::X86_64));
 
 /// A unit whose file was written at 50, and whose remedy, if it has one, at 60. It started at 65.
-fn situation(unit: &str, remedy: &str) -> Situation {
+pub(super) fn situation(unit: &str, remedy: &str) -> Situation {
     let file = |path: &str, lines: &str| UnitFile::parse(Path::new(path), format!("[Service]\n{lines}\n").as_bytes());
     let dropins = (!remedy.is_empty()).then(|| file(REMEDY, remedy)).into_iter().collect();
     let settings = Settings::new(&"x.service".parse().unwrap(), Some(file(UNIT, unit)), dropins);
@@ -30,7 +30,7 @@ fn situation(unit: &str, remedy: &str) -> Situation {
     Situation { policy, drop_in: REMEDY.into(), history: Some(history), programs: Vec::new() }
 }
 
-fn unit() -> Unit {
+pub(super) fn unit() -> Unit {
     Unit { manager: Manager::System, name: "x.service".parse().unwrap() }
 }
 
@@ -51,14 +51,14 @@ fn seen(call: &str, source: SightingSource, (count, last): (u64, i64)) -> Incide
     }
 }
 
-fn answer(incidents: Vec<Incident>, situation: &Situation) -> Answer {
+pub(super) fn answer(incidents: Vec<Incident>, situation: &Situation) -> Answer {
     let diagnosis = diagnose(incidents, Some(situation), &GROUPS);
     let clock = LocalTime { now: None, zone: TimeZone::UTC };
     Answer::new(Some(&unit()), &diagnosis, Some(situation), &GROUPS, &clock, Vec::new())
 }
 
 /// Returns a page without styles.
-fn page(answer: &Answer, detail: Detail) -> String {
+pub(super) fn page(answer: &Answer, detail: Detail) -> String {
     anstream::adapter::strip_str(&render_unit_answer(answer, detail)).to_string()
 }
 
