@@ -1,6 +1,6 @@
 //! Debian's `copyright` file (DEP-5) for the source archive: this project, and each crate in `vendor/`.
 
-use super::linked::{directory, license, list, metadata, texts};
+use super::linked::{directory, full_name, license, list, metadata, texts};
 use anyhow::Result;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +21,8 @@ struct Terms {
 pub(crate) fn copyright(own: &str) -> Result<String> {
     let mut paragraphs: BTreeMap<Terms, Vec<String>> = BTreeMap::new();
     for package in list(&metadata()?["packages"]).filter(|package| !package["source"].is_null()) {
-        let name = package["name"].as_str().unwrap_or_default();
-        // Cargo adds the version if there are several.
-        paragraphs.entry(terms(package)).or_default().push(format!("vendor/{name}/* vendor/{name}-[0-9]*/*"));
+        let name = full_name(package).replace(' ', "-");
+        paragraphs.entry(terms(package)).or_default().push(format!("vendor/{name}/*"));
     }
     let mut out = format!(
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nUpstream-Name: {}\n\n",
@@ -39,7 +38,7 @@ pub(crate) fn copyright(own: &str) -> Result<String> {
         text: SQLITE.to_owned(),
         holders: BTreeSet::from(["None".to_owned()]),
     };
-    add_paragraph(&mut out, "vendor/libsqlite3-sys/sqlite3/*", &sqlite)?;
+    add_paragraph(&mut out, "vendor/libsqlite3-sys-*/sqlite3/*", &sqlite)?;
     Ok(out.trim_end().to_owned() + "\n")
 }
 

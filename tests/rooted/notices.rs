@@ -68,11 +68,13 @@ fn bill_of_materials_has_every_linked_crate_with_checksum_and_dependencies() {
 #[test]
 fn copyright_of_debian_source_covers_every_crate_of_the_archive() {
     let copyright = debian::copyright(include_str!("../../LICENSE")).unwrap();
-    let packages: BTreeSet<String> = include_str!("../../Cargo.lock")
-        .lines()
-        .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
-        .filter(|name| *name != env!("CARGO_PKG_NAME"))
-        .map(|name| format!("vendor/{name}/*"))
+    let lock: Vec<&str> = include_str!("../../Cargo.lock").lines().collect();
+    let value = |line: &str, key: &str| Some(line.strip_prefix(key)?.strip_suffix('"')?.to_owned());
+    let packages: BTreeSet<String> = lock
+        .windows(2)
+        .filter_map(|two| Some((value(two[0], "name = \"")?, value(two[1], "version = \"")?)))
+        .filter(|(name, _)| name != env!("CARGO_PKG_NAME"))
+        .map(|(name, version)| format!("vendor/{name}-{version}/*"))
         .collect();
     let covered: BTreeSet<&str> = copyright.split_whitespace().filter(|word| word.starts_with("vendor/")).collect();
     let missing: Vec<&String> = packages.iter().filter(|name| !covered.contains(name.as_str())).collect();
