@@ -22,7 +22,6 @@ use exit_status::ExitStatus;
 use std::io;
 use std::process::ExitCode;
 use terminal::page;
-use terminal::pager::Pager;
 use terminal::quiet::set_quiet;
 use verbs::restore::Restored;
 use verbs::{
@@ -39,8 +38,8 @@ pub fn run_arguments() -> ExitCode {
     match Cli::parse_arguments() {
         Ok(cli) => run(&cli),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            let pager = if has_word("--no-pager") { None } else { Pager::start() };
-            let printed = print_text(ColorChoice::Auto, &error.render().ansi().to_string(), pager);
+            let text = error.render().ansi().to_string();
+            let printed = print_text(ColorChoice::Auto, &text, !has_word("--no-pager"));
             // A reader who has seen enough is no failure.
             match printed {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,

@@ -181,7 +181,9 @@ fn keys_of_value(value: &serde_json::Value, keys: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::Object(object) => {
             keys.extend(object.keys().cloned());
-            object.values().for_each(|value| keys_of_value(value, keys));
+            // The labels of metrics are no keys of the schema.
+            let others = object.iter().filter(|(key, _)| *key != "labels");
+            others.for_each(|(_, value)| keys_of_value(value, keys));
         }
         serde_json::Value::Array(values) => values.iter().for_each(|value| keys_of_value(value, keys)),
         _ => {}

@@ -95,6 +95,7 @@ fn name_verb(error: &clap::Error, words: &[OsString]) -> Option<clap::Error> {
         "unit_options" if has_units => "the units stand behind it".to_owned(),
         _ => format!("leave it out, or see 'harden-why {} --help'", verb.get_name()),
     };
+    let option = arg.get_long().map_or_else(|| option.to_owned(), |long| format!("--{long}"));
     let text = format!("'{option}' does not go with the command '{}': {advice}", verb.get_name());
     Some(two_lines(ErrorKind::UnknownArgument, &text))
 }

@@ -120,8 +120,7 @@ pub(crate) fn print_nothing_to_do(is_json: bool, color: ColorChoice, text: &str)
 /// # Errors
 /// stdout cannot be written, or the pager fails.
 pub(crate) fn print_reply(common: &Common, color: ColorChoice, reply: &impl Reply) -> anyhow::Result<ExitStatus> {
-    let pager = if common.no_pager { None } else { Pager::start() };
-    print(common, color, reply, pager)
+    print(common, color, reply, !common.no_pager)
 }
 
 /// Prints a reply to stdout like [`print_reply`], without a pager: a question about it follows.
@@ -133,25 +132,25 @@ pub(crate) fn print_before_question(
     color: ColorChoice,
     reply: &impl Reply,
 ) -> anyhow::Result<ExitStatus> {
-    print(common, color, reply, None)
+    print(common, color, reply, false)
 }
 
-fn print(common: &Common, color: ColorChoice, reply: &impl Reply, pager: Option<Pager>) -> anyhow::Result<ExitStatus> {
+fn print(common: &Common, color: ColorChoice, reply: &impl Reply, may_page: bool) -> anyhow::Result<ExitStatus> {
     let text = match common.json {
         Some(JsonLayout::Pretty) => format!("{}\n", serde_json::to_string_pretty(reply)?),
         Some(JsonLayout::Short) => format!("{}\n", serde_json::to_string(reply)?),
         None => reply.page(Detail::from_options(common)),
     };
-    print_text(color, &text, pager)?;
+    print_text(color, &text, may_page)?;
     Ok(reply.exit_status())
 }
 
-/// Prints a text to stdout, through a pager if there is one.
+/// Prints a text to stdout, on a terminal through a pager if it may be paged.
 ///
 /// # Errors
 /// stdout cannot be written, or the pager fails.
-pub(crate) fn print_text(color: ColorChoice, text: &str, pager: Option<Pager>) -> io::Result<()> {
-    if let Some(pager) = pager {
+pub(crate) fn print_text(color: ColorChoice, text: &str, may_page: bool) -> io::Result<()> {
+    if let Some(pager) = may_page.then(|| Pager::start(text)).flatten() {
         // The pager shows what stdout would have shown.
         let color = if color == ColorChoice::Auto { AutoStream::choice(&io::stdout()) } else { color };
         let mut coloured = AutoStream::new(Vec::new(), color);

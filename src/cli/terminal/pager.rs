@@ -9,6 +9,8 @@ use std::io;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use terminal_size::terminal_size_of;
+use textwrap::core::display_width;
 
 /// The options for less that systemd's programs use, without `S`: quit on Ctrl-C and after one screen, pass colours on, and
 /// leave the text on the screen. `S` would cut commands and paths to copy, and make less stay for a short answer that has
@@ -42,11 +44,12 @@ enum PagerChoice {
 }
 
 impl Pager {
-    /// Starts a pager for stdout; `None` if stdout is no terminal, the environment turns pagers off, or none is
-    /// installed.
-    pub(crate) fn start() -> Option<Self> {
+    /// Starts a pager for a text; `None` if stdout is no terminal or has room for the text, the environment turns pagers
+    /// off, or none is installed.
+    pub(crate) fn start(text: &str) -> Option<Self> {
         let is_dumb = env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-        if !io::stdout().is_terminal() || is_dumb {
+        // less would stay for a text that leaves no line free.
+        if !io::stdout().is_terminal() || is_dumb || fits_terminal(text) {
             return None;
         }
         let variable = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
@@ -73,6 +76,14 @@ impl Pager {
         self.child.wait()?;
         written.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
     }
+}
+
+/// Returns whether the terminal has room for a text and the prompt below it.
+fn fits_terminal(text: &str) -> bool {
+    let Some((columns, lines)) = terminal_size_of(io::stdout()) else { return false };
+    let columns = usize::from(columns.0).max(1);
+    let height: usize = text.lines().map(|line| display_width(line).div_ceil(columns).max(1)).sum();
+    height < usize::from(lines.0)
 }
 
 /// Chooses the pager. `is_own_session` tells whether the effective user owns the login session of this process.
