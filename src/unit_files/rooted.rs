@@ -7,8 +7,9 @@ use super::regular_file;
 use crate::audit::text::escape;
 use crate::policy::FileNote;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::Mode;
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
 use std::os::fd::AsRawFd as _;
@@ -18,6 +19,9 @@ use std::{fs, io};
 
 /// The limit of links to follow for one path, which is the kernel's limit too (`path_resolution(7)`).
 const MOST_LINKS: usize = 40;
+
+/// The limit of components to resolve for one path, those of its links included. Each costs a system call.
+const MOST_COMPONENTS: usize = 256;
 
 /// The size limit of a file, in bytes. Reading a larger file fails.
 pub(crate) const LARGEST_FILE: u64 = 1024 * 1024;
@@ -66,45 +70,47 @@ impl<'a> RootedTree<'a> {
     /// Resolves links and `..`. Keeps missing components as written.
     ///
     /// # Errors
-    /// The path has too many links or an unreadable link.
+    /// The path has too many links or components, or an unreadable link.
     pub(crate) fn resolve(self, path: &Path) -> io::Result<PathBuf> {
-        let mut done = PathBuf::from("/");
-        let mut todo: Vec<PathBuf> = vec![path.to_path_buf()];
+        let mut done = self.root.to_path_buf();
+        let mut depth = 0_usize;
+        let mut todo = PendingComponents::default();
+        todo.add(path)?;
         let mut links = 0;
-        while let Some(path) = todo.pop() {
-            let mut parts = path.components();
-            let Some(part) = parts.next() else { continue };
-            todo.push(parts.as_path().to_path_buf());
-            match part {
-                Component::RootDir => done = PathBuf::from("/"),
-                Component::ParentDir => {
-                    done.pop();
+        while let Some(part) = todo.parts.pop() {
+            match Path::new(&part).components().next() {
+                Some(Component::RootDir) => {
+                    done = self.root.to_path_buf();
+                    depth = 0;
                 }
-                Component::Normal(name) => {
+                Some(Component::ParentDir) if depth > 0 => {
+                    done.pop();
+                    depth -= 1;
+                }
+                Some(Component::Normal(name)) => {
                     done.push(name);
-                    if let Some(target) = self.read_link(&done)? {
-                        links += 1;
-                        if links > MOST_LINKS {
-                            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                    // The components above the last one have no links.
+                    match link_target(fs::read_link(&done))? {
+                        None => depth += 1,
+                        Some(_) if links == MOST_LINKS => return Err(Errno::ELOOP.into()),
+                        Some(target) => {
+                            links += 1;
+                            done.pop();
+                            todo.add(&target)?;
                         }
-                        done.pop();
-                        todo.push(target);
                     }
                 }
-                Component::CurDir | Component::Prefix(_) => {}
+                _ => {}
             }
         }
-        Ok(done)
+        Ok(Path::new("/").join(done.strip_prefix(self.root).unwrap_or(&done)))
     }
 
     /// The target of a link; `None` for any other file, and for a missing one.
     pub(crate) fn read_link(self, path: &Path) -> io::Result<Option<PathBuf>> {
-        match fs::read_link(self.host_path(path)) {
-            Ok(target) => Ok(Some(target)),
-            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => Ok(None),
-            Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(None),
-            Err(error) => Err(error),
-        }
+        let open = || self.open_within(path, OFlag::O_PATH | OFlag::O_NOFOLLOW);
+        // An empty path reads the link that the handle is (`readlink(2)`); any other file is ENOENT.
+        link_target(open().and_then(|link| Ok(readlinkat(&link, "")?.into())))
     }
 
     /// The metadata of a file, or of a link itself.
@@ -202,6 +208,34 @@ impl<'a> RootedTree<'a> {
     }
 }
 
+/// The components of a path that are yet to be resolved, last one first.
+#[derive(Default)]
+struct PendingComponents {
+    parts: Vec<OsString>,
+    added: usize,
+}
+
+impl PendingComponents {
+    fn add(&mut self, path: &Path) -> io::Result<()> {
+        self.added += path.components().count();
+        if self.added > MOST_COMPONENTS {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
+        self.parts.extend(path.components().rev().map(|part| part.as_os_str().to_owned()));
+        Ok(())
+    }
+}
+
+/// The target of a link; `None` if the file is missing or no link.
+fn link_target(read: io::Result<PathBuf>) -> io::Result<Option<PathBuf>> {
+    match read {
+        Ok(target) => Ok(Some(target)),
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether systemd reads a file of this name as a drop-in. systemd skips hidden files.
 pub(crate) fn is_dropin(file: &str) -> bool {
     file.strip_suffix(".conf").is_some() && !file.starts_with('.')
@@ -230,7 +264,29 @@ mod tests {
         assert_eq!(tree.resolve(Path::new("/lib/out")).unwrap(), Path::new("/etc/passwd"));
         assert_eq!(tree.resolve(Path::new("/../..")).unwrap(), Path::new("/"));
         assert!(tree.resolve(Path::new("/loop")).is_err());
+        let deep = Path::new("/").join("a/".repeat(1_980));
+        assert_eq!(tree.resolve(&deep).unwrap_err().raw_os_error(), Some(libc::ENAMETOOLONG));
+        assert_eq!(tree.resolve(Path::new("/lib/none/../none/./x")).unwrap(), Path::new("/usr/lib/none/x"));
         assert_eq!(tree.read(Path::new("/lib/out")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// As on `NixOS`, where `/etc/systemd/system` is a link to `/etc/static/systemd/system`.
+    #[test]
+    fn link_below_linked_directory_is_read_inside_root() {
+        let host = tempfile::tempdir().unwrap();
+        let (root, outside) = (host.path().join("root"), host.path().join("outside"));
+        for dir in [root.join("etc"), root.join(outside.strip_prefix("/").unwrap()), outside.clone()] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        symlink(&outside, root.join("etc/units")).unwrap();
+        symlink("/host", outside.join("x.service")).unwrap();
+        let tree = RootedTree::new(&root);
+        let read = || tree.read_link(Path::new("/etc/units/x.service")).unwrap();
+        assert_eq!(read(), None);
+        symlink("/inside", root.join(outside.strip_prefix("/").unwrap()).join("x.service")).unwrap();
+        assert_eq!(read(), Some("/inside".into()));
+        assert_eq!(tree.read_link(Path::new("/etc/units")).unwrap(), Some(outside));
+        assert_eq!(tree.read_link(Path::new("/etc")).unwrap(), None);
     }
 
     #[test]
