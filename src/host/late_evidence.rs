@@ -11,10 +11,15 @@ use crate::units::{Evidence, Manager, Rung, Unit};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 /// The limit of user managers to ask about a process with an unknown user.
 const MOST_USERS: usize = 32;
+
+/// How long the guesses for one query may take. Every user's unit files can be slow to read.
+const LONGEST_GUESSES: Duration = Duration::from_secs(10);
 
 /// The sources of late evidence.
 #[derive(Debug)]
@@ -44,7 +49,13 @@ impl LateEvidence {
     /// Asks the managers about each sighting's process, and guesses from unit files if they do not know the process.
     /// Returns the evidence in the order of the sightings.
     pub(crate) async fn collect(&self, sightings: &[Sighting]) -> Vec<Vec<Evidence>> {
+        self.collect_within(sightings, LONGEST_GUESSES).await
+    }
+
+    /// Does what [`LateEvidence::collect`] does, with a limit on the time for guesses. Further sightings get no guess.
+    async fn collect_within(&self, sightings: &[Sighting], longest: Duration) -> Vec<Vec<Evidence>> {
         let remembered = self.past_processes(sightings).await;
+        let until = Instant::now() + longest;
         let clocks = Clocks::now();
         let mut answers = Vec::new();
         for sighting in sightings {
@@ -59,8 +70,9 @@ impl LateEvidence {
                 may && matches!(at, Moment::At(around) if had(*around))
             };
             let mut evidence: Vec<Evidence> = remembered.iter().filter(fits).cloned().map(Into::into).collect();
-            if evidence.is_empty() && !sighting.key.exe.is_empty() {
-                evidence.extend(self.guess_from_unit_files(&sighting.sample, &sighting.key.exe).await);
+            if evidence.is_empty() && !sighting.key.exe.is_empty() && Instant::now() < until {
+                let guess = self.guess_from_unit_files(&sighting.sample, &sighting.key.exe);
+                evidence.extend(timeout_at(until, guess).await.ok().flatten());
             }
             answers.push(evidence);
         }
@@ -159,4 +171,36 @@ async fn ask_one(
     wanted: &[PidAtTime],
 ) -> Result<Vec<PastProcess>, SystemdError> {
     managers.connect(manager).await?.past_processes(wanted).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Action;
+    use crate::incidents::{Denial, IncidentEvent, IncidentKey, SightingSource};
+    use crate::syscalls::{Arch, Call};
+    use std::sync::mpsc::channel;
+
+    #[tokio::test]
+    async fn guess_that_takes_too_long_gives_no_evidence() {
+        let root = tempfile::tempdir().unwrap();
+        let sources = LateEvidence::new(Managers::with_paths("unix:path=/nonexistent", root.path()));
+        let event = IncidentEvent::Denial(Denial { call: Call::numbered(Arch::X86_64, 1), action: Action::Errno });
+        let key = IncidentKey { unit: None, event, exe: b"/a".to_vec(), source: SightingSource::Audit };
+        let sighting =
+            Sighting { key, rung: None, at: Moment::Unknown, sample: Sample { pid: 7, ..Sample::default() } };
+        let guesses = Arc::clone(&sources.guesses);
+        let ((locked, is_locked), (release, is_released)) = (channel(), channel::<()>());
+        std::thread::spawn(move || {
+            let _guard = guesses.lock().unwrap();
+            locked.send(()).unwrap();
+            let _ = is_released.recv();
+        });
+        is_locked.recv().unwrap();
+        let sightings = [sighting.clone(), sighting];
+        let collected = sources.collect_within(&sightings, Duration::from_millis(50));
+        let answers = tokio::time::timeout(Duration::from_secs(30), collected).await.unwrap();
+        assert_eq!(answers, [[], []]);
+        drop(release);
+    }
 }

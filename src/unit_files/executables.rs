@@ -5,7 +5,7 @@ use super::find::UnitFinder;
 use super::passwd::Passwd;
 use super::read_budget::ReadBudget;
 use super::rooted::RootedTree;
-use super::search::{home_dirs, search_path};
+use super::search::search_path;
 use super::service_user::ServiceUser;
 use crate::policy::Settings;
 use crate::policy::exec_command::ExecCommand;
@@ -73,31 +73,25 @@ impl ExecutableIndex {
     fn fill(&mut self, manager: Manager, home: Option<&Path>, budget: &mut ReadBudget) {
         let root = self.root.clone();
         let tree = RootedTree::new(&root);
-        let homes: Vec<Option<PathBuf>> = match manager {
-            Manager::System => vec![None],
-            Manager::User(uid) => home_dirs(tree, uid, home).into_iter().map(Some).collect(),
-        };
         let passwd = Passwd::load(&root);
-        for home in homes {
-            let finder = UnitFinder::new(tree, search_path(manager, home.as_deref()));
-            for name in finder.names().filter_map(|name| name.parse::<UnitName>().ok()) {
-                if !budget.start_merge() {
-                    return;
-                }
-                let mut files = finder.find(name.as_str());
-                // The names include aliases; only the name of the unit's file counts.
-                let file_name = files.fragment.as_ref().and_then(|path| path.file_name());
-                if file_name.is_none_or(|file| file != name.as_str()) || self.users.contains_key(&name) {
-                    continue;
-                }
-                let Some((fragment, dropins)) = files.parse_within(tree, budget) else { return };
-                let settings = Settings::new(&name, fragment.clone(), dropins.clone());
-                for command in settings.commands() {
-                    self.add(tree, &name, command);
-                }
-                let user = ServiceUser::parse(&passwd, fragment.iter().chain(&dropins), settings.section());
-                self.users.insert(name, user);
+        // Another user's home would let that user claim the process.
+        let home = match manager {
+            Manager::System => None,
+            Manager::User(uid) => home.map(Path::to_path_buf).or_else(|| passwd.home_of_uid(uid)),
+        };
+        let finder = UnitFinder::new(tree, search_path(manager, home.as_deref()), budget);
+        for name in finder.names() {
+            if !budget.start_merge() {
+                return;
             }
+            let Some(mut files) = finder.find_unaliased(&name) else { continue };
+            let Some((fragment, dropins)) = files.parse_within(tree, budget) else { return };
+            let settings = Settings::new(&name, fragment.clone(), dropins.clone());
+            for command in settings.commands() {
+                self.add(tree, &name, command, budget);
+            }
+            let user = ServiceUser::parse(&passwd, fragment.iter().chain(&dropins), settings.section());
+            self.users.insert(name, user);
         }
     }
 
@@ -106,17 +100,24 @@ impl ExecutableIndex {
         self.is_complete
     }
 
-    fn add(&mut self, tree: RootedTree<'_>, unit: &UnitName, command: &ExecCommand) {
+    /// Adds the programs of a command. Each counts against the budget.
+    fn add(&mut self, tree: RootedTree<'_>, unit: &UnitName, command: &ExecCommand, budget: &mut ReadBudget) {
         let is = |kind| Candidate { kind, unit: unit.clone(), elevated: command.elevated };
+        if !budget.start_merge() {
+            return;
+        }
         self.add_program(tree, &command.program, &is(CommandMatch::Program));
         let launches = is(CommandMatch::Launched);
         for program in find_launched(&command.program, &command.arguments) {
+            if !budget.start_merge() {
+                return;
+            }
             self.add_program(tree, &program, &launches);
         }
     }
 
     fn add_program(&mut self, tree: RootedTree<'_>, program: &str, candidate: &Candidate) {
-        self.programs.entry(program.into()).or_default().push(candidate.clone());
+        add_candidate(self.programs.entry(program.into()).or_default(), candidate);
         if program.starts_with('/') {
             self.add_path(tree, Path::new(program), candidate);
         } else if !program.contains('%') {
@@ -130,9 +131,9 @@ impl ExecutableIndex {
         let real = normalize(&tree.resolve(path).unwrap_or_else(|_| path.to_owned()));
         let path = normalize(path);
         if real != path {
-            self.paths.entry(real).or_default().push(candidate.clone());
+            add_candidate(self.paths.entry(real).or_default(), candidate);
         }
-        self.paths.entry(path).or_default().push(candidate.clone());
+        add_candidate(self.paths.entry(path).or_default(), candidate);
     }
 
     /// Returns each unit whose command lines name an executable, most certain first. This is a guess: a person or
@@ -156,6 +157,14 @@ impl ExecutableIndex {
     #[must_use]
     pub fn can_have_uid(&self, candidate: &Candidate, uid: u32) -> bool {
         (candidate.elevated && uid == 0) || self.users.get(&candidate.unit).is_none_or(|user| user.can_have_uid(uid))
+    }
+}
+
+/// Adds a unit to those of a program. A unit can name the same program in many commands.
+fn add_candidate(known: &mut Vec<Candidate>, candidate: &Candidate) {
+    match known.last_mut().filter(|last| last.unit == candidate.unit && last.kind == candidate.kind) {
+        Some(last) => last.elevated |= candidate.elevated,
+        None => known.push(candidate.clone()),
     }
 }
 
@@ -241,5 +250,52 @@ mod tests {
         assert!(!index.is_complete());
         assert!(budget.opened() <= 513, "{}", budget.opened());
         assert!(load(Manager::System, None, &mut ReadBudget::without_deadline(Manager::System)).is_complete());
+    }
+
+    /// A root with files in `/home/a/.config/systemd/user`, the home of uid 7.
+    fn home_of_user() -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("home/a/.config/systemd/user");
+        fs::create_dir_all(&dir).unwrap();
+        fs::create_dir_all(root.path().join("etc")).unwrap();
+        fs::write(root.path().join("etc/passwd"), "a:x:7:7::/home/a:/bin/sh\n").unwrap();
+        (root, dir)
+    }
+
+    fn load_of_user(root: &Path, uid: u32) -> ExecutableIndex {
+        let mut budget = ReadBudget::without_deadline(Manager::User(uid));
+        ExecutableIndex::load_within(root, Manager::User(uid), None, &mut budget)
+    }
+
+    #[test]
+    fn unit_that_repeats_command_is_one_candidate_within_the_budget() {
+        let (root, dir) = home_of_user();
+        let count =
+            |index: &ExecutableIndex| index.paths.values().chain(index.programs.values()).map(Vec::len).sum::<usize>();
+        fs::write(dir.join("few.service"), format!("[Service]\nExecStart={}a\n", "a ; ".repeat(500))).unwrap();
+        let few = load_of_user(root.path(), 7);
+        assert!(few.is_complete());
+        assert_eq!(few.candidates(Path::new("/usr/bin/a")).len(), 1);
+        assert!(count(&few) <= BINARIES.len() + 1, "{}", count(&few));
+        let lines = format!("ExecStart={}a\n", "a ; ".repeat(500)).repeat(40);
+        fs::write(dir.join("many.service"), format!("[Service]\n{lines}")).unwrap();
+        assert!(!load_of_user(root.path(), 7).is_complete());
+    }
+
+    #[test]
+    fn links_of_user_count_against_the_budget() {
+        let (root, dir) = home_of_user();
+        for number in 0..10_000 {
+            symlink("/none/x.service", dir.join(format!("l{number}.service"))).unwrap();
+        }
+        assert!(!load_of_user(root.path(), 7).is_complete());
+    }
+
+    #[test]
+    fn unit_files_of_other_user_do_not_count_for_unknown_uid() {
+        let (root, dir) = home_of_user();
+        fs::write(dir.join("x.service"), "[Service]\nExecStart=/bin/x\n").unwrap();
+        let units = |uid| load_of_user(root.path(), uid).candidates(Path::new("/bin/x")).len();
+        assert_eq!((units(7), units(8)), (1, 0));
     }
 }

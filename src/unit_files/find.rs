@@ -112,16 +112,23 @@ pub(crate) struct UnitFinder<'a> {
 }
 
 impl<'a> UnitFinder<'a> {
-    /// Reads the directories of a search path, highest priority first.
-    pub(crate) fn new(tree: RootedTree<'a>, mut dirs: Vec<PathBuf>) -> Self {
+    /// Reads the directories of a search path, highest priority first, within a budget.
+    pub(crate) fn new(tree: RootedTree<'a>, mut dirs: Vec<PathBuf>, budget: &mut ReadBudget) -> Self {
         let mut notes = Vec::new();
-        let names = UnitNames::load(tree, &mut dirs, &mut notes);
+        let names = UnitNames::load(tree, &mut dirs, &mut notes, budget);
         Self { tree, dirs, names, notes, listed: RefCell::default(), remembered: Cell::default() }
     }
 
-    /// Every unit name, templates included.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.all()
+    /// Every unit name, templates and aliases included.
+    pub(crate) fn names(&self) -> impl Iterator<Item = UnitName> {
+        self.names.all().filter_map(|name| name.parse().ok())
+    }
+
+    /// Finds the files of one unit; `None` if the name is an alias.
+    pub(crate) fn find_unaliased(&self, name: &UnitName) -> Option<UnitFiles> {
+        let files = self.find(name.as_str());
+        let file_name = files.fragment.as_ref().and_then(|path| path.file_name());
+        file_name.is_some_and(|file| file == name.as_str()).then_some(files)
     }
 
     /// Lists the drop-ins in a directory. Reads the directory once.
@@ -168,7 +175,10 @@ impl<'a> UnitFinder<'a> {
 #[must_use]
 pub fn find(root: &Path, unit: &Unit, home: Option<&Path>) -> UnitFiles {
     let tree = RootedTree::new(root);
-    let find_in = |home: Option<&Path>| UnitFinder::new(tree, search_path(unit.manager, home)).find(unit.name.as_str());
+    let mut budget = ReadBudget::new(unit.manager);
+    let mut find_in = |home: Option<&Path>| {
+        UnitFinder::new(tree, search_path(unit.manager, home), &mut budget).find(unit.name.as_str())
+    };
     let Manager::User(uid) = unit.manager else { return find_in(None) };
     let homes = home_dirs(tree, uid, home);
     let mut fallback = None;
@@ -203,7 +213,8 @@ pub fn load_changed(root: &Path, unit: &Unit, home: &Path, fragment: Option<&Pat
     if let Some(dir) = unusual_dir {
         dirs.insert(0, dir.to_path_buf());
     }
-    LoadedUnit::read(tree, &unit.name, UnitFinder::new(tree, dirs).find(unit.name.as_str()))
+    let finder = UnitFinder::new(tree, dirs, &mut ReadBudget::new(unit.manager));
+    LoadedUnit::read(tree, &unit.name, finder.find(unit.name.as_str()))
 }
 
 /// Reads the files that the manager itself names: `FragmentPath`, and `DropInPaths` in merge order.

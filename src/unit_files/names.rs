@@ -1,6 +1,7 @@
 //! Finds the file that defines a unit name, the unit's other names, and the directories of its drop-ins. Knows
 //! templates, aliases and masks (systemd's `unit-file.c`).
 
+use super::read_budget::ReadBudget;
 use super::rooted::{EntryKind, RootedTree, unreadable};
 use crate::policy::FileNote;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +30,13 @@ pub(crate) struct UnitNames {
 
 impl UnitNames {
     /// Reads the directories of a search path, highest priority first. Notes unreadable directories and removes them
-    /// from `dirs`.
-    pub(crate) fn load(tree: RootedTree<'_>, dirs: &mut Vec<PathBuf>, notes: &mut Vec<FileNote>) -> Self {
+    /// from `dirs`. Each link counts against the budget; once it is exhausted, further links are left out with a note.
+    pub(crate) fn load(
+        tree: RootedTree<'_>,
+        dirs: &mut Vec<PathBuf>,
+        notes: &mut Vec<FileNote>,
+        budget: &mut ReadBudget,
+    ) -> Self {
         let real: Vec<PathBuf> = dirs.iter().filter_map(|dir| tree.resolve(dir).ok()).collect();
         let mut targets = BTreeMap::new();
         dirs.retain(|dir| {
@@ -47,8 +53,8 @@ impl UnitNames {
                 }
                 let target = match kind {
                     EntryKind::File => Some(NameTarget::File(dir.join(&name))),
-                    EntryKind::Link => classify_link(tree, dir, &name, &real),
-                    EntryKind::Other => None,
+                    EntryKind::Link if budget.start_merge() => classify_link(tree, dir, &name, &real),
+                    EntryKind::Link | EntryKind::Other => None,
                 };
                 if let Some(target) = target {
                     targets.insert(name, target);
@@ -56,6 +62,9 @@ impl UnitNames {
             }
             true
         });
+        if budget.is_exhausted() {
+            notes.push(FileNote::without_line("too many unit files: some links are not read".to_owned()));
+        }
         Self { targets }
     }
 

@@ -1,6 +1,7 @@
 //! Finds the units whose filters name calls that libseccomp does not know. systemd ignores these names.
 
 use super::find::UnitFinder;
+use super::read_budget::ReadBudget;
 use super::rooted::RootedTree;
 use super::search::search_path;
 use crate::policy::{Settings, SyscallFilter};
@@ -13,15 +14,11 @@ use std::path::Path;
 #[must_use]
 pub(crate) fn find_unknown_calls(root: &Path, groups: &Groups) -> BTreeMap<UnitName, BTreeSet<Box<str>>> {
     let tree = RootedTree::new(root);
-    let finder = UnitFinder::new(tree, search_path(Manager::System, None));
+    let budget = &mut ReadBudget::new(Manager::System);
+    let finder = UnitFinder::new(tree, search_path(Manager::System, None), budget);
     let mut found = BTreeMap::new();
-    for name in finder.names().filter_map(|name| name.parse::<UnitName>().ok()) {
-        let mut files = finder.find(name.as_str());
-        // The names include aliases; only the name of the unit's file counts.
-        let file_name = files.fragment.as_ref().and_then(|path| path.file_name());
-        if file_name.is_none_or(|file| file != name.as_str()) {
-            continue;
-        }
+    for name in finder.names() {
+        let Some(mut files) = finder.find_unaliased(&name) else { continue };
         let (fragment, dropins) = files.parse(tree);
         let settings = Settings::new(&name, fragment, dropins);
         let Some(filter) = SyscallFilter::simulate(settings.assignments(), groups) else { continue };

@@ -10,6 +10,7 @@ use crate::kernel::procfs::Procfs;
 use crate::operations::outcome::{NoRights, NothingToDo};
 use crate::operations::permission::ensure_may_change;
 use crate::unit_files::find::UnitFinder;
+use crate::unit_files::read_budget::ReadBudget;
 use crate::unit_files::rooted::RootedTree;
 use crate::unit_files::search::search_path;
 use crate::unit_files::{CommandMatch, ExecutableIndex};
@@ -124,8 +125,9 @@ pub(crate) fn list_unit_files() -> BTreeSet<UnitName> {
     let mut names = BTreeSet::new();
     for manager in managers_to_ask(ManagerScope::All) {
         let home = home_dir(manager);
-        let finder = UnitFinder::new(RootedTree::new(Path::new("/")), search_path(manager, Some(&home)));
-        names.extend(finder.names().filter_map(|name| name.parse::<UnitName>().ok()));
+        let mut budget = ReadBudget::new(manager);
+        let finder = UnitFinder::new(RootedTree::new(Path::new("/")), search_path(manager, Some(&home)), &mut budget);
+        names.extend(finder.names());
     }
     names
 }
