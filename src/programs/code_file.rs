@@ -1,6 +1,6 @@
 //! The code of a library by function: where functions start, what they refer to, and which symbols these are.
 //!
-//! The tables for the search of a name are read at once, those of the code with the first function that a walk reaches.
+//! `read` loads the name tables. The first function of a walk loads the code tables.
 
 use super::elf_tables::{LONGEST_SYMBOL, Sections, find_abi, read, read_header, read_segments, string_at};
 use super::file_parts::FileParts;

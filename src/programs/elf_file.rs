@@ -11,8 +11,8 @@ use super::machine_code;
 use super::wrappers::{Libc, is_wrapper};
 use crate::syscalls::Abi;
 use elf::abi::{
-    DT_NEEDED, DT_NULL, DT_RPATH, DT_RUNPATH, NT_GNU_BUILD_ID, PF_X, PT_INTERP, PT_LOAD, PT_NOTE, SHN_UNDEF,
-    SHT_DYNAMIC, SHT_DYNSYM, SHT_PROGBITS, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE,
+    DT_NEEDED, DT_NULL, DT_RPATH, DT_RUNPATH, NT_GNU_BUILD_ID, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE,
+    SHN_UNDEF, SHT_DYNAMIC, SHT_DYNSYM, SHT_PROGBITS, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE,
 };
 use elf::dynamic::DynamicTable;
 use elf::endian::AnyEndian;
@@ -64,11 +64,11 @@ pub struct ElfFile {
     pub is_go: bool,
     /// The numbers of the calls that a static program makes itself.
     pub numbers: BTreeSet<u32>,
-    /// Whether it brings all its code along: its imports show nothing.
+    /// Whether it is statically linked.
     pub is_static: bool,
 }
 
-/// What the linker is to find for a file.
+/// A file's imports and libraries, which the dynamic linker resolves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Linkage {
     /// The functions that it imports, except those of libc that make calls.
@@ -90,16 +90,23 @@ impl ElfFile {
     /// Reads the libraries alone that a file needs.
     pub(crate) fn read_needed(file: &mut impl FileParts) -> Option<Linkage> {
         let header = read_header(file)?;
-        let (libraries, paths) = Sections::read(file, &header).read_libraries(file, &header)?;
+        let sections = Sections::read(file, &header);
+        if !sections.has_linkage(&read_segments(file, &header)) {
+            return None;
+        }
+        let (libraries, paths) = sections.read_libraries(file, &header)?;
         Some(Linkage { functions: Vec::new(), libraries, paths })
     }
 
-    /// Reads the facts, and what the linker is to find; `None` if the file is no ELF file, a broken one, or one that exceeds a limit: a part of its
-    /// imports would look like all of them.
+    /// Reads the facts, and what the linker is to find; `None` if the file is no ELF file, a broken one, one without
+    /// section headers (`sstrip`), or one that exceeds a limit: a part of its imports would look like all of them.
     pub fn read(file: &mut impl FileParts) -> Option<(Self, Linkage)> {
         let header = read_header(file)?;
         let segments = read_segments(file, &header);
         let sections = Sections::read(file, &header);
+        if !sections.has_linkage(&segments) {
+            return None;
+        }
         let interpreter = segments.iter().find(|segment| segment.p_type == PT_INTERP);
         let interpreter = interpreter.and_then(|segment| read(file, segment.p_offset, segment.p_filesz, LARGEST_NOTE));
         let (libraries, paths) = sections.read_libraries(file, &header)?;
@@ -168,6 +175,13 @@ fn read_numbers(
 type Names = Vec<Box<str>>;
 
 impl Sections {
+    /// Whether the sections have the tables of a file that the linker loads.
+    fn has_linkage(&self, segments: &[ProgramHeader]) -> bool {
+        let is_linked = segments.iter().any(|segment| matches!(segment.p_type, PT_INTERP | PT_DYNAMIC));
+        let has = |kind: u32| self.headers.iter().any(|section| section.sh_type == kind);
+        !is_linked || (has(SHT_DYNAMIC) && has(SHT_DYNSYM))
+    }
+
     /// Returns the libraries that the file needs, and the directories in which they are searched first.
     fn read_libraries(&self, file: &mut impl FileParts, header: &FileHeader<AnyEndian>) -> Option<(Names, Names)> {
         let (table, strings) = self.read_table(file, SHT_DYNAMIC)?;
