@@ -142,13 +142,17 @@ impl<'a> ProgramReader<'a> {
 
     /// Adds the executable of a record.
     fn add_recorded(&mut self, exe: &[u8], pid: u32) {
-        let path = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
+        let deleted = exe.strip_suffix(b" (deleted)");
+        let path = deleted.unwrap_or(exe);
         if !path.starts_with(b"/") || self.has(path) {
             return;
         }
         // The kernel records a resolved path: a link is another file, which replaced the executable.
         let is_same = |file: &OpenedFile| below_usr(file.resolved.as_os_str().as_bytes()) == below_usr(exe);
         let by_path = || {
+            if deleted.is_some() {
+                return Err(UnreadReason::Replaced);
+            }
             let file = self.open(Path::new(OsStr::from_bytes(exe)))?;
             if is_same(&file) { Ok(file) } else { Err(UnreadReason::Replaced) }
         };
@@ -248,13 +252,15 @@ impl<'a> ProgramReader<'a> {
             let mut start = vec![0; usize::try_from(SCRIPT_START).unwrap_or_default()];
             let length = opened.file.read_at(&mut start, 0).unwrap_or_default();
             let named = find_interpreter(start.get(..length).unwrap_or_default()).filter(|_| opened.is_protected);
-            let Some((interpreter, argument)) = named else { break };
-            let by_name = argument.filter(|_| interpreter.ends_with("/env"));
-            let found = match by_name {
+            let Some((interpreter, arguments)) = named else { break };
+            let launched = || find_launched(interpreter, &arguments).into_iter().next();
+            let by_name = interpreter.ends_with("/env").then(launched).flatten();
+            let found = match &by_name {
+                Some(name) if name.starts_with('/') => self.open(Path::new(name)),
                 Some(name) => self.search(name).map(|(_, file)| file).ok_or(UnreadReason::Missing),
                 None => self.open(Path::new(interpreter)),
             };
-            path = by_name.unwrap_or(interpreter).as_bytes().into();
+            path = by_name.as_deref().unwrap_or(interpreter).as_bytes().into();
             opened = match found {
                 Ok(found) => found,
                 Err(reason) => return Program::new(path, ProgramImage::Unread(reason)),

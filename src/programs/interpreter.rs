@@ -72,14 +72,16 @@ pub(crate) fn is_interpreter(path: &[u8]) -> bool {
     INTERPRETERS.contains(&letters) && !NATIVE.iter().any(|native| name.starts_with(native))
 }
 
-/// Returns the path of the interpreter that a script's first line names (`execve(2)`), and its first argument:
-/// `#!/usr/bin/env python3` names `/usr/bin/env` and `python3`.
+/// Returns the path of the interpreter that a script's first line names, and the words after it, without the `-S` by which
+/// `env(1)` splits them: the kernel passes them as one argument (`execve(2)`).
 #[must_use]
-pub(crate) fn find_interpreter(start: &[u8]) -> Option<(&str, Option<&str>)> {
+pub(crate) fn find_interpreter(start: &[u8]) -> Option<(&str, Vec<Box<str>>)> {
     let line = start.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let mut words = str::from_utf8(line).ok()?.split_ascii_whitespace();
-    let path = words.next().filter(|path| path.starts_with('/'))?;
-    Some((path, words.next()))
+    let line = str::from_utf8(line).ok()?.trim_ascii();
+    let (path, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    let rest = rest.trim_ascii_start();
+    let words = rest.strip_prefix("-S").unwrap_or(rest).split_ascii_whitespace();
+    path.starts_with('/').then(|| (path, words.map(Into::into).collect()))
 }
 
 #[cfg(test)]
@@ -110,8 +112,9 @@ mod tests {
 
     #[test]
     fn first_line_names_the_interpreter() {
-        assert_eq!(find_interpreter(b"#!/bin/sh\nexit"), Some(("/bin/sh", None)));
-        assert_eq!(find_interpreter(b"#! /usr/bin/env python3 -u"), Some(("/usr/bin/env", Some("python3"))));
+        assert_eq!(find_interpreter(b"#!/bin/sh\nexit"), Some(("/bin/sh", Vec::new())));
+        let words = ["python3", "-u"].map(Box::from).to_vec();
+        assert_eq!(find_interpreter(b"#! /usr/bin/env -S python3 -u"), Some(("/usr/bin/env", words)));
         for start in [&b"\x7fELF"[..], b"#!", b"#!perl", b"#!\n/bin/sh", b"#!\xff/x", b""] {
             assert_eq!(find_interpreter(start), None, "{start:?}");
         }

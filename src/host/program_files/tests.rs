@@ -118,7 +118,9 @@ fn recorded_executable_that_was_replaced_is_no_evidence() {
     symlink("/usr/bin/own", root.path().join("usr/bin/link")).unwrap();
     for exe in ["/usr/bin/link", "/usr/bin/link (deleted)", "/usr/bin/own (deleted)"] {
         let path = exe.strip_suffix(" (deleted)").unwrap_or(exe);
-        assert_eq!(describe(&programs(root.path(), "", &[exe])), [format!("{path} unread")], "{exe}");
+        let found = programs(root.path(), "", &[exe]);
+        assert_eq!(describe(&found), [format!("{path} unread")], "{exe}");
+        assert_eq!(found[0].image, ProgramImage::Unread(UnreadReason::Replaced), "{exe}");
     }
     assert_eq!(describe(&programs(root.path(), "", &["/bin/own"])), ["/bin/own native"]);
 }
@@ -133,6 +135,11 @@ fn script_leads_to_its_interpreter() {
     fs::write(root.path().join("usr/bin/script"), "#!/usr/bin/env python3\n").unwrap();
     fs::write(root.path().join("usr/bin/loop"), "#!/usr/bin/loop\n").unwrap();
     assert_eq!(describe(&programs(root.path(), "ExecStart=/usr/bin/script", &[])), ["python3 interpreter"]);
+    for line in ["-S python3 -u", "-Spython3", "-S -i A=1 python3", "-S A=1 /usr/bin/python3"] {
+        fs::write(root.path().join("usr/bin/script"), format!("#!/usr/bin/env {line}\n")).unwrap();
+        let found = describe(&programs(root.path(), "ExecStart=/usr/bin/script", &[]));
+        assert!(found.concat().ends_with("python3 interpreter"), "{line}: {found:?}");
+    }
     assert_eq!(describe(&programs(root.path(), "ExecStart=/usr/bin/loop", &[])), ["/usr/bin/loop unread"]);
 }
 

@@ -11,8 +11,8 @@ const MOST_READ: usize = 16;
 /// Reads an executable.
 pub(super) fn check(input: &[u8]) {
     let _ = is_interpreter(input);
-    if let Some((path, argument)) = find_interpreter(input) {
-        assert!(path.starts_with('/') && !argument.is_some_and(str::is_empty));
+    if let Some((path, arguments)) = find_interpreter(input) {
+        assert!(path.starts_with('/') && arguments.iter().all(|argument| !argument.is_empty()));
     }
     let mut file = CountedFile { bytes: input, read: Cell::new(0) };
     let facts = ElfFile::read(&mut file);
