@@ -1,7 +1,7 @@
 //! A unit's command lines (`systemd.service(5)`, COMMAND LINES).
 
 use super::unit_file::{Assignment, Origin};
-use super::words::{Split, Words, split};
+use super::words::{Split, split_commands};
 
 /// The limit on words read from one line.
 const MOST_WORDS: usize = 1024;
@@ -18,6 +18,9 @@ pub(crate) const KEYS: [&str; 9] = [
     "ExecStopPost",
     "ExecReloadPost",
 ];
+
+/// The characters that can precede a program (`systemd.service(5)`).
+pub(crate) const PREFIXES: [char; 6] = ['@', '-', ':', '+', '!', '|'];
 
 /// One command of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,16 +41,21 @@ pub struct ExecCommand {
 }
 
 impl ExecCommand {
-    /// Parses the commands of one line. A lone `;` separates two commands.
+    /// Parses the commands of one line.
     #[must_use]
     pub fn parse(line: &Assignment) -> Vec<Self> {
-        let Words { words, .. } = split(&line.value, Split::Command, MOST_WORDS);
-        words.split(|word| word == ";").filter_map(|words| Self::parse_one(words, line)).collect()
+        Self::parse_escaped(line, Split::Command)
+    }
+
+    /// Parses the commands of one line with these escapes.
+    pub(crate) fn parse_escaped(line: &Assignment, how: Split) -> Vec<Self> {
+        let commands = split_commands(&line.value, how, MOST_WORDS);
+        commands.iter().filter_map(|words| Self::parse_one(words, line)).collect()
     }
 
     fn parse_one(words: &[String], line: &Assignment) -> Option<Self> {
         let (first, arguments) = words.split_first()?;
-        let program = first.trim_start_matches(['@', '-', ':', '+', '!', '|']);
+        let program = first.trim_start_matches(PREFIXES);
         let prefix = first.strip_suffix(program).unwrap_or_default();
         (!program.is_empty()).then(|| Self {
             key: line.key.clone(),
@@ -88,6 +96,9 @@ mod tests {
     fn lone_semicolon_starts_another_command() {
         let programs: Vec<Box<str>> = commands("/bin/a 1 ; /bin/b;").into_iter().map(|c| c.program).collect();
         assert_eq!(programs, ["/bin/a".into(), "/bin/b;".into()]);
+        let words = |value: &str| commands(value).iter().map(|one| one.arguments.join(",")).collect::<Vec<_>>();
+        assert_eq!(words("/bin/find -exec x \\; -print"), ["-exec,x,;,-print"]);
+        assert_eq!(words("/bin/find -exec x \";\" ; b"), ["-exec,x,;", ""]);
         assert!(commands("+").is_empty());
     }
 }

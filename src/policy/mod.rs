@@ -31,7 +31,7 @@ pub(crate) mod syscall_filter;
 pub(crate) mod unit_file;
 pub(crate) mod unit_policy;
 pub(crate) mod verdict;
-mod words;
+pub(crate) mod words;
 
 pub use call_list::{Mode, Word};
 pub use capabilities::Capability;

@@ -11,6 +11,9 @@ pub(crate) enum Split {
     Unquoted,
     /// C escapes are resolved as well: command lines and `ManagerEnvironment=`.
     Command,
+    /// A backslash also keeps `$`, `;` and `` ` ``, and `$$` is one `$`: command lines in transient unit files, as
+    /// systemd 252 and later versions write them (`unit_escape_setting` in `src/core/unit.c`).
+    Transient,
 }
 
 /// The words before a syntax error: an unclosed quote, a backslash at the end or a wrong escape.
@@ -44,13 +47,44 @@ pub(crate) fn split(value: &str, how: Split, limit: usize) -> Words {
     }
 }
 
+/// Splits a command line into the words of each command, up to a limit of words. An unquoted `;` separates commands, and
+/// `\;` is a word (`config_parse_exec` in `src/core/load-fragment.c`). A syntax error ends the last command.
+pub(crate) fn split_commands(line: &str, how: Split, limit: usize) -> Vec<Vec<String>> {
+    let mut commands = Vec::new();
+    let mut words = Vec::new();
+    let mut rest = line.trim_start_matches(WHITESPACE);
+    for _ in 0..limit {
+        let (raw, after) = rest.split_at(rest.find(WHITESPACE).unwrap_or(rest.len()));
+        rest = match raw {
+            "" => break,
+            ";" => {
+                commands.push(std::mem::take(&mut words));
+                after
+            }
+            "\\;" => {
+                words.push(";".to_owned());
+                after
+            }
+            _ => {
+                let Some((word, after)) = split_first_word(rest, how) else { break };
+                words.push(word);
+                after
+            }
+        };
+        rest = rest.trim_start_matches(WHITESPACE);
+    }
+    commands.push(words);
+    commands
+}
+
 fn split_first_word(text: &str, how: Split) -> Option<(String, &str)> {
     let mut word = String::new();
     let mut quote = None;
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match (c, quote) {
-            ('\\', _) if how == Split::Command => word.push(unescape(&mut chars)?),
+            ('\\', _) if matches!(how, Split::Command | Split::Transient) => word.push(unescape(&mut chars, how)?),
+            ('$', _) if how == Split::Transient && chars.as_str().starts_with('$') => word.extend(chars.next()),
             ('\\', _) => word.push(chars.next()?),
             (c, Some(open)) if c == open => quote = None,
             ('\'' | '"', None) if how != Split::Plain => quote = Some(c),
@@ -62,7 +96,7 @@ fn split_first_word(text: &str, how: Split) -> Option<(String, &str)> {
 }
 
 /// Resolves an escape. Bytes above 0x7f become U+FFFD, because callers only compare names of programs and variables.
-fn unescape(chars: &mut std::str::Chars<'_>) -> Option<char> {
+fn unescape(chars: &mut std::str::Chars<'_>, how: Split) -> Option<char> {
     let c = chars.next()?;
     let mut number = |first: &str, digits: usize, radix: u32| {
         let mut text = first.to_owned();
@@ -80,6 +114,7 @@ fn unescape(chars: &mut std::str::Chars<'_>) -> Option<char> {
         'v' => '\x0b',
         's' => ' ',
         '\\' | '"' | '\'' => c,
+        '$' | ';' | '`' if how == Split::Transient => c,
         'x' => byte(number("", 2, 16)?),
         'u' => char::from_u32(number("", 4, 16)?)?,
         'U' => char::from_u32(number("", 8, 16)?)?,

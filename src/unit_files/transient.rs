@@ -5,8 +5,9 @@
 //! (`bus_exec_context_set_transient_property` in `src/core/dbus-execute.c`).
 
 use super::rooted::RootedTree;
-use crate::policy::exec_command::ExecCommand;
-use crate::policy::unit_file::{Assignment, UnitFile};
+use crate::policy::exec_command::{self, ExecCommand, PREFIXES};
+use crate::policy::unit_file::UnitFile;
+use crate::policy::words::Split;
 use crate::units::{Unit, UnitName};
 use std::path::Path;
 
@@ -24,19 +25,25 @@ const NOT_REPEATED: [&str; 9] = [
 ];
 
 /// Returns the command that starts a transient service again, with these lines after its own properties. `None` if its
-/// file cannot be read, or has bytes that a terminal would interpret.
+/// file cannot be read, has bytes that a terminal would interpret, or has another command than one of `ExecStart=` without
+/// a prefix: `systemd-run` takes only one.
 #[must_use]
 pub(crate) fn systemd_run_command(root: &Path, unit: &Unit, fragment: &Path, lines: &[String]) -> Option<String> {
     let bytes = RootedTree::new(root).read(fragment).ok().filter(|_| unit.name.suffix() == "service")?;
     let file = UnitFile::parse(fragment, &bytes);
-    let is_repeated = |key: &str| !NOT_REPEATED.contains(&key) && !key.starts_with("Exec");
+    let is_command = |key: &str| exec_command::KEYS.contains(&key);
+    let is_repeated = |key: &str| !NOT_REPEATED.contains(&key) && !is_command(key);
     let own = file.assignments.iter().filter(|line| &*line.section != "Install" && is_repeated(&line.key));
     let own = own.map(|line| format!("{}={}", line.key, unescape_specifiers(&line.value)));
     let properties = own.chain(lines.iter().cloned()).map(|line| format!("-p {}", quote(&line)));
     let name = (!has_generated_name(&unit.name)).then(|| format!("--unit={}", quote(unit.name.as_str())));
-    let starts = file.assignments.iter().filter(|line| &*line.key == "ExecStart").map(unescape_command);
-    let start = starts.flat_map(|line| ExecCommand::parse(&line)).last()?;
-    let words = [&start.program].into_iter().chain(&start.arguments).map(|word| quote(&unescape_specifiers(word)));
+    let lines = file.assignments.iter().filter(|line| is_command(&line.key) && !line.value.is_empty());
+    let [line] = lines.collect::<Vec<_>>()[..] else { return None };
+    let [start] = &ExecCommand::parse_escaped(line, Split::Transient)[..] else { return None };
+    if start.key.as_ref() != "ExecStart" || line.value.starts_with(PREFIXES) {
+        return None;
+    }
+    let words = std::iter::once(&start.program).chain(&start.arguments).map(|word| quote(&unescape_specifiers(word)));
     let all: Vec<String> = name.into_iter().chain(properties).chain(words).collect();
     let command = format!("systemd-run {}{}", unit.manager.option(), all.join(" "));
     command.chars().all(|c| !c.is_control()).then_some(command)
@@ -60,27 +67,6 @@ pub(crate) fn has_generated_name(name: &UnitName) -> bool {
 
 fn unescape_specifiers(text: &str) -> String {
     text.replace("%%", "%")
-}
-
-/// Undoes the escapes of a command that a unit file's own syntax does not have: systemd writes a backslash also before
-/// `$`, `;` and `` ` `` (`shell_escape` in `src/basic/escape.c`).
-fn unescape_command(line: &Assignment) -> Assignment {
-    let mut value = String::new();
-    let mut chars = line.value.chars().peekable();
-    while let Some(c) = chars.next() {
-        match chars.peek().copied().filter(|_| c == '\\') {
-            Some(next @ ('$' | ';' | '`')) => {
-                value.push(next);
-                chars.next();
-            }
-            Some(next) => {
-                value.extend([c, next]);
-                chars.next();
-            }
-            None => value.push(c),
-        }
-    }
-    Assignment { value: value.into(), ..line.clone() }
 }
 
 /// Quotes a word for a shell.
@@ -111,6 +97,10 @@ mod tests {
         systemd_run_command(root.path(), &unit, path, &["SystemCallFilter=uname".to_owned()])
     }
 
+    fn command_of(text: &str) -> Option<String> {
+        command("run-u1.service", Manager::System, text)
+    }
+
     #[test]
     fn command_repeats_properties_and_adds_lines_after_them() {
         let expected = "systemd-run -p 'SystemCallFilter=~uname' -p 'Environment=\"A=x%h\" \"B=c d\"' -p User=root -p \
@@ -125,6 +115,30 @@ mod tests {
         let text = "[Service]\nExecStart=\nExecStart=\"/usr/bin/sh\" \"-c\" \"uname\\; test \\$? = 0\"\n";
         let command = command("run-u1.service", Manager::System, text).unwrap();
         assert!(command.ends_with(" /usr/bin/sh -c 'uname; test $? = 0'"), "{command}");
+        let find = |semicolon: &str, dollar: &str| {
+            let words = format!("\"/bin/find\" \"-exec\" \"echo\" \"{dollar}HOME\" \"{semicolon}\" \"-print\"");
+            command_of(&format!("[Service]\nExecStart=\nExecStart={words}\n"))
+        };
+        for (semicolon, dollar) in [("\\;", "\\$"), (";", "$$")] {
+            let command = find(semicolon, dollar).unwrap();
+            assert!(command.ends_with(" /bin/find -exec echo '$HOME' ';' -print"), "{command}");
+        }
+    }
+
+    #[test]
+    fn settings_that_begin_like_commands_are_repeated() {
+        let text = "[Service]\nExecPaths=/usr\nExecSearchPath=/opt\nExecStart=/bin/a\n";
+        let expected = "systemd-run -p ExecPaths=/usr -p ExecSearchPath=/opt -p SystemCallFilter=uname /bin/a";
+        assert_eq!(command_of(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn unit_with_other_commands_has_no_command() {
+        for lines in
+            ["ExecStart=/bin/a\nExecStartPre=/bin/b", "ExecStart=-/bin/a", "ExecStart=/bin/a\nExecStart=/bin/b"]
+        {
+            assert_eq!(command_of(&format!("[Service]\n{lines}\n")), None, "{lines}");
+        }
     }
 
     #[test]
