@@ -62,7 +62,8 @@ impl AlertLimits {
     /// Whether `mute` lists a unit. A template stands for all its instances.
     #[must_use]
     pub(crate) fn mutes(&self, unit: &UnitName) -> bool {
-        self.mute.contains(unit.as_str()) || unit.template().is_some_and(|template| self.mute.contains(&template))
+        self.mute.contains(unit.as_str())
+            || unit.template_name().is_some_and(|template| self.mute.contains(template.as_str()))
     }
 }
 

@@ -4,6 +4,8 @@
 use super::read_budget::ReadBudget;
 use super::rooted::{EntryKind, RootedTree, unreadable};
 use crate::policy::FileNote;
+use crate::units::UnitName;
+use crate::units::name::NameParts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -150,27 +152,14 @@ fn may_alias(name: &str, other: &str) -> bool {
     name != other && this.suffix == that.suffix && MAY_ALIAS.contains(&this.suffix) && kinds
 }
 
-/// The parts of a unit name.
-struct NameParts<'a> {
-    prefix: &'a str,
-    /// `Some("")` for a template, `None` for a name without `@`.
-    instance: Option<&'a str>,
-    suffix: &'a str,
-}
-
+/// The parts of a valid name.
 fn split_name(name: &str) -> Option<NameParts<'_>> {
-    name.parse::<crate::units::UnitName>().ok()?;
-    let (stem, suffix) = name.rsplit_once('.')?;
-    Some(match stem.split_once('@') {
-        Some((prefix, instance)) => NameParts { prefix, instance: Some(instance), suffix },
-        None => NameParts { prefix: stem, instance: None, suffix },
-    })
+    name.parse::<UnitName>().ok().map(|_| NameParts::split(name))
 }
 
 /// The template's name of an instance.
 fn template(name: &str) -> Option<String> {
-    let parts = split_name(name)?;
-    parts.instance.filter(|instance| !instance.is_empty()).map(|_| format!("{}@.{}", parts.prefix, parts.suffix))
+    split_name(name)?.template()
 }
 
 /// Inserts an instance into a template's name; any other name stays.

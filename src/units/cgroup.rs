@@ -164,8 +164,7 @@ fn is_nested(slice: &UnitName, above: Option<&UnitName>) -> bool {
 fn decode_unit_name(level: &[u8]) -> Option<UnitName> {
     let name: UnitName = std::str::from_utf8(level.strip_prefix(b"_").unwrap_or(level)).ok()?.parse().ok()?;
     // Only instances of a template have processes.
-    let (stem, _) = name.as_str().rsplit_once('.')?;
-    (!stem.ends_with('@')).then_some(name)
+    (!name.is_template()).then_some(name)
 }
 
 /// Returns the uid of `user@UID.service` (`user@.service(5)`).

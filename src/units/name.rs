@@ -29,6 +29,33 @@ pub enum BadUnitName {
     Suffix,
 }
 
+/// The parts of a unit name. systemd splits it at the first `@` (`unit_name_is_valid` in `src/basic/unit-name.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NameParts<'a> {
+    /// The part before the instance, or before the suffix.
+    pub(crate) prefix: &'a str,
+    /// Empty for a template, `None` for a name without `@`.
+    pub(crate) instance: Option<&'a str>,
+    /// The part after the last dot.
+    pub(crate) suffix: &'a str,
+}
+
+impl<'a> NameParts<'a> {
+    /// Splits a valid name.
+    pub(crate) fn split(name: &'a str) -> Self {
+        let (stem, suffix) = name.rsplit_once('.').unwrap_or((name, ""));
+        match stem.split_once('@') {
+            Some((prefix, instance)) => Self { prefix, instance: Some(instance), suffix },
+            None => Self { prefix: stem, instance: None, suffix },
+        }
+    }
+
+    /// Returns the template's name if these are the parts of an instance.
+    pub(crate) fn template(self) -> Option<String> {
+        self.instance.filter(|instance| !instance.is_empty()).map(|_| format!("{}@.{}", self.prefix, self.suffix))
+    }
+}
+
 impl UnitName {
     /// The name as systemd writes it.
     #[must_use]
@@ -39,37 +66,29 @@ impl UnitName {
     /// The part after the last dot, for example `service`.
     #[must_use]
     pub fn suffix(&self) -> &str {
-        self.0.rsplit_once('.').map_or("", |(_, suffix)| suffix)
+        NameParts::split(&self.0).suffix
     }
 
     /// Whether the name is that of a template. systemd only runs instances of templates.
     #[must_use]
     pub fn is_template(&self) -> bool {
-        self.0.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with('@'))
+        NameParts::split(&self.0).instance == Some("")
     }
 
-    /// The template of an instance, for example `getty@.service` for `getty@tty1.service`.
-    #[must_use]
-    pub fn template(&self) -> Option<String> {
-        let (stem, suffix) = self.0.rsplit_once('.')?;
-        let (prefix, _) = stem.split_once('@')?;
-        Some(format!("{prefix}@.{suffix}"))
-    }
-
-    /// Returns the template's name if this is the name of an instance.
+    /// Returns the template's name if this is the name of an instance: `getty@.service` for `getty@tty1.service`.
     #[must_use]
     pub fn template_name(&self) -> Option<Self> {
-        self.template().filter(|_| !self.is_template()).map(|name| Self(name.into()))
+        NameParts::split(&self.0).template().map(|name| Self(name.into()))
     }
 
     /// Whether the name is that of an instance which systemd starts for one connection to a socket with `Accept=yes`: its
     /// instance is a number and the two ends of the connection (`instance_from_socket` in `src/core/socket.c`).
     #[must_use]
     pub fn is_per_connection(&self) -> bool {
-        let Some((stem, "service")) = self.0.rsplit_once('.') else { return false };
-        let Some((number, ends)) = stem.split_once('@').and_then(|(_, instance)| instance.split_once('-')) else {
+        let NameParts { instance: Some(instance), suffix: "service", .. } = NameParts::split(&self.0) else {
             return false;
         };
+        let Some((number, ends)) = instance.split_once('-') else { return false };
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         // Of a local socket, the ends are pid and uid; systemd 257 puts the pidfd's number behind the pid.
         let is_local = |(pid, uid): (&str, &str)| pid.split('_').all(is_number) && is_number(uid);
@@ -224,10 +243,17 @@ mod tests {
     }
 
     #[test]
-    fn instance_gives_its_template() {
-        let name: UnitName = "postfix@-.service".parse().unwrap();
-        assert_eq!(name.template().as_deref(), Some("postfix@.service"));
-        assert!(!name.is_template() && "postfix@.service".parse::<UnitName>().unwrap().is_template());
-        assert_eq!("ssh.service".parse::<UnitName>().unwrap().template(), None);
+    fn name_is_split_at_its_first_at_sign() {
+        for (name, template) in [
+            ("postfix@-.service", Some("postfix@.service")),
+            ("a@b@.service", Some("a@.service")),
+            ("foo@.bar.service", Some("foo@.service")),
+            ("ssh.service", None),
+            ("postfix@.service", None),
+        ] {
+            let name: UnitName = name.parse().unwrap();
+            assert_eq!(name.template_name().as_ref().map(UnitName::as_str), template, "{name}");
+            assert_eq!(name.is_template(), name.as_str() == "postfix@.service", "{name}");
+        }
     }
 }

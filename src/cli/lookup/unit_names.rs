@@ -131,7 +131,7 @@ fn class_contains(class: &[u8], byte: u8) -> bool {
 
 /// Returns whether a name matches a unit: it is the unit's own name, or its template's.
 pub(crate) fn is_named_by(asked: &UnitName, unit: &UnitName) -> bool {
-    asked == unit || (asked.is_template() && unit.template().as_deref() == Some(asked.as_str()))
+    asked == unit || unit.template_name().as_ref() == Some(asked)
 }
 
 /// Returns the unit's own name if `name` is an alias, according to the first manager that knows it. Incidents carry the
