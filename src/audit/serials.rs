@@ -12,6 +12,7 @@ const MAX_GAPS: usize = 64;
 /// Follows the serials of one stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Serials {
+    /// The highest serial so far, counted on beyond 32 bits.
     highest: Option<u64>,
     missing: u64,
     /// The latest gaps, newest last.
@@ -21,16 +22,18 @@ pub(crate) struct Serials {
 impl Serials {
     /// Counts one message. Records of one event share its serial and arrive together.
     pub(crate) fn observe(&mut self, serial: u64) {
-        match self.highest {
-            None => self.highest = Some(serial),
-            Some(highest) if serial > highest => {
-                if serial - highest > 1 {
-                    self.add_gap(highest + 1..serial);
-                }
-                self.highest = Some(serial);
+        let Some(highest) = self.highest else {
+            self.highest = Some(serial);
+            return;
+        };
+        let serial = count_on(serial, highest);
+        if serial > highest {
+            if serial - highest > 1 {
+                self.add_gap(highest + 1..serial);
             }
-            Some(highest) if serial == highest => {}
-            Some(_) => self.fill_gap(serial),
+            self.highest = Some(serial);
+        } else if serial < highest {
+            self.fill_gap(serial);
         }
     }
 
@@ -66,6 +69,13 @@ impl Serials {
     }
 }
 
+/// Returns a serial counted on from the highest one. The kernel's number has 32 bits, and starts at 0 again.
+fn count_on(serial: u64, highest: u64) -> u64 {
+    const NUMBERS: u64 = 1 << 32;
+    let ahead = serial.wrapping_sub(highest) % NUMBERS;
+    if ahead < NUMBERS / 2 { highest.saturating_add(ahead) } else { highest.saturating_sub(NUMBERS - ahead) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +106,14 @@ mod tests {
         assert_eq!(missing_after(&[7, 12, 8, 13]), 3);
         assert_eq!(missing_after(&[7, 12, 9, 11, 8, 10, 13]), 0);
         assert_eq!(missing_after(&[7, 12, 9, 9, 9]), 3, "repeated serials count once");
+    }
+
+    #[test]
+    fn serials_are_counted_on_after_the_last_number() {
+        const LAST: u64 = 0xffff_ffff;
+        assert_eq!(missing_after(&[LAST - 1, LAST, 0, 1, 2]), 0);
+        assert_eq!(missing_after(&[LAST - 1, 1, LAST, 2, 5]), 3);
+        assert_eq!(missing_after(&[LAST, 0, LAST, 0, LAST]), 0);
     }
 
     #[test]
