@@ -97,7 +97,7 @@ impl<H: Host> Pipeline<H> {
         if !is_attributed {
             sighting.sighting_mut().sample.parent = self.host.parent(record);
         }
-        if !sighting.is_inconclusive() || !H::CAN_ANSWER_LATER {
+        if !sighting.is_inconclusive() {
             let (folded, is_lasting) = self.count(sighting.into_sighting());
             if context.is_some() && is_lasting {
                 self.cache.remember(CachedRecord::Counted(folded.slot()));
@@ -208,8 +208,6 @@ mod tests {
     }
 
     impl Host for Machine {
-        const CAN_ANSWER_LATER: bool = true;
-
         fn collect_evidence(&mut self, _: &Record<'_>) -> Vec<Evidence> {
             self.collections += 1;
             self.evidence.clone()

@@ -79,8 +79,6 @@ impl LogHost {
 
 impl Host for LogHost {
     /// Later lines of the log may name the unit of a process that died.
-    const CAN_ANSWER_LATER: bool = true;
-
     /// The record holds all the evidence, but later lines may report the death of its process.
     fn evidence_key(&mut self, record: &Record<'_>) -> Option<u64> {
         let dies = self.single_deaths > 0 && record.action.is_kill();

@@ -39,9 +39,6 @@ pub struct Ancestor {
 
 /// A source of evidence about the process of a record: this machine, or a log.
 pub trait Host {
-    /// Whether the host can find a record's unit later. A log cannot.
-    const CAN_ANSWER_LATER: bool;
-
     /// Collects the evidence that is available at once. Runs in the receive path, so it must not wait.
     fn collect_evidence(&mut self, record: &Record<'_>) -> Vec<Evidence>;
 

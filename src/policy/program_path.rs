@@ -1,15 +1,13 @@
 //! Whether a unit's command line runs the program of a process, judged by path and by thread name.
 
 use super::exec_command::ExecCommand;
-use super::launched::{find_launched, is_shell};
+use super::launched::find_launched;
 use crate::audit::record::COMM_LENGTH;
+use crate::programs::interpreter::is_interpreter;
 use std::borrow::Cow;
 
 /// Directories that are links into `/usr` on systems with a merged `/usr` (`file-hierarchy(7)`).
 const MERGED: [&[u8]; 4] = [b"/bin/", b"/sbin/", b"/lib/", b"/lib64/"];
-
-/// Programs that run scripts. A version may follow the name, as in `python3.11`.
-const INTERPRETERS: [&str; 9] = ["python", "perl", "ruby", "node", "nodejs", "php", "lua", "tclsh", "guile"];
 
 /// How many characters of a command's name systemd shows in the name of a task that it has not executed yet
 /// (`rename_process_from_path` in systemd's `exec-invoke.c`).
@@ -19,13 +17,6 @@ const SHOWN_BEFORE_EXEC: usize = 8;
 #[must_use]
 pub(crate) fn below_usr(path: &[u8]) -> Cow<'_, [u8]> {
     if MERGED.iter().any(|dir| path.starts_with(dir)) { [b"/usr", path].concat().into() } else { path.into() }
-}
-
-/// Whether the executable runs scripts, so that the thread's name tells the script.
-fn is_interpreter(exe: &[u8]) -> bool {
-    let Ok(exe) = str::from_utf8(exe) else { return false };
-    let name = base_name(exe).trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    is_shell(exe) || INTERPRETERS.contains(&name)
 }
 
 /// Whether a task's name and executable show that it runs this program as a script, or that systemd is about to execute

@@ -28,8 +28,6 @@ const X32_BIT: u32 = 0x4000_0000;
 struct Nobody;
 
 impl Host for Nobody {
-    const CAN_ANSWER_LATER: bool = true;
-
     fn evidence_key(&mut self, _: &Record<'_>) -> Option<u64> {
         None
     }
