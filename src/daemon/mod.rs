@@ -109,7 +109,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let bus = BusConnection::start(options.bus.clone(), options.state_dir.clone(), status_source, orders);
     let late_evidence = LateEvidence::new(Managers::new(&options.bus));
     let explainer = Explainer::new(late_evidence.managers());
-    let host = LiveHost::new(late_evidence).with_departed(exit_cgroups);
+    let host = LiveHost::new(late_evidence).with_exit_cgroups(exit_cgroups);
     let writer = StoreWriter::start(store, options.state_dir.clone(), Retention::from(&settings))?;
     let mut storage = Storage::new(writer, status.clone());
     if let Some(failure) = failure {

@@ -2,7 +2,7 @@
 
 use crate::policy::launched::is_shell;
 use crate::unit_files::{Candidate, CommandMatch, ExecutableIndex};
-use crate::units::{Manager, Unit};
+use crate::units::{Manager, Unit, UnitName};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -33,7 +33,7 @@ pub(crate) struct ExecutableGuesser {
 
 impl ExecutableGuesser {
     /// Returns the only unit of the system manager, or of the manager of `user`, whose commands run a task's executable,
-    /// or the script that its name tells.
+    /// or the script that the thread's name shows.
     ///
     /// `user` is the uid of the process, and `weakest` the weakest accepted match. A shell matches no unit by its
     /// executable, since any program can start a shell.
@@ -69,10 +69,10 @@ impl ExecutableGuesser {
 
     /// Whether a command of the unit, or of its template, has the executable as its program.
     pub(crate) fn unit_runs(&mut self, root: &Path, unit: &Unit, exe: &[u8]) -> bool {
-        let template = unit.name.template();
-        let is_its = |name: &str| name == unit.name.as_str() || template.as_deref() == Some(name);
+        let template = unit.name.template_name();
+        let is_its = |name: &UnitName| *name == unit.name || template.as_ref() == Some(name);
         let candidates = self.candidates(root, unit.manager, exe);
-        candidates.iter().any(|candidate| candidate.kind == CommandMatch::Program && is_its(candidate.unit.as_str()))
+        candidates.iter().any(|candidate| candidate.kind == CommandMatch::Program && is_its(&candidate.unit))
     }
 
     fn candidates(&mut self, root: &Path, manager: Manager, exe: &[u8]) -> Vec<Candidate> {
@@ -93,8 +93,7 @@ impl ExecutableGuesser {
 fn single_candidate(all: &[(Manager, Candidate)], weakest: CommandMatch) -> Option<&(Manager, Candidate)> {
     let [only] = all else { return None };
     // A template does not say which of its instances ran the program.
-    let is_template = only.1.unit.as_str().contains("@.");
-    (only.1.kind <= weakest && !is_template).then_some(only)
+    (only.1.kind <= weakest && !only.1.unit.is_template()).then_some(only)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Whether the filters of a unit are in force at all. systemd skips every filter without a word where it cannot or shall
-//! not install one (`is_seccomp_available`, `src/shared/seccomp-util.c`).
+//! Whether the filters of a unit are in force at all. systemd silently installs no filter where seccomp is unavailable
+//! or switched off (`is_seccomp_available`, `src/shared/seccomp-util.c`).
 //!
 //! A user manager without `CAP_SYS_ADMIN` is no such case: it sets `NoNewPrivileges=` for each unit with a filter, which
 //! gives it the right (`context_has_no_new_privileges`, `src/core/exec-invoke.c`).
@@ -21,7 +21,6 @@ use crate::units::cgroup::{Placement, place};
 use crate::units::{Manager, Unit, UnitName};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 /// The first systemd that reads `SYSTEMD_SECCOMP` (`NEWS`).
 const VARIABLE_SINCE: u32 = 247;
@@ -45,7 +44,7 @@ pub(crate) enum FiltersOff {
 impl FiltersOff {
     /// Finds out whether a manager installs no filters. `None` if it does, or if that is unknown.
     pub(crate) async fn find(manager: &SystemdManager) -> Option<Self> {
-        ManagerFacts::read(manager).await.filters_off()
+        ManagerFacts::read(manager).await.find_reason()
     }
 
     /// The command or change that brings the filters back.
@@ -98,11 +97,13 @@ impl ManagerFacts {
         let environment = pid.and_then(|pid| procfs.environment(pid));
         let version = manager.version().await.ok().as_deref().and_then(parse_major);
         let is_loading = version.is_some_and(|version| version >= LOADS_LIBRARY_SINCE);
-        let started = manager.started_at().await.ok();
+        // A manager reads its configuration at its start and at each reload.
+        let loaded = manager.units_loaded_at().await.ok();
+        let is_read = |line: &VariableLine| unit_files::is_older(root, &line.origin.path, loaded?);
         let line = find_line(manager.manager(), environment.as_deref());
         Self {
             environment,
-            line: line.filter(|line| started.is_some_and(|started| is_older(&line.origin.path, started))),
+            line: line.filter(|line| is_read(line) == Some(true)),
             version,
             features: manager.features().await.ok(),
             has_library: is_loading.then(|| has_library(root)).flatten(),
@@ -110,7 +111,7 @@ impl ManagerFacts {
         }
     }
 
-    fn filters_off(&self) -> Option<FiltersOff> {
+    fn find_reason(&self) -> Option<FiltersOff> {
         if self.kernel_filters == Some(false) {
             return Some(FiltersOff::Kernel);
         }
@@ -119,11 +120,11 @@ impl ManagerFacts {
         }
         let is_loading = self.version.is_some_and(|version| version >= LOADS_LIBRARY_SINCE);
         let lacks_library = is_loading && self.has_library == Some(false);
-        self.switched_off().or(lacks_library.then_some(FiltersOff::NoLibrary))
+        self.find_switch().or(lacks_library.then_some(FiltersOff::NoLibrary))
     }
 
     /// Whether the variable switches the filters off. A line of the configuration replaces the environment of the start.
-    fn switched_off(&self) -> Option<FiltersOff> {
+    fn find_switch(&self) -> Option<FiltersOff> {
         if self.version.is_some_and(|version| version < VARIABLE_SINCE) {
             return None;
         }
@@ -152,13 +153,6 @@ fn is_switched_off(environment: &[u8]) -> bool {
     let variables = environment.split(|byte| *byte == 0).filter_map(|one| std::str::from_utf8(one).ok());
     let mut effects = variables.filter_map(|one| parse_assignment(one, ManagerVariable::Seccomp));
     effects.next() == Some(VariableEffect::Off)
-}
-
-/// Whether a file was last written before a time in microseconds since the epoch.
-fn is_older(path: &Path, micros: u64) -> bool {
-    let changed = std::fs::metadata(path).and_then(|file| file.modified()).ok();
-    let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    changed.is_some_and(|changed| changed.as_micros() <= u128::from(micros))
 }
 
 /// Whether a machine has libseccomp; `None` where its libraries are in unusual places.
@@ -272,21 +266,21 @@ mod tests {
     #[test]
     fn variable_of_manager_switches_filters_off_since_247() {
         let off = b"PATH=/bin\0SYSTEMD_SECCOMP=0\0";
-        assert_eq!(facts(off, 252).filters_off(), Some(FiltersOff::Variable(None)));
-        assert_eq!(facts(off, 246).filters_off(), None);
-        assert_eq!(ManagerFacts { version: None, ..facts(off, 1) }.filters_off(), Some(FiltersOff::Variable(None)));
+        assert_eq!(facts(off, 252).find_reason(), Some(FiltersOff::Variable(None)));
+        assert_eq!(facts(off, 246).find_reason(), None);
+        assert_eq!(ManagerFacts { version: None, ..facts(off, 1) }.find_reason(), Some(FiltersOff::Variable(None)));
         for other in
             [&b"SYSTEMD_SECCOMP=1\0"[..], b"XSYSTEMD_SECCOMP=0\0", b"SYSTEMD_SECCOMP=1\0SYSTEMD_SECCOMP=0\0", b""]
         {
-            assert_eq!(facts(other, 252).filters_off(), None, "{other:?}");
+            assert_eq!(facts(other, 252).find_reason(), None, "{other:?}");
         }
-        assert_eq!(ManagerFacts::default().filters_off(), None);
+        assert_eq!(ManagerFacts::default().find_reason(), None);
     }
 
     #[test]
     fn line_of_configuration_decides_before_environment() {
         let with =
-            |environment: &[u8], sets| ManagerFacts { line: Some(line(sets)), ..facts(environment, 252) }.filters_off();
+            |environment: &[u8], sets| ManagerFacts { line: Some(line(sets)), ..facts(environment, 252) }.find_reason();
         let off = with(b"", VariableEffect::Off).unwrap();
         assert_eq!(off.to_string(), "/etc/systemd/system.conf:3 sets SYSTEMD_SECCOMP=0 for the manager");
         assert_eq!(
@@ -299,7 +293,7 @@ mod tests {
 
     #[test]
     fn systemd_259_without_libseccomp_installs_no_filters() {
-        let with = |version, has_library| ManagerFacts { has_library, ..facts(b"", version) }.filters_off();
+        let with = |version, has_library| ManagerFacts { has_library, ..facts(b"", version) }.find_reason();
         assert_eq!(with(259, Some(false)), Some(FiltersOff::NoLibrary));
         assert_eq!(with(259, Some(true)), None);
         assert_eq!(with(259, None), None, "the libraries are in unusual places");
@@ -309,10 +303,10 @@ mod tests {
     #[test]
     fn manager_or_kernel_without_seccomp_installs_no_filters() {
         let built = |features: &str| ManagerFacts { features: Some(features.to_owned()), ..facts(b"", 252) };
-        assert_eq!(built("+PAM -SECCOMP +BLKID").filters_off(), Some(FiltersOff::BuiltWithout));
-        assert_eq!(built("+PAM +SECCOMP -X").filters_off(), None);
+        assert_eq!(built("+PAM -SECCOMP +BLKID").find_reason(), Some(FiltersOff::BuiltWithout));
+        assert_eq!(built("+PAM +SECCOMP -X").find_reason(), None);
         let kernel = ManagerFacts { kernel_filters: Some(false), ..facts(b"", 252) };
-        assert_eq!(kernel.filters_off(), Some(FiltersOff::Kernel));
+        assert_eq!(kernel.find_reason(), Some(FiltersOff::Kernel));
     }
 
     #[test]

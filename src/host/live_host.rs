@@ -30,7 +30,7 @@ pub(crate) struct DeathEvidence {
 #[derive(Debug)]
 pub(crate) struct LiveHost {
     procfs: Procfs,
-    departed: Option<ExitCgroups>,
+    exit_cgroups: Option<ExitCgroups>,
     pids: PidCache,
     late_evidence: Arc<LateEvidence>,
 }
@@ -39,13 +39,13 @@ impl LiveHost {
     /// Creates a host without notes of dying processes. [`late_evidence`](Self::late_evidence) returns the argument.
     #[must_use]
     pub(crate) fn new(late_evidence: LateEvidence) -> Self {
-        Self { procfs: Procfs::live(), departed: None, pids: PidCache::new(), late_evidence: Arc::new(late_evidence) }
+        Self { procfs: Procfs::live(), exit_cgroups: None, pids: PidCache::new(), late_evidence: Arc::new(late_evidence) }
     }
 
     /// Adds the cgroups that the kernel noted of dying processes.
     #[must_use]
-    pub(crate) fn with_departed(self, departed: Option<ExitCgroups>) -> Self {
-        Self { departed, ..self }
+    pub(crate) fn with_exit_cgroups(self, exit_cgroups: Option<ExitCgroups>) -> Self {
+        Self { exit_cgroups, ..self }
     }
 
     /// Starts a batch of records. The caller has received all of its records.
@@ -98,7 +98,7 @@ impl LiveHost {
 
     /// Evidence from the cgroup that the kernel noted at the death of the process.
     fn exit_cgroup(&self, pid: u32, at: i64) -> Option<Evidence> {
-        self.departed.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_usable)
+        self.exit_cgroups.as_ref()?.cgroup(pid, at).map(Evidence::ExitCgroup).filter(Evidence::is_usable)
     }
 
     /// Reads the cgroup of the process that had a pid at a moment. If the current process started later, it is another
@@ -124,9 +124,9 @@ impl LiveHost {
 
     /// Returns the process that had a pid at a moment and is gone, and its parent, from the kernel's notes.
     fn departed_ancestor(&self, pid: u32, at: i64, clocks: Clocks) -> Option<(Ancestor, Option<u32>)> {
-        let departed = self.departed.as_ref()?;
-        let (parent, started) = departed.parent_and_start(pid, at)?;
-        let path = departed.cgroup(pid, at).unwrap_or_default();
+        let exit_cgroups = self.exit_cgroups.as_ref()?;
+        let (parent, started) = exit_cgroups.parent_and_start(pid, at)?;
+        let path = exit_cgroups.cgroup(pid, at).unwrap_or_default();
         let cgroup = [b"0::", path.as_slice(), b"\n"].concat();
         Some((Ancestor { started: clocks.millis_of_boot(started), cgroup, session: None }, Some(parent)))
     }
@@ -142,8 +142,6 @@ impl LiveHost {
 }
 
 impl Host for LiveHost {
-    const CAN_ANSWER_LATER: bool = true;
-
     fn evidence_key(&mut self, record: &Record<'_>) -> Option<u64> {
         let Stamp::Millis(at) = record.stamp else { return None };
         // A killed process makes one record, so its evidence is never needed again.

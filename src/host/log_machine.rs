@@ -21,14 +21,14 @@ use std::path::Path;
 
 /// The system call groups at hand for a log.
 #[derive(Debug, Clone)]
-pub(crate) enum GroupsAtHand {
+pub(crate) enum GroupChoice {
     /// Those that the user named.
     Listed(Groups),
     /// Those of this machine.
     Local(Groups),
 }
 
-impl GroupsAtHand {
+impl GroupChoice {
     /// Returns the groups, for settings of this machine.
     pub(crate) fn into_groups(self) -> Groups {
         match self {
@@ -61,7 +61,7 @@ pub(crate) struct LogMachine {
 impl LogMachine {
     /// Collects the facts from the groups at hand, the files below a root, and the log.
     #[must_use]
-    pub(crate) fn new(at_hand: GroupsAtHand, root: Option<&Path>, logged: LoggedFacts) -> Self {
+    pub(crate) fn new(at_hand: GroupChoice, root: Option<&Path>, logged: LoggedFacts) -> Self {
         let is_local = root.is_some_and(|root| root.canonicalize().is_ok_and(|root| root == Path::new("/")));
         let rooted = root.filter(|_| !is_local);
         let installed = rooted.map(InstalledSystemd::find).unwrap_or_default();
@@ -69,10 +69,10 @@ impl LogMachine {
         let logged_version = || logged.systemd.clone().filter(|_| !is_local).map(|version| (version, FactSource::Log));
         let version = rooted_version.or_else(logged_version);
         let (groups, is_listed) = match at_hand {
-            GroupsAtHand::Listed(groups) => (groups, true),
-            GroupsAtHand::Local(groups) if is_local => (groups, false),
+            GroupChoice::Listed(groups) => (groups, true),
+            GroupChoice::Local(groups) if is_local => (groups, false),
             // What this machine's libseccomp knows says nothing about another machine.
-            GroupsAtHand::Local(groups) => (groups.with_unknown_libseccomp(), false),
+            GroupChoice::Local(groups) => (groups.with_unknown_libseccomp(), false),
         };
         let groups = match &version {
             Some((version, _)) if !has_version(&groups, version) => groups.with_running_version(version),
@@ -114,8 +114,8 @@ impl LogMachine {
         (loaded, groups)
     }
 
-    /// Returns the machine's native ABI, and the ABIs that would be its systemd's if the unit's settings blocked them
-    /// otherwise.
+    /// Returns the machine's native ABI, and the recorded 32-bit ABIs: one that the settings would block is the native ABI
+    /// of its systemd.
     fn native_abis(&self, incidents: &[Incident]) -> (Abi, BTreeSet<Abi>) {
         let denials = || incidents.iter().filter_map(Incident::denial);
         let abis: BTreeSet<Abi> = denials().filter_map(|denial| denial.call.abi()).collect();
@@ -133,7 +133,7 @@ impl LogMachine {
         &self.groups
     }
 
-    /// Says whose facts the answer for a unit with this policy rests on, as far as it depends on them.
+    /// Returns notes on facts of another machine on which the policy depends.
     fn notes(&self, policy: &Policy) -> Vec<Note> {
         let mut notes = Vec::new();
         let native = policy.native();

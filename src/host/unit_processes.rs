@@ -125,7 +125,7 @@ mod tests {
 
     /// Finds the pids of the unit's processes that started after 10 s. A process: pid, parent, seconds since boot, audit
     /// session, cgroup.
-    fn found(processes: &[(u32, u32, u64, u32, &str)]) -> Vec<u32> {
+    fn find_pids(processes: &[(u32, u32, u64, u32, &str)]) -> Vec<u32> {
         let root = tempfile::tempdir().unwrap();
         for (pid, parent, started, session, cgroup) in processes {
             let directory = root.path().join(pid.to_string());
@@ -154,20 +154,20 @@ mod tests {
             (24, 1, 13, u32::MAX, SESSION),
             (30, 1, 13, 8, "/user.slice/user-0.slice/session-8.scope"),
         ];
-        assert_eq!(found(&login), [20, 21, 22, 23, 24]);
-        assert_eq!(found(&login[2..]), [0; 0], "the unit has no process");
+        assert_eq!(find_pids(&login), [20, 21, 22, 23, 24]);
+        assert_eq!(find_pids(&login[2..]), [0; 0], "the unit has no process");
     }
 
     #[test]
     fn process_that_started_before_is_left_out_with_its_children() {
-        assert_eq!(found(&[(20, 1, 10, u32::MAX, UNIT)]), [20]);
+        assert_eq!(find_pids(&[(20, 1, 10, u32::MAX, UNIT)]), [20]);
         let left = [(20, 1, 9, u32::MAX, UNIT), (21, 20, 12, u32::MAX, UNIT), (22, 1, 12, u32::MAX, UNIT)];
-        assert_eq!(found(&left), [22]);
+        assert_eq!(find_pids(&left), [22]);
     }
 
     #[test]
     fn login_of_user_manager_does_not_join_its_units() {
         let unit = [(20, 1, 11, 7, UNIT), (21, 20, 12, 7, SESSION), (22, 1, 12, 7, "/system.slice/other.service")];
-        assert_eq!(found(&unit), [20, 21]);
+        assert_eq!(find_pids(&unit), [20, 21]);
     }
 }

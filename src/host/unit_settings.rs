@@ -2,7 +2,7 @@
 
 pub(crate) mod compare_with_manager;
 
-pub(crate) use compare_with_manager::unparsed_text;
+pub(crate) use compare_with_manager::describe_unparsed;
 
 use crate::audit::Note;
 use crate::audit::note::{UNKNOWN_CALL, UNKNOWN_GROUP, put_root_causes_first};
@@ -177,7 +177,7 @@ fn from_loaded_files(
     let owner = unit_files::drop_in_owner(unit, loaded.files.fragment.as_deref());
     let drop_in = unit_files::dropin_path(&owner, home, REMEDY_DROP_IN);
     let changes = || unit_files::changes(root, unit, home, &loaded.files);
-    let history = properties.as_ref().map(|properties| history(properties, changes()));
+    let history = properties.as_ref().map(|properties| build_history(properties, changes()));
     let situation = Situation { policy: comparison.policy, drop_in, history, programs: Vec::new() };
     LoadedSettings {
         situation: Some(situation),
@@ -189,7 +189,7 @@ fn from_loaded_files(
     }
 }
 
-fn history(properties: &UnitProperties, mut changes: Vec<FileChange>) -> History {
+fn build_history(properties: &UnitProperties, mut changes: Vec<FileChange>) -> History {
     // A time in the future means that the clock was wrong. No denial would ever be newer.
     let now = now_millis();
     changes.retain(|change| change.at <= now);
@@ -242,6 +242,6 @@ pub(crate) fn home_dir(manager: Manager) -> PathBuf {
 }
 
 /// Loads the settings that a manager passes to all its units.
-pub(crate) fn surroundings(manager: Manager) -> ManagerContext {
+pub(crate) fn load_manager_context(manager: Manager) -> ManagerContext {
     unit_files::load_manager_context(Path::new("/"), manager, Some(&home_dir(manager))).0
 }

@@ -69,7 +69,7 @@ pub(crate) async fn confirm<M: ServiceManagers>(
     let facts = known.properties.with_context(|| {
         format!("systemd no longer returns the unit's settings: {}", note::join_texts(&known.notes))
     })?;
-    ensure!(facts.unparsed.is_empty(), unit_settings::unparsed_text(&facts));
+    ensure!(facts.unparsed.is_empty(), unit_settings::describe_unparsed(&facts));
     ensure!(
         facts.dropins.iter().any(|path| is_same_file(path, written)),
         "systemd reads no drop-ins in {}",

@@ -47,7 +47,7 @@ pub(crate) fn ensure_takes_drop_ins(name: &UnitName, known: &LoadedSettings) -> 
             note::join_texts(&known.notes)
         )
     };
-    ensure!(facts.unparsed.is_empty(), "{}, so a change cannot be confirmed", unit_settings::unparsed_text(facts));
+    ensure!(facts.unparsed.is_empty(), "{}, so a change cannot be confirmed", unit_settings::describe_unparsed(facts));
     ensure!(facts.load_state != "masked", "{name} is masked: run systemctl unmask {name} first");
     ensure!(
         !facts.transient,

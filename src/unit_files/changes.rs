@@ -23,6 +23,13 @@ pub fn changes(root: &Path, unit: &Unit, home: &Path, files: &UnitFiles) -> Vec<
     paths.filter_map(|path| Some(FileChange { at: changed(tree, &path)?, path })).collect()
 }
 
+/// Whether the latest change of a file is older than a time in microseconds since the epoch; `None` if that is unknown.
+#[must_use]
+pub(crate) fn is_older(root: &Path, path: &Path, micros: u64) -> Option<bool> {
+    let changed = changed(RootedTree::new(root), path)?;
+    Some(u64::try_from(changed).unwrap_or_default() <= micros / 1_000)
+}
+
 /// Returns the time of a file's latest change, in milliseconds since the epoch. For a link, the target's change counts
 /// too. Only the kernel sets the time of the status change. Programs set the modification time at will: package managers
 /// to the time of the build.
@@ -41,7 +48,20 @@ mod tests {
     use std::fs;
     use std::fs::{File, FileTimes};
     use std::os::unix::fs::symlink;
-    use std::time::{Duration, SystemTime};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    #[test]
+    fn installed_file_is_not_older_than_its_installation() {
+        let root = tempfile::tempdir().unwrap();
+        let built = FileTimes::new().set_modified(UNIX_EPOCH);
+        File::create(root.path().join("x.conf")).unwrap().set_times(built).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let is_older_than =
+            |time: Duration| is_older(root.path(), Path::new("/x.conf"), time.as_micros().try_into().unwrap());
+        assert_eq!(is_older_than(now - Duration::from_mins(1)), Some(false));
+        assert_eq!(is_older_than(now + Duration::from_mins(1)), Some(true));
+        assert_eq!(is_older(root.path(), Path::new("/none"), u64::MAX), None);
+    }
 
     #[test]
     fn changes_list_file_link_target_and_dropin_directory() {

@@ -30,6 +30,7 @@ pub(crate) mod transient;
 pub(crate) mod unknown_calls;
 
 pub use changes::changes;
+pub(crate) use changes::is_older;
 pub use executables::{Candidate, CommandMatch, ExecutableIndex};
 pub use find::{LoadedUnit, UnitFiles, find, load, load_changed, load_listed};
 pub(crate) use manager_conf::config_dir;

@@ -1,4 +1,4 @@
-//! The one door to files below a root. The kernel resolves symbolic links inside the root (`openat2(2)`,
+//! Opens all files below a root. The kernel resolves symbolic links inside the root (`openat2(2)`,
 //! `RESOLVE_IN_ROOT`), so no link leads out of it, even if another process swaps files during the read.
 //!
 //! `tests/house.rs` refuses reads of files below a root in other modules.

@@ -2,7 +2,7 @@
 
 use crate::audit::Note;
 use crate::audit::text::shown_path;
-use crate::host::log_machine::GroupsAtHand;
+use crate::host::log_machine::GroupChoice;
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::groups_note;
 use anyhow::Context as _;
@@ -12,11 +12,11 @@ use std::path::Path;
 ///
 /// # Errors
 /// The listing cannot be read.
-pub(crate) fn load_groups(listing: Option<&Path>) -> anyhow::Result<(GroupsAtHand, Option<Note>)> {
+pub(crate) fn load_groups(listing: Option<&Path>) -> anyhow::Result<(GroupChoice, Option<Note>)> {
     let Some(listing) = listing else {
         let loaded = syscall_groups::load();
         let note = groups_note(&loaded);
-        return Ok((GroupsAtHand::Local(loaded.groups), note));
+        return Ok((GroupChoice::Local(loaded.groups), note));
     };
     let cannot = || format!("cannot read groups from {}", shown_path(listing));
     let groups = syscall_groups::from_listing(listing).with_context(cannot)?;
@@ -28,5 +28,5 @@ pub(crate) fn load_groups(listing: Option<&Path>) -> anyhow::Result<(GroupsAtHan
         );
         Note::new("groups-partial", text)
     });
-    Ok((GroupsAtHand::Listed(groups), note))
+    Ok((GroupChoice::Listed(groups), note))
 }

@@ -12,7 +12,7 @@ use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::views::answer::{Answer, Demo, Report, SCHEMA};
 use crate::diagnosis::diagnose;
 use crate::host::log_host::LogHost;
-use crate::host::log_machine::GroupsAtHand;
+use crate::host::log_machine::GroupChoice;
 use crate::host::unit_settings;
 use crate::incidents::IncidentChange;
 use crate::incidents::local_time::LocalTime;
@@ -133,7 +133,7 @@ fn answer_bundled(why: &str, root: &Path, groups: &Groups) -> anyhow::Result<Rep
     let mut report = explain::explain(
         &mut BUNDLED_LOG.as_bytes(),
         &question,
-        GroupsAtHand::Listed(groups.clone()),
+        GroupChoice::Listed(groups.clone()),
         &explain::local_time_of_log(),
     )?;
     let words = if nix::unistd::geteuid().is_root() {

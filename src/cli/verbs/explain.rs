@@ -18,7 +18,7 @@ use crate::cli::views::answer::{Answer, LogTally, Report, SCHEMA};
 use crate::cli::views::unit_effects::effect_notes;
 use crate::diagnosis::before_exec::is_before_exec;
 use crate::diagnosis::{Situation, diagnose};
-use crate::host::log_machine::{GroupsAtHand, LogMachine};
+use crate::host::log_machine::{GroupChoice, LogMachine};
 use crate::host::program_files::read_programs;
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::Incident;
@@ -74,7 +74,7 @@ pub(crate) fn local_time_of_log() -> LocalTime {
 pub(crate) fn explain(
     log: &mut dyn Read,
     question: &LogQuestion,
-    groups: GroupsAtHand,
+    groups: GroupChoice,
     clock: &LocalTime,
 ) -> anyhow::Result<Report> {
     let read = read_incidents(log, question)?;

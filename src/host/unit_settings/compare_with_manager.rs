@@ -21,7 +21,7 @@ pub(crate) struct Comparison {
 /// Compares the policy of a unit's files with its manager's properties.
 pub(crate) fn compare(policy: Policy, properties: &UnitProperties, groups: &Groups) -> Comparison {
     if !properties.unparsed.is_empty() {
-        let text = format!("{}; the answer follows the files", unparsed_text(properties));
+        let text = format!("{}; the answer follows the files", describe_unparsed(properties));
         return Comparison { policy, note: Some(Note::new("unparsed-properties", text)), uncertain: None };
     }
     if properties.need_daemon_reload {
@@ -43,7 +43,7 @@ pub(crate) fn compare(policy: Policy, properties: &UnitProperties, groups: &Grou
 
 /// Returns a text that names the properties with an unknown type.
 #[must_use]
-pub(crate) fn unparsed_text(properties: &UnitProperties) -> String {
+pub(crate) fn describe_unparsed(properties: &UnitProperties) -> String {
     let names = join(properties.unparsed.iter().map(ToString::to_string));
     format!("systemd returns {names} of {} in a form that this harden-why cannot read", properties.id)
 }

@@ -5,7 +5,7 @@ use super::marker::RefusalLogMarker;
 use super::state::{find_other_cause, find_other_line, user_config_dir};
 use super::timer::stop_timer;
 use super::units::reason_to_spare;
-use crate::host::unit_settings::surroundings;
+use crate::host::unit_settings::load_manager_context;
 use crate::incidents::local_time::LocalTime;
 use crate::kernel::clock::now_millis;
 use crate::operations::interruption::Interruption;
@@ -107,7 +107,7 @@ pub(crate) async fn switch_off<M: ServiceManagers>(
 async fn find_still_logging(manager: &impl ServiceManager, since: i64, groups: &Groups) -> Vec<UnitName> {
     let Ok((units, _)) = manager.list_loaded_units().await else { return Vec::new() };
     let started_since = |micros: u64| i64::try_from(micros / 1000).is_ok_and(|millis| millis >= since);
-    let context = surroundings(manager.manager());
+    let context = load_manager_context(manager.manager());
     let mut names: Vec<UnitName> = units
         .iter()
         .filter(|unit| unit.is_running() && reason_to_spare(unit).is_none())

@@ -12,7 +12,6 @@ use crate::unit_files;
 use crate::units::Manager;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 /// What turned the logging on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,14 +106,7 @@ pub(crate) async fn find_other_cause<M: ServiceManagers>(
         Some(connection) => connection.units_loaded_at().await.ok(),
         None => None,
     };
-    let path = machine.resolve(&line.origin.path);
-    let is_on = line.sets == VariableEffect::On && loaded_at.is_none_or(|loaded_at| is_older(&path, loaded_at));
+    let is_older = |loaded_at| unit_files::is_older(machine.root(), &line.origin.path, loaded_at);
+    let is_on = line.sets == VariableEffect::On && loaded_at.and_then(is_older) != Some(false);
     is_on.then(|| format!("{}:{}", shown_path(&line.origin.path), line.origin.line))
-}
-
-/// Returns whether a file was last written before a time in microseconds since the epoch.
-fn is_older(path: &Path, micros: u64) -> bool {
-    let changed = fs::metadata(path).and_then(|file| file.modified()).ok();
-    let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    changed.is_none_or(|changed| changed.as_micros() <= u128::from(micros))
 }

@@ -123,7 +123,7 @@ async fn select_named<M: ServiceManagers>(
 async fn select_all(manager: &impl ServiceManager, groups: &Groups) -> anyhow::Result<Vec<LoggedUnit>> {
     let (units, complete) = manager.list_loaded_units().await?;
     ensure!(complete, "systemd does not list its units: name the units to log");
-    let (context, own) = (unit_settings::surroundings(manager.manager()), own_unit().map(|unit| unit.name));
+    let (context, own) = (unit_settings::load_manager_context(manager.manager()), own_unit().map(|unit| unit.name));
     let select = |unit: &UnitProperties| {
         let directives = unit.policy(context.clone(), groups).loggable_directives();
         (!directives.is_empty()).then(|| LoggedUnit::new(unit, directives, own.as_ref()))

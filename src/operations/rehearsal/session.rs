@@ -106,7 +106,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         let notes = note::join_texts(&known.notes);
         let facts =
             known.properties.with_context(|| format!("systemd no longer returns the unit's settings: {notes}"))?;
-        ensure!(facts.unparsed.is_empty(), unit_settings::unparsed_text(&facts));
+        ensure!(facts.unparsed.is_empty(), unit_settings::describe_unparsed(&facts));
         let listed = facts.dropins.iter().any(|other| is_same_file(other, path));
         ensure!(listed, "systemd reads no drop-ins in {}", shown_path(path));
         let policy = known.situation.context("cannot read the unit's settings after the change")?.policy;

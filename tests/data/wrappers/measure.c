@@ -197,7 +197,7 @@ static void measure_processes(void) {
     thrd_t other;
     cpu_set_t processors;
     FILE *stream;
-    int status, self = getpid(), tid = gettid(), unusable = open("/etc/passwd", O_RDONLY);
+    int status, self = getpid(), tid = gettid(), uid = getuid(), gid = getgid(), unusable = open("/etc/passwd", O_RDONLY);
     pid_t child;
     MEASURE(getpgid, getpgid(0));
     MEASURE(getpgrp, getpgrp());
@@ -248,8 +248,8 @@ static void measure_processes(void) {
     MEASURE(getgroups, getgroups(0, NULL));
     MEASURE(setfsuid, setfsuid(-1));
     MEASURE(setuid, setuid(-1));
-    MEASURE(seteuid, seteuid(getuid()));
-    MEASURE(setegid, setegid(getgid()));
+    MEASURE(seteuid, seteuid(uid));
+    MEASURE(setegid, setegid(gid));
     MEASURE(setreuid, setreuid(-1, -1));
     MEASURE(setresuid, setresuid(-1, -1, -1));
 }

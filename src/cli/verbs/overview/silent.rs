@@ -7,7 +7,7 @@ use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::terminal::page::{BOLD, Page, styled};
 use crate::cli::terminal::progress::Steps;
 use crate::cli::terminal::words::describe_manager;
-use crate::host::unit_settings::surroundings;
+use crate::host::unit_settings::load_manager_context;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::policy::Directive;
@@ -85,9 +85,9 @@ impl SilentUnits {
             Ok(loaded) => loaded,
             Err(error) => return Self::unknown(manager, &error),
         };
-        let surroundings = surroundings(manager);
+        let settings_of_manager = load_manager_context(manager);
         let refusing = |facts: &UnitProperties| {
-            let policy = facts.policy(surroundings.clone(), context.groups());
+            let policy = facts.policy(settings_of_manager.clone(), context.groups());
             let mut directives = policy.refusing_directives();
             directives.sort_by_key(|directive| *directive != Directive::SystemCallFilter);
             (!directives.is_empty()).then(|| SilentUnit {
