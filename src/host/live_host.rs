@@ -39,7 +39,12 @@ impl LiveHost {
     /// Creates a host without notes of dying processes. [`late_evidence`](Self::late_evidence) returns the argument.
     #[must_use]
     pub(crate) fn new(late_evidence: LateEvidence) -> Self {
-        Self { procfs: Procfs::live(), exit_cgroups: None, pids: PidCache::new(), late_evidence: Arc::new(late_evidence) }
+        Self {
+            procfs: Procfs::live(),
+            exit_cgroups: None,
+            pids: PidCache::new(),
+            late_evidence: Arc::new(late_evidence),
+        }
     }
 
     /// Adds the cgroups that the kernel noted of dying processes.

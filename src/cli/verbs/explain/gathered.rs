@@ -11,7 +11,7 @@ use crate::cli::verbs::fleet::find_journals;
 use crate::cli::views::fleet::{FleetCount, FleetReport};
 use crate::diagnosis::diagnose_one;
 use crate::diagnosis::{Situation, diagnose_causes};
-use crate::host::log_machine::{GroupsAtHand, LogMachine};
+use crate::host::log_machine::{GroupChoice, LogMachine};
 use crate::incidents::incident::by_unit;
 use crate::incidents::{Incident, Moment};
 use crate::outlet::{Explanation, alert};
@@ -56,7 +56,7 @@ fn name_gaps(read: &LogIncidents) -> Vec<Note> {
 }
 
 /// Adds the denials of one machine.
-fn add_machine(fleet: &mut FleetAlerts, host: &[u8], read: LogIncidents, question: &LogQuestion, groups: GroupsAtHand) {
+fn add_machine(fleet: &mut FleetAlerts, host: &[u8], read: LogIncidents, question: &LogQuestion, groups: GroupChoice) {
     let root = read.root(question);
     let machine = LogMachine::new(groups, root.as_deref(), read.summary.facts);
     let incidents = read.incidents.into_iter().filter(|incident| question.times.includes(incident)).collect();
