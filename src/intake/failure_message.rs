@@ -114,6 +114,9 @@ pub(super) fn parse_attempt(message: &str) -> Option<FailedAttempt> {
 /// Returns the part of a text around the end of its error.
 fn excerpt(text: &str, end: usize) -> &str {
     const BEFORE: usize = 130;
+    if text.trim().len() <= KEPT {
+        return text.trim();
+    }
     let from = text.char_indices().map(|(at, _)| at).find(|at| at + BEFORE >= end).unwrap_or(0);
     cut(text[from..].trim(), KEPT)
 }
