@@ -7,7 +7,8 @@ use serde_json::Value;
 
 /// Starts a manager, a journald and an empty store.
 fn start() -> Option<(TestManager, Journald)> {
-    let manager = TestManager::start()?;
+    // The manager starts before its journald, and its children log there.
+    let manager = TestManager::start_with(&[("SYSTEMD_LOG_TARGET", "journal")])?;
     let journald = Journald::start(&manager)?;
     Store::open(&manager.base().join("store")).unwrap();
     Some((manager, journald))

@@ -17,6 +17,10 @@ use tokio::task::spawn_blocking;
 /// How long before the end of a unit's process its last lines are, in microseconds.
 const LAST_LINES_US: u64 = 30_000_000;
 
+/// How long before the start of a unit its first process can log, in microseconds: systemd notes the start once it forked
+/// the process (`service_enter_start` in `service.c`).
+const BEFORE_START_US: u64 = 2_000_000;
+
 /// Returns how a unit failed, if lines of its own can be the cause.
 pub(crate) async fn find_unit_failure(
     context: &Context,
@@ -29,7 +33,7 @@ pub(crate) async fn find_unit_failure(
     }
     let manager = context.managers.connect(unit.manager).await.ok()?;
     let exit = manager.main_exit(&unit.name).await.ok()?;
-    let started = properties.inactive_exit_us.unwrap_or_default();
+    let started = properties.inactive_exit_us.unwrap_or_default().saturating_sub(BEFORE_START_US);
     let since = started.max(exit.at_us.saturating_sub(LAST_LINES_US));
     let of_unit = unit.clone();
     let told = spawn_blocking(move || JournalReader::default().unit_failure(&of_unit, since)).await;
