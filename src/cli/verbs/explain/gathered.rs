@@ -4,6 +4,7 @@ use super::{load_situation, local_time_of_log, parse_question};
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
 use crate::cli::args::Explain;
+use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::fleet_alerts::{FleetAlerts, HostAlerts};
 use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::lookup::log_incidents::{LogIncidents, LogQuestion, read_incidents};
@@ -18,13 +19,17 @@ use crate::outlet::{Explanation, alert};
 use crate::syscalls::Groups;
 use crate::systemd::journal::gathered::GatheredAlert;
 use crate::systemd::journal::machine_journals::MachineJournals;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 /// Answers for every unit of every machine with journals in a directory and below.
 ///
 /// # Errors
-/// A unit name is invalid, or the journals cannot be read.
+/// A unit name is invalid, `--for` is given, or the journals cannot be read.
 pub(crate) fn explain_journals(asked: &Explain) -> anyhow::Result<FleetReport> {
+    ensure!(
+        asked.others.machines.is_empty(),
+        UsageError("--for judges remedies: with journals of many machines, explain shows none".to_owned())
+    );
     let question = parse_question(asked)?;
     let (groups, note) = load_groups(asked.groups.as_deref())?;
     let machines = MachineJournals::find(&find_journals(&asked.file)?)?;
