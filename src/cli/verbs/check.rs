@@ -359,8 +359,8 @@ mod tests {
             (&[Pass], "the only call passes", true),
             (&[Denied], "1 of 1 call would be denied", false),
         ] {
-            let checked =
-                Checked::new(&unit, verdicts.iter().copied().map(call).collect(), Vec::new(), Vec::new(), Vec::new());
+            let calls = verdicts.iter().copied().map(call).collect();
+            let checked = Checked::new(&unit, calls, Vec::new(), Vec::new(), Vec::new(), Vec::new());
             assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, pass));
             assert!(checked.page(Detail::Short).contains(conclusion));
         }
