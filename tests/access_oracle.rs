@@ -1,0 +1,176 @@
+//! Lets the kernel judge answers about accesses: for each directive that withholds something, a real unit whose program asks
+//! for it. The answer must name the directive with its file and line. With the remedy applied the program must work, and it
+//! must fail again once the remedy is reverted.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+mod support {
+    #[expect(dead_code, reason = "other tests use the rest")]
+    pub(crate) mod daemon;
+    #[expect(dead_code, reason = "other tests use the rest")]
+    pub(crate) mod manager;
+    #[expect(dead_code, reason = "other tests use the rest")]
+    pub(crate) mod programs;
+    #[expect(dead_code, reason = "other tests use the rest")]
+    pub(crate) mod sandboxed;
+    #[expect(dead_code, reason = "other programs need more of it")]
+    pub(crate) mod skip;
+}
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+use support::daemon::{Daemon, PROGRAM};
+use support::sandboxed::{Prepared, Service};
+
+/// A directive, the lines of a unit that it stands in, and what the program does: its status tells whether it works.
+struct Row {
+    directive: &'static str,
+    lines: &'static str,
+    probe: &'static str,
+}
+
+const fn row(directive: &'static str, lines: &'static str, probe: &'static str) -> Row {
+    Row { directive, lines, probe }
+}
+
+const ROWS: [Row; 19] = [
+    row("ProtectSystem", "ProtectSystem=strict", "mkdir /etc/harden-why-x && rmdir /etc/harden-why-x"),
+    row("ReadOnlyPaths", "ReadOnlyPaths=-/nowhere /opt", "mkdir /opt/z && rmdir /opt/z"),
+    row("ProtectHome", "ProtectHome=yes", "cat /home/harden-why-x/file"),
+    row("ProtectHome", "ProtectHome=tmpfs", "cat /home/harden-why-x/file"),
+    row("PrivateTmp", "PrivateTmp=yes", "cat /tmp/harden-why-x"),
+    row("TemporaryFileSystem", "TemporaryFileSystem=/opt", "cat /opt/file"),
+    row("ProcSubset", "ProcSubset=pid", "cat /proc/meminfo"),
+    row("ProtectProc", "User=nobody\nProtectProc=invisible", "cat /proc/1/comm"),
+    row("NoExecPaths", "NoExecPaths=/opt\nExecPaths=/opt/y", "/opt/program"),
+    row("CapabilityBoundingSet", "CapabilityBoundingSet=~CAP_CHOWN", "touch f; chown 1 f"),
+    row("User", "User=nobody", "python3 -c 'import socket; socket.socket().bind((\"127.0.0.1\", 82))'"),
+    row("NoNewPrivileges", "User=nobody\nNoNewPrivileges=yes", "[ \"$(/opt/set-id --user)\" = 0 ]"),
+    row("PrivateUsers", "PrivateUsers=yes", "touch f; chown 12345 f"),
+    row(
+        "MemoryDenyWriteExecute",
+        "MemoryDenyWriteExecute=yes",
+        "python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'",
+    ),
+    row(
+        "RestrictAddressFamilies",
+        "RestrictAddressFamilies=AF_UNIX AF_INET",
+        "python3 -c 'import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)'",
+    ),
+    row("RestrictNamespaces", "RestrictNamespaces=mnt", "unshare --uts true"),
+    row("RestrictSUIDSGID", "RestrictSUIDSGID=yes", "touch f && chmod 4755 f"),
+    row("RestrictRealtime", "RestrictRealtime=yes", "chrt --fifo 1 true"),
+    row("LockPersonality", "LockPersonality=yes", "setarch --addr-no-randomize true"),
+];
+
+/// Files of this test alone, on the host.
+const FILES: [&str; 2] = ["/home/harden-why-x/file", "/tmp/harden-why-x"];
+
+/// Makes them, and removes them when it is dropped.
+struct Files;
+
+impl Files {
+    fn make() -> Self {
+        fs::create_dir_all("/home/harden-why-x").unwrap();
+        for file in FILES {
+            fs::write(file, "").unwrap();
+        }
+        Self
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for file in FILES {
+            _ = fs::remove_file(file);
+        }
+        _ = fs::remove_dir("/home/harden-why-x");
+    }
+}
+
+fn harden_why(service: &Service, arguments: &[&str]) -> Output {
+    let bus = service.manager.bus();
+    let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--json"];
+    service.manager.command(&[&client, arguments].concat()).output().unwrap()
+}
+
+/// Returns the answer for the unit.
+fn answer(json: &Value) -> Option<&Value> {
+    json["units"].as_array()?.iter().find(|answer| answer["unit"] == "x.service")
+}
+
+/// Whether the answer names the directive, with its file and line, first and for each denial.
+fn names_line(answer: &Value, row: &Row, unit_file: &str) -> bool {
+    let text = fs::read_to_string(unit_file).unwrap();
+    let line = text.lines().position(|line| line.starts_with(&format!("{}=", row.directive))).unwrap() + 1;
+    let denials = answer["denials"].as_array().unwrap();
+    let is_right = |denial: &Value| {
+        let first = &denial["cause"]["directives"][0];
+        first["directive"] == row.directive && first["file"] == unit_file && first["line"] == line
+    };
+    !denials.is_empty() && denials.iter().all(is_right)
+}
+
+/// Judges a row. Returns what is wrong.
+fn judge(row: &Row) -> Result<(), String> {
+    let script = format!("if {}; then : > PLACE/worked; fi", row.probe);
+    let Some(service) = Service::start(row.lines, &script) else { return Ok(()) };
+    let base = service.manager.base().to_owned();
+    let bus = service.manager.bus();
+    let daemon = Daemon::start(service.manager.command(&[PROGRAM]), &bus, &base.join("daemon"));
+    let json = service.watch();
+    if service.has_worked() {
+        return Err("the directive does not work here".to_owned());
+    }
+    let unit_file = base.join("units/x.service");
+    let Some(answer) = answer(&json) else { return Err(format!("no answer: {json:#}")) };
+    if !names_line(answer, row, &unit_file.display().to_string()) {
+        return Err(format!("another cause: {json:#}"));
+    }
+    daemon.wait_for_incident(|incident| incident.access().is_some());
+    let is_default = answer["remedies"].as_array().unwrap().iter().any(|remedy| remedy["default"] == true);
+    let number: &[&str] = if is_default { &[] } else { &["--remedy", "1"] };
+    let applied = harden_why(&service, &[&["apply", "--yes"], number, &["x.service"]].concat());
+    let lines = fs::read_to_string(base.join("etc/x.service.d/zz-harden-why.conf")).unwrap_or_default();
+    if !applied.status.success() {
+        return Err(format!("not applied: {applied:?}"));
+    }
+    if !service.play_again() {
+        return Err(format!("no help: {lines}"));
+    }
+    // What was granted is no denial any more.
+    let again = harden_why(&service, &["check", "--exit-code", "x.service"]);
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    if again["accesses"].as_array().is_none_or(|accesses| accesses.iter().any(|access| access["verdict"] != "pass")) {
+        return Err(format!("check: {again:#}"));
+    }
+    let second = harden_why(&service, &["apply", "--yes", "x.service"]);
+    let kept = fs::read_to_string(base.join("etc/x.service.d/zz-harden-why.conf")).unwrap_or_default();
+    if kept != lines {
+        return Err(format!("asked twice: {second:?}: {kept}"));
+    }
+    let reverted = harden_why(&service, &["revert", "x.service"]);
+    if !reverted.status.success() || service.play_again() {
+        return Err(format!("not reverted: {reverted:?}"));
+    }
+    println!("{}: named, remedied, reverted", row.lines.replace('\n', ", "));
+    Ok(())
+}
+
+#[test]
+fn each_directive_is_named_and_its_remedy_works_until_it_is_reverted() {
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return support::skip::skip("the kernel has no type information");
+    }
+    let only = std::env::var("HARDEN_WHY_ROW").unwrap_or_default();
+    let mut wrong = Vec::new();
+    for row in ROWS.iter().filter(|row| row.lines.contains(&only)) {
+        let (_prepared, _files) = (Prepared::new(), Files::make());
+        if let Err(why) = judge(row) {
+            println!("{}: {}", row.lines, why.chars().take(4_000).collect::<String>());
+            wrong.push(format!("{}: {why}", row.lines));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
