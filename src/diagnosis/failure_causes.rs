@@ -61,7 +61,7 @@ fn find_failed_step(failure: &UnitFailure) -> Option<(ExitStep, Vec<&FailedStep>
     let steps = || failure.steps.iter().filter_map(|told| Some((find_tried(&told.tried)?.0, told)));
     let of_status = failure.status.and_then(find_step);
     let step = of_status.filter(|step| steps().next().is_none() || steps().any(|(other, _)| other == *step));
-    let step = step.or_else(|| steps().last().map(|(step, _)| step))?;
+    let step = step.or_else(|| steps().next_back().map(|(step, _)| step))?;
     let told = steps().filter(|(other, _)| *other == step).map(|(_, told)| told).collect();
     Some((step, told))
 }

@@ -52,11 +52,10 @@ pub(crate) fn describe_access(access: &Access) -> String {
         Access::Capability { lack: CapabilityLack::NotEffective, .. } => format!("the process has no {name}"),
         Access::UserNamespace => "the unit has no rights in the host's user namespace".to_owned(),
         Access::ExecutableMemory => "the unit may not make memory executable".to_owned(),
-        Access::Address(_) => format!("the unit may not use {name}"),
+        Access::Address(_) | Access::Scheduling(_) => format!("the unit may not use {name}"),
         Access::AddressFamily(_) => format!("the unit may not open sockets of {name}"),
         Access::Namespaces(_) => format!("the unit may not make or enter {name}"),
         Access::SetIdMode => format!("the unit may not make {name}"),
-        Access::Scheduling(_) => format!("the unit may not use {name}"),
         Access::Personality(_) => format!("the unit may not change to {name}"),
     }
 }

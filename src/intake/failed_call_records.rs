@@ -189,7 +189,7 @@ fn decode(value: &[u8]) -> Option<Box<[u8]>> {
 
 fn parse_hex(digits: &[u8]) -> Option<Vec<u8>> {
     let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
-    pairs.collect::<Option<Vec<u8>>>().filter(|_| digits.len() % 2 == 0)
+    pairs.collect::<Option<Vec<u8>>>().filter(|_| digits.len().is_multiple_of(2))
 }
 
 /// Parses the call and its error: `syscall=257 … exit=-30`, or `syscall=openat … exit=EROFS(Read-only file system)`.

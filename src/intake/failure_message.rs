@@ -131,7 +131,7 @@ fn cut(text: &str, most: usize) -> &str {
 fn find_paths(text: &str, start: usize, end: usize) -> Vec<AccessPath> {
     let all: Vec<(usize, usize)> = list_paths(text);
     let kept = |spans: &[(usize, usize)]| {
-        spans.iter().map(|(from, to)| AccessPath::new(text[*from..*to].as_bytes())).collect()
+        spans.iter().map(|(from, to)| AccessPath::new(&text.as_bytes()[*from..*to])).collect()
     };
     let is_joined = |one: &(usize, usize), other: &(usize, usize)| {
         let between =

@@ -58,7 +58,7 @@ mod tests {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let is_older_than =
             |time: Duration| is_older(root.path(), Path::new("/x.conf"), time.as_micros().try_into().unwrap());
-        assert_eq!(is_older_than(now - Duration::from_mins(1)), Some(false));
+        assert_eq!(is_older_than(now.checked_sub(Duration::from_mins(1)).unwrap()), Some(false));
         assert_eq!(is_older_than(now + Duration::from_mins(1)), Some(true));
         assert_eq!(is_older(root.path(), Path::new("/none"), u64::MAX), None);
     }

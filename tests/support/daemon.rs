@@ -74,7 +74,7 @@ impl Daemon {
     /// The number of the next descriptor that it opens.
     pub(crate) fn lowest_free_descriptor(&self) -> u64 {
         let directory = PathBuf::from(format!("/proc/{}/fd", self.pid()));
-        (0..).find(|number: &u64| directory.join(number.to_string()).symlink_metadata().is_err()).unwrap()
+        (0..=u64::from(u32::MAX)).find(|number| directory.join(number.to_string()).symlink_metadata().is_err()).unwrap()
     }
 
     /// Its PID.

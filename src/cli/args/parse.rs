@@ -76,14 +76,12 @@ fn takes_next_word(program: &Command, option: &str) -> bool {
     let own = program.get_subcommands().flat_map(Command::get_arguments);
     let mut arguments = program.get_arguments().chain(own);
     let takes = |arg: &Arg| arg.get_action().takes_values() && !arg.is_require_equals_set();
-    match option.strip_prefix("--") {
-        Some(long) => arguments.any(|arg| arg.get_long() == Some(long) && takes(arg)),
-        None => {
-            let with_value: Vec<char> = arguments.filter(|arg| takes(arg)).filter_map(Arg::get_short).collect();
-            // What follows the first such letter is its value.
-            option.chars().position(|letter| with_value.contains(&letter)) == Some(option.chars().count() - 1)
-        }
+    if let Some(long) = option.strip_prefix("--") {
+        return arguments.any(|arg| arg.get_long() == Some(long) && takes(arg));
     }
+    let with_value: Vec<char> = arguments.filter(|arg| takes(arg)).filter_map(Arg::get_short).collect();
+    // What follows the first such letter is its value.
+    option.chars().position(|letter| with_value.contains(&letter)) == Some(option.chars().count() - 1)
 }
 
 #[cfg(test)]

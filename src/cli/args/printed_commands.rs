@@ -43,8 +43,8 @@ fn find_code(name: &str, page: &str) -> Vec<String> {
 /// Splits a line as a shell does, into commands of words. A comment, redirections and what follows them are left out.
 fn split_commands(line: &str) -> Vec<Vec<String>> {
     let (mut commands, mut words, mut word) = (Vec::new(), Vec::new(), None::<String>);
-    let (mut quote, mut letters) = (None, line.chars().peekable());
-    while let Some(letter) = letters.next() {
+    let mut quote = None;
+    for letter in line.chars() {
         match (letter, quote) {
             (letter, Some(open)) if letter == open => quote = None,
             ('\'' | '"', None) => {

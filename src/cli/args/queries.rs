@@ -118,7 +118,6 @@ pub struct Forget {
 
 /// What to tap, and how long.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct TapArgs {
     /// Running units (a name without suffix means .service), or PIDs with the children that they start
     #[arg(value_name = "UNIT|PID", required = true)]

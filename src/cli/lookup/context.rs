@@ -6,7 +6,6 @@ use crate::audit::Note;
 use crate::cli::args::machine::Machine;
 use crate::cli::args::{Common, StateDir};
 use crate::cli::terminal::clock::local_time_now;
-use crate::incidents::local_time::LocalTime;
 use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::caveats::{eviction_note, hearing_notes};
 use crate::outlet::client::HardenWhyProxy;
@@ -113,13 +112,8 @@ impl Context {
     pub(crate) fn describe_no_denials(&self) -> String {
         self.listening_since.filter(|since| *since > 0).map_or_else(
             || "No denials.".to_owned(),
-            |since| format!("No denials; harden-whyd listens since {}.", self.local_time().show_briefly(since)),
+            |since| format!("No denials; harden-whyd listens since {}.", local_time_now().show_briefly(since)),
         )
-    }
-
-    /// Returns the present time: a verb can take long, and ages count from its answer.
-    pub(crate) fn local_time(&self) -> LocalTime {
-        local_time_now()
     }
 
     /// The system call groups.

@@ -49,7 +49,9 @@ pub(crate) fn collect_failures(
         let mut failure = failed.map_or_else(UnitFailure::default, |failed| failed.failure.clone());
         let mut own = find_attempts(logged, candidate, &candidates, failed);
         own.sort_by_key(|attempt| attempt.line());
-        own.into_iter().for_each(|attempt| failure.add_attempt(attempt.attempt.clone()));
+        for attempt in own {
+            failure.add_attempt(attempt.attempt.clone());
+        }
         (candidate.unit.clone(), failure)
     };
     candidates.iter().map(collect).filter(|(_, failure)| *failure != UnitFailure::default()).collect()

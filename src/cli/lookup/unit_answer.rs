@@ -12,6 +12,7 @@ use super::unit_failure::find_unit_failure;
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
+use crate::cli::terminal::clock::local_time_now;
 use crate::cli::views::answer::{Answer, DenialView, RemedyView};
 use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::unit_effects::effect_notes;
@@ -61,7 +62,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     all_notes.extend(truncation_note(complete));
     let diagnosis = diagnose(incidents, situation.as_ref(), context.groups());
     let mut answer =
-        Answer::new(Some(&named), &diagnosis, situation.as_ref(), context.groups(), &context.local_time(), all_notes);
+        Answer::new(Some(&named), &diagnosis, situation.as_ref(), context.groups(), &local_time_now(), all_notes);
     add_source_lines(&mut answer, &diagnosis, Path::new("/"));
     answer.judge_elsewhere(&context.machines, &diagnosis, situation.as_ref(), context.groups());
     let instances = template.map_or_else(Vec::new, |instances| instances.names);
@@ -69,7 +70,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     answer.notes.extend(template_note(&named, &diagnosis));
     if let Some(situation) = situation.as_ref().filter(|_| silent == SilentRefusals::Possible) {
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
-        silent_refusals::describe(&mut answer, &named, situation, recording.as_ref(), &context.local_time());
+        silent_refusals::describe(&mut answer, &named, situation, recording.as_ref(), &local_time_now());
     }
     let is_restarted = instances.is_empty() || !instances.iter().all(UnitName::is_per_connection);
     answer.apply = apply_command(&named, &answer.remedies, is_restarted);
@@ -92,7 +93,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
 pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName, scope: IncidentScope) -> Answer {
     let empty = |unit: &Unit, notes: Vec<Note>| {
         let diagnosis: Diagnosis = diagnose(Vec::new(), None, context.groups());
-        Answer::new(Some(unit), &diagnosis, None, context.groups(), &context.local_time(), notes)
+        Answer::new(Some(unit), &diagnosis, None, context.groups(), &local_time_now(), notes)
     };
     for manager in managers_to_ask(scope.managers) {
         let unit = Unit { manager, name: name.clone() };
@@ -101,7 +102,7 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         let missing = find_missing_filter(&context.managers, &unit, &settings).await;
         let mut answer = empty(&unit, missing.into_iter().chain(settings.notes.iter().cloned()).collect());
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
-        silent_refusals::describe(&mut answer, &unit, situation, recording.as_ref(), &context.local_time());
+        silent_refusals::describe(&mut answer, &unit, situation, recording.as_ref(), &local_time_now());
         answer.notes.extend(effect_notes(name, situation, context.groups()));
         answer.nothing = context.describe_no_denials();
         answer.failure = find_unit_failure(context, &unit, &settings).await;
@@ -140,7 +141,7 @@ pub(crate) async fn answer_for_unknown_units(
     let UnitIncidents { incidents, complete } = found;
     let notes = truncation_note(complete).into_iter().chain(older).collect();
     let diagnosis = diagnose(incidents, None, context.groups());
-    Ok(Answer::new(None, &diagnosis, None, context.groups(), &context.local_time(), notes))
+    Ok(Answer::new(None, &diagnosis, None, context.groups(), &local_time_now(), notes))
 }
 
 /// Answers for every unit of a name: several users can have one. A name without incidents may be an alias. `most` limits

@@ -345,12 +345,12 @@ impl Reply for Checked {
 mod tests {
     use super::*;
     use crate::units::Manager;
+    use CheckedVerdict::{Denied, Depends, Pass, Unknown};
 
     #[test]
     fn conclusion_counts_calls_by_verdict_and_agrees_with_pass() {
         let call = |verdict| CheckedCallView { verdict, ..CheckedCallView::unknown("socket".to_owned()) };
         let unit = Unit { manager: Manager::System, name: "web.service".parse().unwrap() };
-        use CheckedVerdict::{Denied, Depends, Pass, Unknown};
         for (verdicts, conclusion, pass) in [
             (&[Denied, Denied][..], "2 of 2 calls would be denied", false),
             (&[Pass, Denied, Unknown], "1 of 3 calls would be denied, 1 of 3 calls cannot be judged", false),

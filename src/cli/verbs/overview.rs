@@ -11,6 +11,7 @@ use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::{IncidentScope, OtherSource};
 use crate::cli::lookup::unit_names::parse_scope;
+use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::words::describe_unit;
@@ -141,7 +142,7 @@ async fn list_lines(context: &Context, scope: IncidentScope, all: bool) -> anyho
     let units: Vec<Option<Unit>> = summaries.iter().map(|summary| summary.unit.clone()).collect();
     let examined = examine(context, &units, incidents, all).await;
     let lines = summaries.iter().zip(examined);
-    Ok(lines.map(|(summary, examined)| OverviewLine::new(summary, examined, &context.local_time())).collect())
+    Ok(lines.map(|(summary, examined)| OverviewLine::new(summary, examined, &local_time_now())).collect())
 }
 
 impl OverviewLine {

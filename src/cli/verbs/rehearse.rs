@@ -109,12 +109,13 @@ pub(crate) async fn rehearse(
     let work = RehearsalAnswerer { common, asked, plan: &plan, client: feed.client(), tap, color };
     if asked.apply {
         let follow_up = async |stopped: &StoppedRehearsal| work.apply(stopped).await;
-        let followed = run::rehearse_then(machine, &plan, &mut feed, &mut show, &mut interruption, follow_up).await?;
+        let rehearsal = run::rehearse_then(machine, &plan, &mut feed, &mut show, &mut interruption, follow_up);
+        let followed = Box::pin(rehearsal).await?;
         let (finished, applied) = followed;
         ensure_no_other_failure(&plan, &finished)?;
         return work.print_applied(&finished, applied);
     }
-    let finished = run::rehearse(machine, &plan, &mut feed, &mut show, &mut interruption).await?;
+    let finished = Box::pin(run::rehearse(machine, &plan, &mut feed, &mut show, &mut interruption)).await?;
     ensure_no_other_failure(&plan, &finished)?;
     let rehearsal = RehearsalView::finished(&plan, &finished);
     let report = work.answer(&finished.end, &finished.calls).await?;

@@ -59,7 +59,7 @@ impl FailureView {
         let is_filter = found.causes.iter().any(|cause| cause.key.starts_with("SystemCall"));
         let check = match (&found.kind, is_filter) {
             // A tap sees what a program is denied, and how systemd looks for it.
-            (FailureKind::BeforeProgram(200 | 203, _), false) | (FailureKind::InProgram(_), false) => {
+            (FailureKind::BeforeProgram(200 | 203, _) | FailureKind::InProgram(_), false) => {
                 format!("harden-why tap --restart {name}")
             }
             (FailureKind::BeforeProgram(203, _) | FailureKind::InProgram(_), true) => {

@@ -51,8 +51,8 @@ fn lack_note(situation: &Situation) -> Option<Note> {
 /// Notes which libraries of the unit's programs were not read, or not to their end.
 pub(crate) fn unread_libraries_note(situation: &Situation) -> Option<Note> {
     let describe = |program: &Program| {
-        let (named, rest) = program.unread_libraries.split_at(program.unread_libraries.len().min(MOST_NAMED));
-        let names = named.iter().map(|library| escape(library.as_bytes()));
+        let (first, rest) = program.unread_libraries.split_at(program.unread_libraries.len().min(MOST_NAMED));
+        let names = first.iter().map(|library| escape(library.as_bytes()));
         let more = (!rest.is_empty()).then(|| format!("{} more", rest.len()));
         format!("of {}, {}", escape(&program.path), join(names.chain(more)))
     };

@@ -22,7 +22,7 @@ fn owner_within_equal_share_loses_nothing_and_the_room_is_used() {
             .map(|_| {
                 // The first owner makes most of the noise.
                 let owner = random.below(owners) * random.below(2);
-                let (count, seen) = (1 + random.below(5), i64::try_from(random.below(50)).unwrap());
+                let (count, seen) = (1 + random.below(5), random.below(50).into());
                 OwnedRow { owner, cost: 1, is_saved: random.below(3) == 0, count, seen }
             })
             .collect();
@@ -51,7 +51,7 @@ fn rows_of_different_cost_fit_after_leaving() {
                 cost: 1 + random.below(30),
                 is_saved: random.below(2) == 0,
                 count: random.below(9),
-                seen: i64::try_from(random.below(50)).unwrap(),
+                seen: random.below(50).into(),
             })
             .collect();
         let most = random.below(2_000);

@@ -98,15 +98,14 @@ fn entry_of_a_process_tells_only_about_its_own_unit() {
 
 #[test]
 fn flood_of_units_and_sources_is_bounded() {
-    let lines: String = (0..2000)
-        .map(|n| {
-            format!(
-                "Nov 23 22:01:02 web systemd[1]: u{n}.service: Main process exited, code=exited, status=1/FAILURE\n\
-                 Nov 23 22:01:02 web t{n}[7]: open /srv/{n}: read-only file system\n\
-                 Nov 23 22:01:02 web one[7]: open /srv/{n}: read-only file system\n"
-            )
-        })
-        .collect();
+    let of_unit = |n: u32| {
+        format!(
+            "Nov 23 22:01:02 web systemd[1]: u{n}.service: Main process exited, code=exited, status=1/FAILURE\n\
+             Nov 23 22:01:02 web t{n}[7]: open /srv/{n}: read-only file system\n\
+             Nov 23 22:01:02 web one[7]: open /srv/{n}: read-only file system\n"
+        )
+    };
+    let lines = (0..2000).map(of_unit).collect::<Vec<_>>().concat();
     let found = read(&lines);
     assert_eq!((found.units.len(), found.attempts.len()), (MOST_UNITS, MOST_SOURCES));
     assert!(found.attempts.values().all(|attempts| attempts.len() <= MOST_OF_SOURCE));

@@ -6,6 +6,8 @@ use super::sandbox_settings::{SandboxSettings, SandboxWord};
 use super::withheld::{Withheld, withheld};
 use crate::policy::call_list::Mode;
 use crate::policy::directive::Directive;
+use crate::policy::families::AddressFamilies;
+use crate::policy::lists::Namespaces;
 use crate::policy::unit_policy::Policy;
 
 /// Since this systemd a filter for another user than root needs no `no_new_privs`: systemd keeps the capabilities that
@@ -88,8 +90,8 @@ impl Policy {
     fn find_filter(&self) -> Option<SandboxWord> {
         let lists = |mode: Mode, is_empty: bool| mode == Mode::Allow || !is_empty;
         let is_set = |directive: &Directive| match directive {
-            Directive::RestrictAddressFamilies => self.families().is_some_and(|families| families.restricts()),
-            Directive::RestrictNamespaces => self.settings.namespaces().is_some_and(|list| list.restricts()),
+            Directive::RestrictAddressFamilies => self.families().is_some_and(AddressFamilies::restricts),
+            Directive::RestrictNamespaces => self.settings.namespaces().is_some_and(Namespaces::restricts),
             Directive::SystemCallArchitectures => !self.settings.architectures().listed.is_empty(),
             Directive::SystemCallLog => self.log.as_ref().is_some_and(|log| lists(log.mode, log.entries.is_empty())),
             Directive::SystemCallFilter => {

@@ -41,7 +41,9 @@ impl JournalReader {
         let mut logged = failures.finish();
         let mut failure = logged.units.remove(unit).unwrap_or_default().failure;
         let attempts = logged.attempts.remove(&AttemptSource::Unit(unit.clone())).unwrap_or_default();
-        attempts.into_iter().for_each(|attempt| failure.add_attempt(attempt.attempt));
+        for attempt in attempts {
+            failure.add_attempt(attempt.attempt);
+        }
         Ok(failure)
     }
 }

@@ -32,12 +32,11 @@ pub(super) fn add_failures(
             continue;
         }
         let Some((mut answer, view)) = explain_failure(&unit, &failure, root, machine, clock) else { continue };
-        match answered {
-            Some(answered) => answered.failure = Some(view),
-            None => {
-                answer.failure = Some(view);
-                units.push(answer);
-            }
+        if let Some(answered) = answered {
+            answered.failure = Some(view);
+        } else {
+            answer.failure = Some(view);
+            units.push(answer);
         }
     }
 }

@@ -39,14 +39,14 @@ pub(crate) fn explain_journals(asked: &Explain) -> anyhow::Result<FleetReport> {
         let mut log = machines.open(id).with_context(|| format!("cannot read the journals of the machine {id}"))?;
         let read = read_incidents(&mut log, &question)?;
         let host = log.host().to_vec();
-        notes.extend(name_gaps(&read).into_iter().map(|note| of_host(&host, note)));
+        notes.extend(name_gaps(&read).into_iter().map(|note| name_host(&host, &note)));
         add_machine(&mut fleet, &host, read, &question, groups.clone());
     }
     Ok(FleetReport::new(&fleet, FleetCount::Denials, notes, &local_time_of_log(), None))
 }
 
-fn of_host(host: &[u8], note: Note) -> Note {
-    Note { text: format!("{}: {}", escape(host), note.text), ..note }
+fn name_host(host: &[u8], note: &Note) -> Note {
+    Note { text: format!("{}: {}", escape(host), note.text), ..note.clone() }
 }
 
 /// Notes what a machine's journals held and no row shows.

@@ -1,6 +1,7 @@
 //! The units with denials, looked up: their state now, the denied calls, and the file and line that decided.
 
 use crate::cli::lookup::context::Context;
+use crate::cli::terminal::clock::local_time_now;
 use crate::cli::views::decision::describe_decision;
 use crate::diagnosis::{Diagnosis, TakesEffect, diagnose_causes};
 use crate::host::unit_settings::{LoadedSettings, from_answer, without_rehearsal};
@@ -93,8 +94,7 @@ pub(crate) async fn examine(
     all: bool,
 ) -> Vec<ExaminedUnit> {
     let diagnosed = diagnose_units(context, units, incidents, all).await;
-    let examine =
-        |unit: DiagnosedUnit| ExaminedUnit::new(unit.settings.as_ref(), &unit.diagnosis, &context.local_time());
+    let examine = |unit: DiagnosedUnit| ExaminedUnit::new(unit.settings.as_ref(), &unit.diagnosis, &local_time_now());
     diagnosed.into_iter().map(examine).collect()
 }
 

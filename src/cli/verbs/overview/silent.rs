@@ -4,6 +4,7 @@ use crate::audit::Note;
 use crate::audit::text::{escape, plural};
 use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::ManagerScope;
+use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::page::{BOLD, Page, styled};
 use crate::cli::terminal::progress::Steps;
 use crate::cli::terminal::words::describe_manager;
@@ -100,7 +101,7 @@ impl SilentUnits {
         };
         let units = facts.iter().filter_map(refusing).collect();
         let whose = describe_manager(&manager.to_string());
-        let recorded = recording.map(|recording| (manager.to_string(), recording.when(&context.local_time())));
+        let recorded = recording.map(|recording| (manager.to_string(), recording.when(&local_time_now())));
         let notes = (!complete).then(|| {
             Note::new(
                 "units-incomplete",
