@@ -133,7 +133,8 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
     if let Some(root) = root {
         read_programs(&mut situation, unit.manager, root, &incidents);
     }
-    let policy = with_lines(&situation.policy, &asked.with, &groups)?;
+    let policy =
+        with_lines(&situation.policy, &asked.with, &groups, incidents.iter().any(|one| one.access().is_some()))?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
     let accesses = CheckedAccessView::list(&incidents, &policy, by);
     notes.extend(unread_libraries_note(&situation));

@@ -14,12 +14,18 @@ use std::path::Path;
 const LAST: &str = "zzzz-check.conf";
 
 /// Returns the policy with lines after all others.
-pub(super) fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> anyhow::Result<Policy> {
+/// `judges_accesses` says whether the unit has accesses that failed.
+pub(super) fn with_lines(
+    policy: &Policy,
+    lines: &[String],
+    groups: &Groups,
+    judges_accesses: bool,
+) -> anyhow::Result<Policy> {
     if lines.is_empty() {
         return Ok(policy.clone());
     }
     for line in lines {
-        require_setting(line)?;
+        require_setting(line, judges_accesses)?;
     }
     let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
     let with = policy.with_dropin(Path::new(LAST), content.as_bytes(), groups);
@@ -40,17 +46,19 @@ pub(super) fn with_lines(policy: &Policy, lines: &[String], groups: &Groups) -> 
     Ok(with)
 }
 
-/// Requires a `--with` line to be a setting that decides on system calls.
-fn require_setting(line: &str) -> anyhow::Result<()> {
+/// Requires a `--with` line to be a setting that decides on system calls, or on accesses if there are any to judge.
+fn require_setting(line: &str, judges_accesses: bool) -> anyhow::Result<()> {
     let key = line.split_once('=').map(|(key, _)| key.trim());
     let known = key.and_then(Directive::from_key);
-    if known.is_some_and(Directive::filters_calls) && !line.contains(['\n', '\r', '\0']) {
+    let decides = |directive: Directive| judges_accesses || directive.filters_calls();
+    if known.is_some_and(decides) && !line.contains(['\n', '\r', '\0']) {
         return Ok(());
     }
-    let filters = Directive::ALL.iter().filter(|directive| directive.filters_calls());
-    let meant = key.and_then(|key| similar_word(key, filters.map(|directive| directive.key())));
+    let meant = key.and_then(|key| similar_word(key, Directive::ALL.iter().map(|directive| directive.key())));
     let advice = match (known, meant) {
-        (Some(_), _) => "it limits what calls reach, and 'harden-why tap UNIT' shows what fails then".to_owned(),
+        (Some(_), _) => {
+            "it decides on accesses, and none of the unit is known to have failed ('harden-why tap UNIT')".to_owned()
+        }
         (None, Some(meant)) => format!("did you mean {meant}=?"),
         (None, None) => "write --with 'SystemCallFilter=…'".to_owned(),
     };
