@@ -55,8 +55,7 @@ pub struct Cli {
 pub enum Command {
     /// Explain the denials in a log, without a daemon
     ///
-    /// A compressed log: 'zcat FILE | harden-why explain -'. A journal file:
-    /// 'journalctl --file FILE -o export | harden-why explain -'.
+    /// A journal file: 'journalctl --file FILE -o export | harden-why explain -'.
     Explain(Explain),
 
     /// Show denials as they happen
