@@ -24,7 +24,7 @@ ok "PAM moves it into a scope of logind" says '/session-[0-9a-z]+\.scope$' login
 ok "the service's filter is in force there" not login uname
 
 said=$(mktemp)
-harden-why --json rehearse ssh.service --yes --for 60s --apply >"$said" &
+harden-why --json rehearse ssh.service --yes --for 240s --apply >"$said" &
 rehearsal=$!
 ok "ssh is rehearsed" within 60 says "[a-z]{4}" systemctl show -P SystemCallLog ssh.service
 ok "a login works in the rehearsal" within 30 login true
