@@ -76,8 +76,14 @@ fn arguments_of(command: &[String]) -> Option<&[String]> {
     (program.rsplit('/').next() == Some("harden-why")).then_some(arguments)
 }
 
-fn is_verb(word: Option<&String>) -> bool {
-    word.is_some_and(|word| Cli::program().find_subcommand(word).is_some())
+/// Whether an error says that words are the name of a verb or an option, without what it needs.
+fn is_name_alone(error: ErrorKind, words: &[String]) -> bool {
+    let Some(last) = words.last() else { return false };
+    match error {
+        ErrorKind::MissingRequiredArgument => Cli::program().find_subcommand(last).is_some(),
+        ErrorKind::InvalidValue => last.starts_with("--"),
+        _ => false,
+    }
 }
 
 #[test]
@@ -91,10 +97,8 @@ fn every_printed_command_parses() {
             let words = arguments.iter().map(|word| if word == "SHELL" { "bash" } else { word });
             let words: Vec<OsString> = ["harden-why"].into_iter().chain(words).map(Into::into).collect();
             let cli = match Cli::parse_words(&words) {
-                // The name of a verb in a sentence.
-                Err(error) if error.kind() == ErrorKind::MissingRequiredArgument && is_verb(arguments.last()) => {
-                    continue;
-                }
+                // The name of a verb or an option in a sentence.
+                Err(error) if is_name_alone(error.kind(), arguments) => continue,
                 parsed => parsed.unwrap_or_else(|error| panic!("{name}: {arguments:?}: {error}")),
             };
             count += 1;

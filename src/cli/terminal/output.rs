@@ -6,12 +6,14 @@ use crate::cli::terminal::page;
 use crate::cli::terminal::page::Page;
 use crate::cli::terminal::pager::Pager;
 use crate::cli::terminal::quiet::is_quiet;
-use crate::cli::views::answer::SCHEMA;
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
 use std::fs::File;
 use std::io;
 use std::io::{IsTerminal as _, Write as _};
+
+/// The version of the JSON schema. Keys are added within a version, never changed or removed.
+pub(crate) const SCHEMA: u32 = 1;
 
 /// A verb's answer.
 pub(crate) trait Reply: Serialize {

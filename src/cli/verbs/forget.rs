@@ -8,10 +8,10 @@ use crate::cli::lookup::incident_source::{IncidentScope, IncidentSource, Manager
 use crate::cli::lookup::sighting_times::SightingTimes;
 use crate::cli::lookup::unit_names::{UnitPattern, resolve_alias};
 use crate::cli::lookup::unit_words::ChosenUnit;
+use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, Page, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
-use crate::cli::views::answer::SCHEMA;
 use crate::incidents::UnitSummary;
 use crate::operations::outcome::NoRights;
 use crate::operations::permission::root_command;

@@ -2,9 +2,9 @@
 
 use crate::cli::args::Common;
 use crate::cli::exit_status::ExitStatus;
+use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply, block_on, print_message, warn};
 use crate::cli::terminal::page::WARN;
-use crate::cli::views::answer::SCHEMA;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::recovery::find_stale;
 use crate::systemd::manager::Managers;

@@ -3,9 +3,9 @@
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
 use crate::cli::exit_status::{ExitStatus, UsageError};
+use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, DIM, Page, add_notes, styled};
-use crate::cli::views::answer::SCHEMA;
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Call, Groups};
 use crate::systemd::syscall_groups;

@@ -8,7 +8,8 @@ use crate::cli::lookup::similar_names::similar_verb;
 use crate::cli::lookup::unit_answer::{answer_for_unknown_units, answers_for_name};
 use crate::cli::lookup::unit_names::{UnitPattern, parse_scope};
 use crate::cli::lookup::unit_words::{ChosenUnit, list_unit_files};
-use crate::cli::views::answer::{Report, SCHEMA};
+use crate::cli::terminal::output::SCHEMA;
+use crate::cli::views::answer::Report;
 use crate::incidents::local_time::LocalTime;
 
 /// Answers for each of the named units.

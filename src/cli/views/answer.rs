@@ -23,13 +23,10 @@ use crate::syscalls::Groups;
 use crate::units::{Unit, UnitName};
 use serde::Serialize;
 
-/// The version of the JSON schema. Keys are added within a version, never changed or removed.
-pub const SCHEMA: u32 = 1;
-
 /// The answers of one invocation.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// The version of the JSON schema.
     pub schema: u32,
     /// The origin of a demonstration's record.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,11 +1,12 @@
 //! The view of `apply` and `revert`.
 
-use super::answer::{DenialView, SCHEMA, restart_command};
+use super::answer::{DenialView, restart_command};
 use super::denials;
 use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
 use crate::audit::text::{escape_lines, plural, shown_path};
 use crate::cli::exit_status::ExitStatus;
+use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, add_notes, styled};
 use crate::cli::terminal::words::{count_calls, describe_manager};

@@ -1,10 +1,10 @@
 //! The alerts of many machines, or the denials in their journals, as a table and as JSON.
 
-use super::answer::SCHEMA;
 use crate::audit::Note;
 use crate::audit::text::{join_first, plural};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::fleet_alerts::{FleetAlerts, FleetKey, FleetRow, HostAlerts};
+use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, columns, styled};
 use crate::incidents::Moment;

@@ -1,10 +1,10 @@
 //! The view of `status`: whether the daemon listens, its counters, and what it cannot see on this machine.
 
-use super::answer::SCHEMA;
 use super::refusal_logging::RecordingView;
 use super::running_taps::RunningTapView;
 use crate::audit::text::{escape, escape_lines, join, plural};
 use crate::cli::exit_status::ExitStatus;
+use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, GOOD, Page, WARN, styled};
 use crate::cli::terminal::words::{count_times, describe_manager};

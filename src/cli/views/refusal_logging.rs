@@ -1,9 +1,9 @@
 //! The view of `log-refusals`.
 
-use super::answer::SCHEMA;
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
 use crate::cli::exit_status::ExitStatus;
+use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, add_notes, styled};
 use crate::incidents::Moment;
