@@ -28,6 +28,7 @@ pub(crate) fn of_error(text: &str) -> i32 {
         ", not of ",
         "is not a known architecture",
         "unexpected argument",
+        " does not go with the command ",
     ]) {
         2
     } else {

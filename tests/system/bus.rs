@@ -412,7 +412,7 @@ async fn events_are_followed_across_a_restart_of_the_daemon() {
 fn follow_without_a_daemon_is_an_error() {
     for (arguments, why) in [
         (["--bus", "unix:path=/nonexistent"], "harden-whyd does not answer"),
-        (["--state-dir", "/nonexistent"], "unexpected argument '--state-dir'"),
+        (["--state-dir", "/nonexistent"], "'--state-dir' does not go with the command 'follow'"),
         (["--bus=system", "not a unit"], "is not a unit name"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_harden-why")).arg("follow").args(arguments).output().unwrap();
