@@ -70,7 +70,7 @@ pub struct DenialView {
     /// The outcome in a few words.
     #[serde(skip)]
     pub brief: String,
-    /// Why no default remedy lets the call pass, as in [`RemedyView::reservation`].
+    /// Why no default remedy lets the call pass, as in [`reservation`](super::remedy::RemedyView::reservation).
     #[serde(skip)]
     pub reservation: Option<&'static str>,
     /// The times as a page shows them.
