@@ -81,7 +81,7 @@ fn sqlite(crates: &[Linked]) -> Result<Value> {
         .lines()
         .find_map(|line| line.strip_prefix("#define SQLITE_VERSION ")?.trim().strip_prefix('"')?.strip_suffix('"'))
         .with_context(|| format!("{} has no SQLITE_VERSION", header.display()))?;
-    Ok(without_crate("sqlite", version, json!([{ "license": { "id": "blessing" } }])))
+    Ok(without_crate("sqlite", version, &json!([{ "license": { "id": "blessing" } }])))
 }
 
 /// Rust's standard library, which the compiler brings.
@@ -89,10 +89,10 @@ fn standard_library() -> Result<Value> {
     let output = Command::new("rustc").arg("--version").output().context("rustc cannot be run")?;
     let words = String::from_utf8(output.stdout)?;
     let version = words.split_whitespace().nth(1).context("rustc has no version")?;
-    Ok(without_crate("rust-std", version, json!([{ "expression": "MIT OR Apache-2.0" }])))
+    Ok(without_crate("rust-std", version, &json!([{ "expression": "MIT OR Apache-2.0" }])))
 }
 
-fn without_crate(name: &str, version: &str, licenses: Value) -> Value {
+fn without_crate(name: &str, version: &str, licenses: &Value) -> Value {
     let purl = format!("pkg:generic/{name}@{version}");
     json!({ "type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl, "licenses": licenses })
 }
