@@ -182,7 +182,7 @@ fn process_with_many_failing_paths_fills_the_map_for_a_moment_only() {
 }
 
 #[test]
-fn refused_calls_with_many_arguments_are_one_count() {
+fn refused_calls_with_many_arguments_are_all_counted() {
     let _turn = crate::take_turn();
     let number = Abi::native().call_number("personality").unwrap();
     let filter = SeccompFilter::new(Arch::native(), &[(number, return_value(Action::Errno, 1))], ALLOW);
@@ -203,7 +203,8 @@ fn refused_calls_with_many_arguments_are_one_count() {
     };
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     child.wait().unwrap();
-    let counts: Vec<u64> =
-        tap.stop().refusals.iter().filter(|refusal| refusal.number == number).map(|refusal| refusal.count).collect();
-    assert_eq!(counts, [20_000]);
+    // The programs count each argument apart; the tally folds them.
+    let report = tap.stop();
+    let counts = report.refusals.iter().filter(|refusal| refusal.number == number).map(|refusal| refusal.count);
+    assert_eq!(counts.sum::<u64>(), 20_000);
 }

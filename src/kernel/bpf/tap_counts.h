@@ -183,6 +183,12 @@ INLINE void count_decision(u64 thread, u32 target, struct pt_regs *registers, s6
         return;
     u64 now = monotonic_time(), ip = instruction_pointer(registers);
     struct refusal *known = map_lookup(&refusals, &key);
+    // A process can make up any argument, so half of a target's share is for calls without one.
+    if (!known && (key.target & ARGUMENT) && !find_room(target, OF_REFUSALS, REFUSALS / 2)) {
+        key.target &= ~ARGUMENT;
+        key.argument = 0;
+        known = map_lookup(&refusals, &key);
+    }
     if (!known) {
         struct refusal new = {.count = 1, .first = now, .last = now, .ip = ip, .uid = (u32)current_uid_gid()};
         current_comm(new.comm, sizeof(new.comm));

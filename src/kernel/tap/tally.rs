@@ -16,6 +16,10 @@ const MOST_THREADS: usize = 64;
 /// How many processes' executables and owners are remembered.
 const MOST_PROCESSES: usize = 4096;
 
+/// How many arguments of a call are counted apart for one program: a process can make up any number. Further ones count
+/// together, as unknown.
+const MOST_ARGUMENTS: usize = 16;
+
 /// What refusals have in common that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RefusalKind {
@@ -148,7 +152,10 @@ impl RefusalTally {
         for refusal in refusals {
             let (exe, owner) = processes.read(refusal.pid, procfs);
             let Refusal { target, arch, number, argument, result, uncertain, .. } = refusal;
-            let kind = RefusalKind { target, arch, number, argument, result, uncertain, exe, owner };
+            let mut kind = RefusalKind { target, arch, number, argument, result, uncertain, exe, owner };
+            if argument.is_some() && !self.kinds.contains_key(&kind) && self.count_arguments(&kind) >= MOST_ARGUMENTS {
+                kind.argument = None;
+            }
             if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&kind) {
                 self.uncounted = self.uncounted.saturating_add(refusal.count);
             } else {
@@ -156,6 +163,12 @@ impl RefusalTally {
                 self.kinds.entry(kind).and_modify(|known| known.merge(&totals)).or_insert(totals);
             }
         }
+    }
+
+    /// Returns how many arguments of one call and one program are counted apart.
+    fn count_arguments(&self, kind: &RefusalKind) -> usize {
+        let same = |other: &RefusalKind| RefusalKind { argument: kind.argument, ..other.clone() } == *kind;
+        self.kinds.keys().filter(|other| other.number == kind.number && other.argument.is_some() && same(other)).count()
     }
 
     /// Returns the target's index and the process's owner of all refusals, certain or not.
@@ -260,6 +273,18 @@ mod tests {
             [(1, 5), (2, 4)]
         );
         assert_eq!((totals.first, totals.last, totals.ip), (1, 7, 2), "the latest");
+    }
+
+    #[test]
+    fn many_arguments_of_one_call_count_together() {
+        let (mut tally, mut processes) = (RefusalTally::default(), ProcessReader::default());
+        let made_up = (0..20_000).map(|argument| Refusal { argument: Some(argument), ..refusal(1, 39, 1) });
+        tally.add(made_up.collect(), &mut processes, &no_processes());
+        tally.add(vec![refusal(1, 40, 1)], &mut processes, &no_processes());
+        let refusals = tally.refusals(|_| false);
+        assert_eq!(refusals.len(), MOST_ARGUMENTS + 2, "with the unknown ones, and another call");
+        assert_eq!(refusals.iter().map(|(_, totals)| totals.count).sum::<u64>(), 20_001);
+        assert_eq!(tally.uncounted(), 0);
     }
 
     #[test]
