@@ -7,9 +7,9 @@ key=/home/user/.ssh/id
 runuser -u user -- mkdir -p -m 700 /home/user/.ssh
 runuser -u user -- ssh-keygen -q -t ed25519 -N '' -f "$key"
 runuser -u user -- cp "$key.pub" /home/user/.ssh/authorized_keys
-# login COMMAND...: what a user's shell prints after a real login.
+# login COMMAND...: what a user's shell prints after a real login, within $longest seconds.
 login() {
-    timeout 60 runuser -u user -- ssh -n -i "$key" -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+    timeout "${longest:-60}" runuser -u user -- ssh -n -i "$key" -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
         -o LogLevel=ERROR user@127.0.0.1 "$@"
 }
 unit ssh.service.d/50-hardening.conf <<'CONF'
@@ -24,13 +24,13 @@ ok "PAM moves it into a scope of logind" says '/session-[0-9a-z]+\.scope$' login
 ok "the service's filter is in force there" not login uname
 
 said=$(mktemp)
-harden-why --json rehearse ssh.service --yes --for 240s --apply >"$said" &
+harden-why --json rehearse ssh.service --yes --for 180s --apply >"$said" &
 rehearsal=$!
 ok "ssh is rehearsed" within 60 says "[a-z]{4}" systemctl show -P SystemCallLog ssh.service
 ok "a login works in the rehearsal" within 30 login true
 ok "it makes the denied calls in a scope of logind" says '/session-[0-9a-z]+\.scope$' login 'cat /proc/self/cgroup; nproc; uname'
 ok "which the rehearsal lets pass" says Linux login uname
-login 'while :; do uname; sleep 1; done' >/dev/null &
+longest=600 login 'while :; do uname; sleep 1; done' >/dev/null &
 lasting=$!
 wait "$rehearsal"
 ok "the calls of the logins are found" jq -e '[.rehearsal.calls[].call] | contains(["sched_getaffinity", "uname"])' "$said"
