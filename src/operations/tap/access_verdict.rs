@@ -214,7 +214,7 @@ fn weigh_no_exec(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVerdi
     }
 }
 
-/// The calls for which the kernel asks the BPF programs of `DeviceAllow=` (`inode_permission`, `vfs_mknod`).
+/// The calls that the BPF programs of `DeviceAllow=` can refuse (`inode_permission`, `vfs_mknod`).
 const ASKING_FOR_DEVICES: [&str; 8] =
     ["access", "creat", "faccessat", "faccessat2", "open", "openat", "openat2", "truncate"];
 

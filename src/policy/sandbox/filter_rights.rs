@@ -49,19 +49,22 @@ impl Policy {
     /// Returns why a filter brings `no_new_privs` here; `None` if it does not.
     fn reason_for_no_new_privileges(&self, sandbox: &SandboxSettings) -> Option<&'static str> {
         if sandbox.is_of_user_manager {
-            return Some(": a filter of a user's unit does");
+            return Some(": systemd sets no_new_privs for a filter of a user's unit");
         }
         let user = self.settings.user().filter(|user| !matches!(*user, "root" | "0"));
         let keeps_rights = self.settings.program().has_ambient_capability("CAP_SYS_ADMIN");
         match (self.systemd, user) {
             _ if keeps_rights => None,
             (_, None) => None,
-            (None, Some(_)) => Some(": a filter for another user than root does before systemd 255, which is assumed"),
-            (Some(systemd), Some(_)) if systemd < KEEPS_RIGHTS_SINCE => {
-                Some(": a filter for another user than root does")
+            (None, Some(_)) => {
+                Some(": before systemd 255, which is assumed, a filter with a User= other than root sets no_new_privs")
             }
-            (Some(_), Some(_)) => (!self.lets_systemd_drop_rights())
-                .then_some(": a filter for another user than root does if it denies capget, capset or prctl"),
+            (Some(systemd), Some(_)) if systemd < KEEPS_RIGHTS_SINCE => {
+                Some(": before systemd 255 a filter with a User= other than root sets no_new_privs")
+            }
+            (Some(_), Some(_)) => (!self.lets_systemd_drop_rights()).then_some(
+                ": systemd sets no_new_privs for a filter that denies capget, capset or prctl, if User= is not root",
+            ),
         }
     }
 
@@ -76,7 +79,7 @@ impl Policy {
             && !sandbox.is_of_user_manager
             && self.lets_systemd_drop_rights()
             && !self.settings.program().has_ambient_capability("CAP_SETUID");
-        let after = ": systemd drops it for each User= if there is a filter, and NoNewPrivileges=yes keeps it away";
+        let after = ": with a filter, systemd drops it for any User=, and NoNewPrivileges=yes keeps it away";
         self.find_filter().filter(|_| is_dropped).map(|_| (user.clone(), withheld("starts without ", after)))
     }
 
