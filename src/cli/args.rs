@@ -99,6 +99,10 @@ pub enum Command {
         /// Architecture of the number [this machine's]
         #[arg(long, value_name = "ARCH", value_parser = Offered(|| Abi::all().map(Abi::name).collect()))]
         arch: Option<String>,
+
+        /// Groups as 'systemd-analyze syscall-filter' has them
+        #[arg(long, value_name = "FILE")]
+        groups: Option<PathBuf>,
     },
 
     /// Print denials and the daemon's counters for Prometheus

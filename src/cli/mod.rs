@@ -124,7 +124,9 @@ fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<
             print_reply(common, color, &block_on(log_refusals::log_refusals(common, asked, &local_time_now()))?)
         }
         Some(Command::Check(asked)) => block_on(check::check_all(common, asked, color)),
-        Some(Command::Syscall { call, arch }) => print_reply(common, color, &syscall::look_up(call, arch.as_deref())?),
+        Some(Command::Syscall { call, arch, groups }) => {
+            print_reply(common, color, &syscall::look_up(call, arch.as_deref(), groups.as_deref())?)
+        }
         Some(Command::Status) => {
             print_reply(common, color, &block_on(async { Ok(status::query_status(common, &local_time_now()).await) })?)
         }

@@ -283,6 +283,16 @@ mod tests {
     }
 
     #[test]
+    fn manager_that_is_silent_after_the_reload_is_waited_for() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, None, false).unwrap();
+        fake.fail_at(2, Fault::LostRequest);
+        write(&fake, &plan).unwrap();
+        assert_eq!(fake.failed_call(), "unit_properties");
+        assert!(fake.snapshot().holds(REMEDY_DROP_IN));
+    }
+
+    #[test]
     fn drop_in_that_systemd_ignores_is_removed_again() {
         let fake = FakeMachine::running();
         let plan = prepare(&fake, None, false).unwrap();

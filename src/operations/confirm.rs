@@ -3,7 +3,7 @@
 use super::drop_in::Undo;
 use super::interruption::Interruption;
 use super::local_machine::LocalMachine;
-use super::service_manager::{ServiceManager, ServiceManagers};
+use super::service_manager::{JOB_PATIENCE, ServiceManager, ServiceManagers};
 use crate::audit::note;
 use crate::audit::text::{join, shown_path};
 use crate::diagnosis::{Diagnosis, Situation, find_withholding};
@@ -65,6 +65,9 @@ pub(crate) async fn confirm<M: ServiceManagers>(
 ) -> anyhow::Result<()> {
     let Prediction { unit, before, diagnosis, path: written, drop_in } = prediction;
     manager.reload().await.context("systemd does not reload its files")?;
+    // A text, since `roll_back` takes an error of the manager for one of the reload.
+    let answers = manager.wait_for_unit_properties(&unit.name, JOB_PATIENCE).await;
+    answers.map_err(|error| anyhow::anyhow!("systemd no longer returns the unit's settings: {error}"))?;
     let known = machine.own_settings(unit, groups).await;
     let facts = known.properties.with_context(|| {
         format!("systemd no longer returns the unit's settings: {}", note::join_texts(&known.notes))

@@ -2,7 +2,6 @@
 //!
 //! A golden file holds the command, standard output, standard error and the exit status. `UPDATE=1` rewrites it.
 
-use super::skip::skip_optional;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -120,16 +119,4 @@ pub(crate) fn mask_times(text: &str) -> String {
         }
     }
     String::from_utf8(masked).unwrap()
-}
-
-/// Returns whether a case depends on a systemd that this machine does not have.
-pub(crate) fn needs_another_systemd(case: &Path) -> bool {
-    let Ok(needed) = fs::read_to_string(case.join("systemd")) else { return false };
-    let asked = Command::new("systemd-analyze").arg("--version").output();
-    let here = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let is_here = here.contains(needed.trim());
-    if !is_here {
-        skip_optional(&format!("{} is of systemd {}", case.display(), needed.trim()));
-    }
-    !is_here
 }

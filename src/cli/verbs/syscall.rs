@@ -3,14 +3,15 @@
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
 use crate::cli::exit_status::{ExitStatus, UsageError};
+use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
-use crate::cli::terminal::page::{BAD, DIM, Page, add_notes, styled};
+use crate::cli::terminal::page::{BAD, Page, add_notes, styled};
+use crate::host::log_machine::GroupChoice;
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Call, Groups};
-use crate::systemd::syscall_groups;
-use crate::systemd::syscall_groups::groups_note;
 use serde::Serialize;
+use std::path::Path;
 
 /// A call's numbers and groups.
 #[derive(Debug, Serialize)]
@@ -43,21 +44,20 @@ struct GroupView {
     calls: usize,
 }
 
-/// Looks up a call by name or number.
+/// Looks up a call by name or number, with this machine's groups or those of a listing.
 ///
 /// # Errors
-/// No table has the architecture or the name.
-pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<CallFacts> {
+/// No table has the architecture or the name, or the listing cannot be read.
+pub(crate) fn look_up(call: &str, arch: Option<&str>, listing: Option<&Path>) -> anyhow::Result<CallFacts> {
     let abi = match arch {
         None => Abi::native(),
         Some(name) => parse_abi(name)?,
     };
-    let loaded = syscall_groups::load();
-    let notes = groups_note(&loaded).into_iter().collect();
+    let (GroupChoice::Local(groups) | GroupChoice::Listed(groups), note) = load_groups(listing)?;
     let number = parse_number(call);
     let call = match number {
         Some(number) => Call::numbered(abi.arch(), number),
-        None => find_call(call, abi, arch.is_some(), &loaded.groups)?,
+        None => find_call(call, abi, arch.is_some(), &groups)?,
     };
     // The number may belong to another ABI of the architecture (x32).
     let abi = if number.is_some() { call.abi().unwrap_or(abi) } else { abi };
@@ -65,16 +65,16 @@ pub(crate) fn look_up(call: &str, arch: Option<&str>) -> anyhow::Result<CallFact
     if let (Some(number), None) = (number, name) {
         anyhow::bail!("{} has no call {}", abi.name(), number.cast_signed());
     }
-    let holding = name.map_or_else(Vec::new, |name| loaded.groups.containing(name));
-    let (GroupSource::Host(version) | GroupSource::Embedded(version)) = loaded.groups.source();
+    let holding = name.map_or_else(Vec::new, |name| groups.containing(name));
+    let (GroupSource::Host(version) | GroupSource::Embedded(version)) = groups.source();
     Ok(CallFacts {
         schema: SCHEMA,
         name: name.map(ToOwned::to_owned),
         numbers: vec![Number { arch: abi.name(), number: call.number() }],
-        groups: holding.into_iter().map(|group| GroupView::new(group, &loaded.groups)).collect(),
-        known_to_systemd: name.is_some_and(|name| loaded.groups.is_known(name)),
+        groups: holding.into_iter().map(|group| GroupView::new(group, &groups)).collect(),
+        known_to_systemd: name.is_some_and(|name| groups.is_known(name)),
         groups_of: format!("systemd {version}"),
-        notes,
+        notes: note.into_iter().collect(),
     })
 }
 
@@ -162,7 +162,7 @@ impl Reply for CallFacts {
                 &format!("{} does not know it, so no SystemCallFilter= can allow it by name.", self.groups_of),
             );
         }
-        page.line(format_args!("  {}", styled(DIM, format_args!("Groups are those of {}.", self.groups_of))));
+        page.paragraph(2, &format!("Groups are those of {}.", self.groups_of));
         add_notes(&mut page, &self.notes);
         page.finish()
     }

@@ -104,7 +104,12 @@ impl ServiceManager for FakeManager {
     }
 
     async fn wait_for_unit_properties(&self, name: &UnitName, _: Duration) -> Result<UnitProperties, SystemdError> {
-        self.unit_properties(name).await
+        loop {
+            match self.unit_properties(name).await {
+                Err(SystemdError::TimedOut) => {}
+                answer => return answer,
+            }
+        }
     }
 
     async fn list_loaded_units(&self) -> Result<(Vec<UnitProperties>, bool), SystemdError> {
