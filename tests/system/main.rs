@@ -47,6 +47,7 @@ mod support {
     pub(crate) mod program;
     pub(crate) mod random;
     pub(crate) mod screen;
+    #[expect(dead_code, reason = "other programs need more of it")]
     pub(crate) mod skip;
     #[expect(dead_code, reason = "other programs need more of it")]
     pub(crate) mod terminal;

@@ -190,10 +190,12 @@ fn add_instances(page: &mut Page, instances: &[String]) {
 fn render_instructions(page: &mut Page, answer: &Answer) {
     if let Some(apply) = &answer.apply {
         page.gap();
-        page.line(format_args!("To do it: {}", styled(GOOD, apply)));
+        page.line("To do it:");
+        page.line(format_args!("  {}", styled(GOOD, apply)));
     }
     if let Some((rehearse, expected)) = answer.rehearse.as_ref().zip(answer.expected_denials) {
-        page.line(format_args!("In one restart, with nothing blocked: {}", styled(GOOD, rehearse)));
+        page.line("In one restart, with nothing blocked:");
+        page.line(format_args!("  {}", styled(GOOD, rehearse)));
         page.paragraph(
             0,
             &format!("Without it, {} more denials are expected, one a restart.", describe_number(expected)),

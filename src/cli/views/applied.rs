@@ -210,7 +210,7 @@ impl Reply for Applied {
             instances => {
                 for RestartedInstance { unit, active_state, result } in instances.into_iter().flatten() {
                     let state = describe_state(active_state, result.as_deref());
-                    page.line(format_args!("Restarted {unit}: it is {state}."));
+                    page.paragraph(0, &format!("Restarted {unit}: it is {state}."));
                 }
             }
         }

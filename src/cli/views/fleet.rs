@@ -257,7 +257,7 @@ impl Reply for FleetReport {
         let further = if self.further > 0 { format!(", {} more rows", self.further) } else { String::new() };
         let left_out =
             if self.left_out > 0 { format!(", {} left out: too many hosts", self.left_out) } else { String::new() };
-        page.line(styled(DIM, format_args!("{counts}{further}{left_out}")));
+        page.paragraph(0, &styled(DIM, format_args!("{counts}{further}{left_out}")));
         if self.without_alert > 0 {
             let incidents = plural(self.without_alert, "more denial");
             page.line(styled(

@@ -86,7 +86,7 @@ pub(crate) fn add_foreseen(page: &mut Page, foreseen: &[ForeseenView], unread: &
         let calls: Vec<&ForeseenView> = foreseen.iter().filter(|one| one.likelihood == likelihood).collect();
         if detail == Detail::Full {
             for ForeseenView { call, reason, effect, by, .. } in calls {
-                page.line(format_args!("  {label} {call}: {reason} ({effect})"));
+                page.hanging((2, 4), &format!("{label} {call}: {reason} ({effect})"));
                 for place in by {
                     page.line(format_args!("    {}", styled(PLACE, place)));
                 }
@@ -117,6 +117,6 @@ fn add_rows(page: &mut Page, label: &str, calls: &[&ForeseenView]) {
         page.hanging((2, 4), &format!("{label} {} (imported by {source})", join_first(names, MOST_NAMES)));
     }
     if hidden > 0 {
-        page.line(format_args!("  {label} {hidden} more, of other programs (-v)"));
+        page.hanging((2, 4), &format!("{label} {hidden} more, of other programs (-v)"));
     }
 }

@@ -187,16 +187,16 @@ impl Hearing {
     fn add_state(&self, page: &mut Page) {
         match (&self.absent, self.listening) {
             (Some(why), _) => {
-                page.line(format_args!("{} does not answer.", styled(BAD, "harden-whyd")));
+                page.paragraph(0, &format!("{} does not answer.", styled(BAD, "harden-whyd")));
                 page.field("reason", why);
                 page.field("start", &self.start_command);
             }
             (None, true) => {
                 let since = self.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
-                page.line(format_args!("{} listens{since}.", styled(GOOD, "harden-whyd")));
+                page.paragraph(0, &format!("{} listens{since}.", styled(GOOD, "harden-whyd")));
             }
             (None, false) => {
-                page.line(format_args!("{} runs, but receives no records.", styled(BAD, "harden-whyd")));
+                page.paragraph(0, &format!("{} runs, but receives no records.", styled(BAD, "harden-whyd")));
                 page.field("reason", self.not_listening.as_deref().unwrap_or_default());
                 page.field("works", WITHOUT_RECORDS);
             }
@@ -322,7 +322,7 @@ impl Reply for Hearing {
         if !self.unknown_calls.is_empty() {
             let units = self.unknown_calls.iter().map(|one| format!("{} ({})", one.unit, one.calls.join(", ")));
             page.gap();
-            page.line(styled(BOLD, "Names that libseccomp does not know, so systemd ignores them"));
+            page.paragraph(0, &styled(BOLD, "Names that libseccomp does not know, so systemd ignores them"));
             page.paragraph(2, &join(units));
         }
         page.gap();

@@ -168,10 +168,8 @@ impl Reply for RefusalLogging {
                     add_result(&mut page, unit);
                 }
                 if idle > NAMED {
-                    page.line(format_args!(
-                        "  {} do not run: logged from their next start",
-                        plural(idle as u64, "unit")
-                    ));
+                    let units = plural(idle as u64, "unit");
+                    page.paragraph(2, &format!("{units} do not run: logged from their next start"));
                 }
             }
             RefusalLogOutcome::OnByOthers | RefusalLogOutcome::Declined => page.line("Nothing was changed."),

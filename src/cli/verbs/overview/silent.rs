@@ -128,7 +128,10 @@ impl SilentUnits {
         let unrecorded: Vec<&SilentUnit> = self.units.iter().filter(|unit| !unit.recorded).collect();
         if all && !unrecorded.is_empty() {
             page.gap();
-            page.line(styled(BOLD, format_args!("Units whose refusals leave no record: {}", unrecorded.len())));
+            page.paragraph(
+                0,
+                &styled(BOLD, format_args!("Units whose refusals leave no record: {}", unrecorded.len())),
+            );
             add_units(page, &unrecorded);
             page.paragraph(
                 2,
