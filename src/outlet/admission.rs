@@ -7,6 +7,8 @@ use super::access::{BusCaller, CallerAccess, Trust};
 use super::wire::BusError;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::task::spawn_blocking;
 use zbus::Connection;
@@ -119,6 +121,9 @@ impl Admission {
 
     /// Asks the bus for a connection's uid and groups.
     async fn look_up(&self, name: &OwnedUniqueName, connection: &Connection) -> Result<(u32, CallerAccess), BusError> {
+        // dbus 1.16 adds a descriptor of the process, and zbus closes a connection without room for one.
+        let room = io::stderr().as_fd().try_clone_to_owned();
+        drop(room.map_err(|error| zbus::Error::InputOutput(error.into()))?);
         let bus = DBusProxy::new(connection).await?;
         let credentials = bus.get_connection_credentials(BusName::from(name)).await.map_err(zbus::Error::from)?;
         let uid = credentials.unix_user_id().ok_or_else(denied)?;

@@ -225,7 +225,7 @@ impl IncidentSource {
         if common.bus == BusAddress::System {
             match Store::open_read_only(Path::new(STATE_DIR)) {
                 Ok(store) => {
-                    let note = format!("harden-whyd does not run ({error}): this answer is from its store");
+                    let note = format!("harden-whyd does not answer ({error}): this answer is from its store");
                     return Ok((Self::Store(store), vec![Note::new("daemon-not-running", note)]));
                 }
                 Err(StoreError::Missing { .. } | StoreError::Unreadable { .. }) => {}
