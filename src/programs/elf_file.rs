@@ -16,7 +16,7 @@ use elf::abi::{
 };
 use elf::dynamic::DynamicTable;
 use elf::endian::AnyEndian;
-use elf::file::FileHeader;
+use elf::file::{Class, FileHeader};
 use elf::note::{Note, NoteIterator};
 use elf::segment::ProgramHeader;
 use elf::symbol::SymbolTable;
@@ -68,9 +68,32 @@ pub struct ElfFile {
     pub is_static: bool,
 }
 
+/// The word size and the machine of a file. The dynamic linker skips libraries that differ in one of them from the
+/// program (`open_verify` of glibc's `elf/dl-load.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Platform {
+    class: Class,
+    machine: u16,
+}
+
+impl Platform {
+    /// Reads the platform of a file; `None` if it is no ELF file.
+    pub(crate) fn read(file: &mut impl FileParts) -> Option<Self> {
+        read_header(file).as_ref().map(Self::from)
+    }
+}
+
+impl From<&FileHeader<AnyEndian>> for Platform {
+    fn from(header: &FileHeader<AnyEndian>) -> Self {
+        Self { class: header.class, machine: header.e_machine }
+    }
+}
+
 /// A file's imports and libraries, which the dynamic linker resolves.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Linkage {
+    /// The platform of the libraries that the file can use: its own.
+    pub(crate) platform: Platform,
     /// The functions that it imports, except those of libc that make calls.
     pub functions: Vec<Box<str>>,
     /// The libraries that it needs (`DT_NEEDED`).
@@ -95,7 +118,7 @@ impl ElfFile {
             return None;
         }
         let (libraries, paths) = sections.read_libraries(file, &header)?;
-        Some(Linkage { functions: Vec::new(), libraries, paths })
+        Some(Linkage { platform: Platform::from(&header), functions: Vec::new(), libraries, paths })
     }
 
     /// Reads the facts, and what the linker is to find; `None` if the file is no ELF file, a broken one, one without
@@ -127,7 +150,8 @@ impl ElfFile {
             numbers: if is_static { read_numbers(file, &header, &segments)? } else { BTreeSet::new() },
             is_static,
         };
-        (!file.is_exhausted()).then_some((facts, Linkage { functions, libraries, paths }))
+        let platform = Platform::from(&header);
+        (!file.is_exhausted()).then_some((facts, Linkage { platform, functions, libraries, paths }))
     }
 }
 

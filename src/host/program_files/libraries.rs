@@ -2,8 +2,9 @@
 
 use super::ProgramReader;
 use super::limited_file::LimitedFile;
+use crate::programs::ElfFile;
+use crate::programs::elf_file::{Linkage, Platform};
 use crate::programs::library_calls::{LibraryWalk, ReachedCalls, is_followed};
-use crate::programs::{ElfFile, elf_file::Linkage};
 use crate::unit_files::rooted::RootedTree;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ impl ProgramReader<'_> {
             }
             seen.insert(name.clone());
             let paths = first.iter().chain(&directories).map(|directory| directory.join(&*name));
-            let Some((resolved, mut file)) = self.open_library(paths) else {
+            let Some((resolved, mut file)) = self.open_library(paths, linkage.platform) else {
                 walk.miss(name);
                 continue;
             };
@@ -56,12 +57,19 @@ impl ProgramReader<'_> {
         walk.walk(linkage.functions.iter().map(AsRef::as_ref), self.deepest)
     }
 
-    /// Opens the first of these files that exists; `None` if others can write it. Returns its path as well, with links
-    /// resolved.
-    fn open_library(&self, mut paths: impl Iterator<Item = PathBuf>) -> Option<(PathBuf, LimitedFile)> {
-        let opened = paths.find_map(|path| self.open(&path).ok()).filter(|opened| opened.is_protected)?;
-        let length = opened.file.metadata().ok()?.len();
-        Some((opened.resolved, LimitedFile::new(opened.file, length, Rc::clone(&self.limits))))
+    /// Opens the first of these files that exists, without those of another platform, which the linker skips. `None` if
+    /// others can write it. Returns its path as well, with links resolved.
+    fn open_library(&self, paths: impl Iterator<Item = PathBuf>, platform: Platform) -> Option<(PathBuf, LimitedFile)> {
+        for path in paths {
+            let Ok(opened) = self.open(&path) else { continue };
+            let length = opened.file.metadata().ok()?.len();
+            let mut file = LimitedFile::new(opened.file, length, Rc::clone(&self.limits));
+            if Platform::read(&mut file).is_some_and(|other| other != platform) {
+                continue;
+            }
+            return opened.is_protected.then_some((opened.resolved, file));
+        }
+        None
     }
 
     /// Returns the directories in which the linker searches libraries.

@@ -236,6 +236,34 @@ fn library_that_is_not_read_is_named_and_the_program_is_read_again() {
 }
 
 #[test]
+fn library_of_another_class_or_machine_does_not_hide_the_right_one() {
+    let Some(root) = machine_with_library() else { return println!("skipped: no gcc for x86-64") };
+    let right = fs::read(root.path().join("usr/lib/libserve.so.1")).unwrap();
+    // The directory comes before /usr/lib in the order of the linker.
+    let earlier = root.path().join("usr/lib64");
+    fs::create_dir_all(&earlier).unwrap();
+    let read_with = |class: u8, machine: u8| {
+        let mut other = right.clone();
+        (other[4], other[18]) = (class, machine);
+        fs::write(earlier.join("libserve.so.1"), other).unwrap();
+        let reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
+        let limits = Rc::new(ReadLimits::new(u64::MAX, Duration::from_mins(1)));
+        let reader = ProgramReader { limits, ..reader };
+        let program = reader.open(Path::new("/usr/bin/webd")).unwrap();
+        let mut parts = LimitedFile::new(program.file, u64::MAX, Rc::clone(&reader.limits));
+        let (_, linkage) = ElfFile::read(&mut parts).unwrap();
+        let reached = reader.read_libraries(Path::new("/usr/bin/webd"), &linkage);
+        (reached.libraries.len(), reached.unread.concat())
+    };
+    for (class, machine, what) in [(1, 3, "i386"), (1, 62, "x32"), (2, 183, "aarch64")] {
+        assert_eq!(read_with(class, machine), (1, String::new()), "{what}");
+    }
+    fs::write(root.path().join("usr/lib/libserve.so.1"), "no library").unwrap();
+    assert_eq!(read_with(2, 62), (1, String::new()), "the first one of the program's own platform counts");
+    assert_eq!(read_with(2, 183), (0, "libserve.so.1".to_owned()), "the linker refuses a file that is no library");
+}
+
+#[test]
 fn executable_beyond_the_limit_is_not_called_broken() {
     let root = machine();
     let mut reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
