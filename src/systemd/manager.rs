@@ -47,6 +47,12 @@ const RUNTIME_ROOT: &str = "/run/user";
 /// state, followed unit, object path, job id, job type, job path (`org.freedesktop.systemd1(5)`).
 type ListedUnit = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
+/// Names of D-Bus errors: of systemd (`src/libsystemd/sd-bus/bus-common-errors.h`), and of a bus for a path without an
+/// object.
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+const UNKNOWN_OBJECT: &str = "org.freedesktop.DBus.Error.UnknownObject";
+
 /// Why a manager gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SystemdError {
@@ -70,12 +76,25 @@ pub enum SystemdError {
     /// The manager has a unit of that name already.
     #[error("the service manager has a {0} already")]
     UnitExists(String),
-    /// The manager answered with an error.
+    /// The manager answered with a D-Bus error: its name, a colon and its text.
     #[error("the service manager refuses: {0}")]
     Refused(String),
     /// The reply has an unexpected form.
     #[error("the service manager's answer is invalid: {0}")]
     BadReply(String),
+}
+
+impl SystemdError {
+    /// Whether the manager answered with the D-Bus error of this name.
+    fn is_named(&self, name: &str) -> bool {
+        let Self::Refused(answer) = self else { return false };
+        answer.split_once(':').map_or(answer.as_str(), |(name, _)| name) == name
+    }
+
+    /// Returns [`Self::NoSuchUnit`] for an answer that a unit does not exist, and any other error as it is.
+    fn or_no_such_unit(self, name: &UnitName) -> Self {
+        if self.is_named(NO_SUCH_UNIT) || self.is_named(UNKNOWN_OBJECT) { Self::NoSuchUnit(name.clone()) } else { self }
+    }
 }
 
 /// The service managers of a machine: the system manager and every user manager.
@@ -228,19 +247,10 @@ impl SystemdManager {
     /// [`SystemdError::NoSuchUnit`] for an unknown unit, or the manager does not answer.
     pub async fn unit_properties(&self, name: &UnitName) -> Result<UnitProperties, SystemdError> {
         in_time(async {
-            let path: OwnedObjectPath = match self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await {
-                Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.NoSuchUnit") => {
-                    return Err(SystemdError::NoSuchUnit(name.clone()));
-                }
-                path => path?,
-            };
             // The manager can unload the unit before the next call.
-            let gone = |err| match err {
-                SystemdError::Refused(why) if why.starts_with("org.freedesktop.DBus.Error.UnknownObject") => {
-                    SystemdError::NoSuchUnit(name.clone())
-                }
-                err => err,
-            };
+            let gone = |err: SystemdError| err.or_no_such_unit(name);
+            let path: Result<OwnedObjectPath, _> = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await;
+            let path = path.map_err(gone)?;
             let mut properties: KnownProperties = self.get_all(&path, UNIT).await.map_err(gone)?;
             if let Some(interface) = interface(name.suffix()) {
                 properties.extend(self.get_all(&path, interface).await.map_err(gone)?);
@@ -330,6 +340,20 @@ mod tests {
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn error_is_known_by_its_whole_name() {
+        let answer = |text: &str| SystemdError::Refused(text.to_owned());
+        assert!(answer("org.freedesktop.systemd1.NoSuchUnit: Unit x.service not found.").is_named(NO_SUCH_UNIT));
+        assert!(answer("org.freedesktop.systemd1.NoSuchUnit").is_named(NO_SUCH_UNIT));
+        assert!(!answer("org.freedesktop.systemd1.NoSuchUnitFile: x").is_named(NO_SUCH_UNIT));
+        assert!(!SystemdError::BadReply(NO_SUCH_UNIT.to_owned()).is_named(NO_SUCH_UNIT));
+        let name: UnitName = "x.service".parse().unwrap();
+        let gone = classify_error(zbus::Error::FDO(Box::new(fdo::Error::UnknownObject("no".to_owned()))));
+        assert_eq!(gone.or_no_such_unit(&name), SystemdError::NoSuchUnit(name.clone()));
+        let other = answer("org.freedesktop.systemd1.JobTypeNotApplicable: NoSuchUnit");
+        assert_eq!(other.clone().or_no_such_unit(&name), other);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! have any name, so `sshd.service` below a unit is never a unit of that manager. The search goes on only below
 //! `user@UID.service`, because a user manager owns that subtree by the same rules.
 
+use super::cgroup_name::unescape_unit_name;
 use super::name::{Manager, Unit, UnitName};
 
 /// Where a cgroup is: in a unit, or in none.
@@ -160,9 +161,9 @@ fn is_nested(slice: &UnitName, above: Option<&UnitName>) -> bool {
     }
 }
 
-/// Decodes a cgroup's name into a unit name. systemd prefixes `_` if a name could collide with a kernel file.
+/// Decodes a cgroup's name into a unit name.
 fn decode_unit_name(level: &[u8]) -> Option<UnitName> {
-    let name: UnitName = std::str::from_utf8(level.strip_prefix(b"_").unwrap_or(level)).ok()?.parse().ok()?;
+    let name: UnitName = std::str::from_utf8(unescape_unit_name(level)).ok()?.parse().ok()?;
     // Only instances of a template have processes.
     (!name.is_template()).then_some(name)
 }

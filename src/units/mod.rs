@@ -4,6 +4,7 @@
 
 pub(crate) mod attribution;
 pub mod cgroup;
+pub(crate) mod cgroup_name;
 pub(crate) mod login;
 pub(crate) mod name;
 pub(crate) mod rung;

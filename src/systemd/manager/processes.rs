@@ -1,10 +1,10 @@
 //! The cgroup of a unit's processes, also before they run.
 
 use super::{MANAGER, PATH, SystemdError, SystemdManager, in_time};
-use crate::audit::text::escape as escape_text;
+use crate::audit::text::escape;
 use crate::units::UnitName;
 use crate::units::cgroup::is_of_manager;
-use std::fs;
+use crate::units::cgroup_name::{escape_unit_name, slice_path};
 use zbus::OwnedObjectPath;
 
 impl SystemdManager {
@@ -15,12 +15,8 @@ impl SystemdManager {
     pub async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
         let Some(interface) = interface(name.suffix()) else { return Ok(None) };
         in_time(async {
-            let path: OwnedObjectPath = match self.call(PATH, MANAGER, "GetUnit", &(name.as_str(),)).await {
-                Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.NoSuchUnit") => {
-                    return Err(SystemdError::NoSuchUnit(name.clone()));
-                }
-                path => path?,
-            };
+            let path: Result<OwnedObjectPath, _> = self.call(PATH, MANAGER, "GetUnit", &(name.as_str(),)).await;
+            let path = path.map_err(|error| error.or_no_such_unit(name))?;
             let cgroup: String = self.get(&path, interface, "ControlGroup").await?;
             Some(cgroup).filter(|cgroup| !cgroup.is_empty()).map(|cgroup| self.own_cgroup(cgroup)).transpose()
         })
@@ -44,7 +40,12 @@ impl SystemdManager {
             // The root slice's cgroup is the manager's.
             let root: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &("-.slice",)).await?;
             let root: String = self.get(&root, "org.freedesktop.systemd1.Slice", "ControlGroup").await?;
-            self.own_cgroup(format!("{}{}/{}", root.trim_end_matches('/'), slice_path(&slice), escape(name.as_str())))
+            self.own_cgroup(format!(
+                "{}{}/{}",
+                root.trim_end_matches('/'),
+                slice_path(&slice),
+                escape_unit_name(name.as_str())
+            ))
         })
         .await
     }
@@ -57,27 +58,10 @@ impl SystemdManager {
         }
         Err(SystemdError::BadReply(format!(
             "the cgroup {} is not below the {} manager",
-            escape_text(path.as_bytes()),
+            escape(path.as_bytes()),
             self.manager()
         )))
     }
-}
-
-/// Returns the path of a slice below the root slice: `a-b.slice` is in `a.slice` (`cg_slice_to_path` in systemd).
-fn slice_path(slice: &str) -> String {
-    let stem = slice.strip_suffix(".slice").unwrap_or(slice);
-    let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
-    let names = ends.filter_map(|end| stem.get(..end)).filter(|name| !name.is_empty() && *name != "-");
-    names.flat_map(|name| ["/".to_owned(), escape(&format!("{name}.slice"))]).collect()
-}
-
-/// Returns a unit's name as its cgroup has it, with `_` before a name that could be one of the kernel's files
-/// (`cg_needs_escape` in systemd).
-fn escape(name: &str) -> String {
-    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    let start = name.split('.').next().unwrap_or_default();
-    let is_file = start == "cgroup" || controllers.split_whitespace().any(|controller| controller == start);
-    if is_file || name.starts_with(['_', '.']) { format!("_{name}") } else { name.to_owned() }
 }
 
 /// The D-Bus interface of a unit type that has a cgroup.
@@ -86,23 +70,5 @@ fn interface(suffix: &str) -> Option<&'static str> {
         "scope" => Some("org.freedesktop.systemd1.Scope"),
         "slice" => Some("org.freedesktop.systemd1.Slice"),
         suffix => super::interface(suffix),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slice_is_below_the_slices_that_its_name_extends() {
-        for (slice, path) in [
-            ("system.slice", "/system.slice"),
-            ("system-getty-x.slice", "/system.slice/system-getty.slice/system-getty-x.slice"),
-            ("-.slice", ""),
-        ] {
-            assert_eq!(slice_path(slice), path);
-        }
-        assert_eq!((escape("cgroup.service"), escape("_a.service")), ("_cgroup.service".into(), "__a.service".into()));
-        assert_eq!(escape("nginx.service"), "nginx.service");
     }
 }

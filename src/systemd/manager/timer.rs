@@ -1,6 +1,6 @@
 //! Runs a command after a delay. A transient timer and its service do this, and outlive this process.
 
-use super::{MANAGER, PATH, SystemdError, SystemdManager};
+use super::{MANAGER, NO_SUCH_UNIT, PATH, SystemdError, SystemdManager, UNIT_EXISTS};
 use std::time::Duration;
 use zbus::{OwnedObjectPath, Variant};
 
@@ -46,9 +46,7 @@ impl SystemdManager {
         let job: Result<OwnedObjectPath, _> = self.call(PATH, MANAGER, "StartTransientUnit", &body).await;
         match job {
             Ok(_) => Ok(()),
-            Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.UnitExists") => {
-                Err(SystemdError::UnitExists(timer_name))
-            }
+            Err(error) if error.is_named(UNIT_EXISTS) => Err(SystemdError::UnitExists(timer_name)),
             Err(error) => Err(error),
         }
     }
@@ -62,7 +60,7 @@ impl SystemdManager {
             self.call(PATH, MANAGER, "StopUnit", &(format!("{name}.timer"), "replace")).await;
         match stopped {
             Ok(_) => Ok(true),
-            Err(SystemdError::Refused(why)) if why.starts_with("org.freedesktop.systemd1.NoSuchUnit") => Ok(false),
+            Err(error) if error.is_named(NO_SUCH_UNIT) => Ok(false),
             Err(error) => Err(error),
         }
     }
