@@ -35,7 +35,7 @@ pub const STATE_DIR: &str = "/var/lib/harden-why";
 
 /// Why did systemd's hardening deny my service a system call, and what to change?
 #[derive(Debug, Parser)]
-#[command(name = "harden-why", version, max_term_width = 100, subcommand_precedence_over_arg = true)]
+#[command(name = "harden-why", version, max_term_width = 100)]
 pub struct Cli {
     /// Options of every verb.
     #[command(flatten)]

@@ -117,6 +117,19 @@ mod tests {
     }
 
     #[test]
+    fn name_of_a_verb_after_an_option_is_the_value_of_the_option() {
+        for words in ["-u follow", "--unit follow", "-u status --unit follow", "-qu follow", "-u follow --since 1h"] {
+            let parsed = parse(words).unwrap_or_else(|why| panic!("{words}: {why}"));
+            assert!(parsed.command.is_none(), "{words}");
+            assert_eq!(parsed.units.units.last().map(String::as_str), Some("follow"), "{words}");
+        }
+        let followed = parse("-u status follow").unwrap();
+        assert!(matches!(followed.command, Some(Verb::Follow(_))), "the verb is the word that is no value");
+        assert!(parse("--for follow nginx").unwrap_err().contains("neither an architecture"));
+        assert!(parse("-o follow").unwrap_err().contains("write short, verbose, json or json-pretty"));
+    }
+
+    #[test]
     fn option_that_verb_lacks_is_an_error() {
         for (words, why) in [
             (
