@@ -141,3 +141,31 @@ fn no_file_below_a_root_is_read_past_its_door() {
     }
     assert!(joins("fs::read(root.join(path))"), "a read past the door is found");
 }
+
+/// A user's unit needs `systemctl --user`: [`Manager::systemctl`] writes each command about a unit. Only harden-whyd and
+/// user managers are units of the system manager everywhere.
+#[test]
+fn printed_systemctl_command_names_its_manager() {
+    const WRITER: &str = "units/name.rs";
+    const OF_SYSTEM: [&str; 2] = ["harden-whyd", "user@"];
+    let chooses_no_manager = |line: &str| {
+        let commands = line.split("systemctl ").skip(1);
+        let is_comment = line.trim_start().starts_with("//");
+        !is_comment
+            && commands.into_iter().any(|rest| {
+                let is_command = rest.starts_with(|c: char| c == '{' || c.is_ascii_lowercase());
+                is_command && !OF_SYSTEM.iter().any(|unit| rest.contains(unit)) && !rest.starts_with("status'")
+            })
+    };
+    let mut seen = false;
+    for file in &tree().files {
+        let code = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(&file.path)).unwrap();
+        let code = code.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let found = code.lines().find(|line| chooses_no_manager(line));
+        seen |= file.path == WRITER && found.is_some();
+        assert!(file.path == WRITER || file.is_test || found.is_none(), "{}: {found:?}", file.path);
+    }
+    assert!(seen, "{WRITER} writes no commands any more");
+    assert!(chooses_no_manager("format!(\"run systemctl daemon-reload\")"));
+    assert!(chooses_no_manager("format!(\"systemctl {flag}restart {name}\")"));
+}

@@ -169,7 +169,7 @@ fn from_loaded_files(
     let all_notes = loaded.files.notes.iter().chain(policy.notes()).chain(&manager_notes);
     let mut notes = file_notes(all_notes, loaded.files.masked);
     let comparison = match &properties {
-        Some(properties) => compare(policy, properties, groups),
+        Some(properties) => compare(policy, properties, unit.manager, groups),
         None => Comparison { policy, note: None, uncertain: None },
     };
     let matches_manager = properties.is_some() && comparison.note.is_none();

@@ -80,7 +80,7 @@ impl ApplyPlan {
         ensure_may_change(&unit, machine.uid(), "apply")?;
         machine.connect(unit.manager).await?;
         let known = machine.own_settings(&unit, groups).await;
-        ensure_takes_drop_ins(&unit.name, &known)?;
+        ensure_takes_drop_ins(&unit, &known)?;
         let running = known.properties.as_ref().is_some_and(UnitProperties::is_running);
         let mut situation = known.situation.with_context(|| format!("cannot read the settings of {}", unit.name))?;
         if runtime {

@@ -136,7 +136,8 @@ pub(crate) async fn roll_back(
     match reloaded {
         Ok(()) => why.context(restored),
         Err(error) => error.context(format!(
-            "{why:#}; {restored}, but systemd may not have reloaded its files: run systemctl daemon-reload"
+            "{why:#}; {restored}, but systemd may not have reloaded its files: run {}",
+            manager.manager().systemctl("daemon-reload")
         )),
     }
 }
@@ -151,4 +152,27 @@ async fn reload_despite_signals(manager: &impl ServiceManager, interruption: &mu
     };
     timeout(AFTER_SIGNAL, reload).await.map_err(|_| anyhow::anyhow!("interrupted by {signal}"))??;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::fake_manager::{FakeMachine, Fault};
+    use crate::units::Manager;
+
+    #[test]
+    fn failed_reload_after_roll_back_names_the_command_of_the_manager() {
+        for (manager, command) in
+            [(Manager::System, "systemctl daemon-reload"), (Manager::User(4_242), "systemctl --user daemon-reload")]
+        {
+            let fake = FakeMachine::new(manager);
+            let work = async {
+                let connection = fake.machine().connect(manager).await.unwrap();
+                fake.fail_at(0, Fault::Refused);
+                roll_back(Vec::new(), &connection, anyhow::anyhow!("no"), &mut fake.interruption()).await
+            };
+            let error = format!("{:#}", fake.run(work).unwrap());
+            assert!(error.contains(&format!("run {command}: ")), "{error}");
+        }
+    }
 }

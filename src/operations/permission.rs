@@ -4,7 +4,7 @@ use crate::audit::note;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::operations::outcome::NoRights;
-use crate::units::{Manager, Unit, UnitName};
+use crate::units::{Manager, Unit};
 use anyhow::{bail, ensure};
 
 /// Returns a command that requires root as this process's user has to write it.
@@ -40,7 +40,8 @@ pub(crate) fn ensure_may_change(unit: &Unit, uid: u32, verb: &str) -> anyhow::Re
 ///
 /// # Errors
 /// The manager does not show the settings, or the unit is masked, transient or not loaded.
-pub(crate) fn ensure_takes_drop_ins(name: &UnitName, known: &LoadedSettings) -> anyhow::Result<()> {
+pub(crate) fn ensure_takes_drop_ins(unit: &Unit, known: &LoadedSettings) -> anyhow::Result<()> {
+    let name = &unit.name;
     let Some(facts) = &known.properties else {
         bail!(
             "the manager of {name} does not return its settings, so a change cannot be confirmed: {}",
@@ -48,7 +49,11 @@ pub(crate) fn ensure_takes_drop_ins(name: &UnitName, known: &LoadedSettings) -> 
         )
     };
     ensure!(facts.unparsed.is_empty(), "{}, so a change cannot be confirmed", unit_settings::describe_unparsed(facts));
-    ensure!(facts.load_state != "masked", "{name} is masked: run systemctl unmask {name} first");
+    ensure!(
+        facts.load_state != "masked",
+        "{name} is masked: run {} first",
+        unit.manager.systemctl(&format!("unmask {name}"))
+    );
     ensure!(
         !facts.transient,
         "{name} is transient and disappears when it stops: change the command that starts it; 'harden-why {name}' \
@@ -56,4 +61,35 @@ pub(crate) fn ensure_takes_drop_ins(name: &UnitName, known: &LoadedSettings) -> 
     );
     ensure!(facts.load_state == "loaded", "{name} is not loaded ({}): correct its unit file first", facts.load_state);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::fake_manager::{FakeMachine, GROUPS};
+
+    const MANAGERS: [(Manager, &str); 2] = [(Manager::System, "systemctl"), (Manager::User(4_242), "systemctl --user")];
+
+    #[test]
+    fn masked_unit_gets_the_command_of_its_own_manager() {
+        for (manager, systemctl) in MANAGERS {
+            let fake = FakeMachine::new(manager);
+            let mut known = fake.run(fake.machine().own_settings(&fake.unit, &GROUPS)).unwrap();
+            known.properties.as_mut().unwrap().load_state = "masked".to_owned();
+            let error = ensure_takes_drop_ins(&fake.unit, &known).unwrap_err().to_string();
+            assert_eq!(error, format!("x.service is masked: run {systemctl} unmask x.service first"));
+        }
+    }
+
+    #[test]
+    fn changed_files_get_the_reload_of_their_own_manager() {
+        for (manager, systemctl) in MANAGERS {
+            let fake = FakeMachine::new(manager);
+            let directory = if manager == Manager::System { "system" } else { "user" };
+            fake.write(&format!("etc/systemd/{directory}/x.service"), "[Service]\nExecStart=/bin/true\n");
+            let known = fake.run(fake.machine().own_settings(&fake.unit, &GROUPS)).unwrap();
+            let notes = note::join_texts(&known.notes);
+            assert!(notes.contains(&format!("({systemctl} daemon-reload)")), "{notes}");
+        }
+    }
 }

@@ -153,6 +153,12 @@ impl Manager {
         if self == Self::System { "" } else { "--user " }
     }
 
+    /// Returns a command of `systemctl` for this manager, for example `systemctl --user daemon-reload`.
+    #[must_use]
+    pub(crate) fn systemctl(self, arguments: &str) -> String {
+        format!("systemctl {}{arguments}", self.option())
+    }
+
     /// The uid of [`Manager::User`] if a log gives only the user's name: the kernel's "no uid", which no process has.
     pub const SOME_USER: u32 = u32::MAX;
 }

@@ -197,13 +197,13 @@ async fn restart_watched(
     let mut found = context.incidents.incidents(Some(&unit.name), scope).await?;
     found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(unit));
     let answer = answer_for_unit(context, unit, found, SilentRefusals::AllRecorded).await;
-    let (flag, name) = (unit.manager.option(), &unit.name);
+    let name = &unit.name;
     let next = match &answer {
         _ if is_up && answer.denials.is_empty() => None,
         Answer { apply: Some(command), remedies, .. } if remedies.iter().any(|remedy| remedy.default) => {
             Some(command.clone())
         }
-        Answer { denials, .. } if denials.is_empty() => Some(format!("systemctl {flag}status {name}")),
+        Answer { denials, .. } if denials.is_empty() => Some(unit.manager.systemctl(&format!("status {name}"))),
         _ => Some(format!("harden-why {name}")),
     };
     let UnitOutcome { active_state, result } = outcome;

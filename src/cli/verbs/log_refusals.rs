@@ -1,7 +1,7 @@
 //! `log-refusals`: logs calls that filters refuse with an error, for a limited time, so that the daemon sees them.
 
 use crate::audit::Note;
-use crate::audit::text::{escape_excerpt, plural};
+use crate::audit::text::plural;
 use crate::cli::args::{Common, LogRefusals, ManagerFlags};
 use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::unit_names::require_instance;
@@ -12,7 +12,7 @@ use crate::cli::views::refusal_logging::RefusalLogging;
 use crate::incidents::local_time::LocalTime;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::outcome::{NoRights, RefusalLogOutcome};
+use crate::operations::outcome::{RefusalLogOutcome, RequiresRoot};
 use crate::operations::refusal_logging::end::{TurnedOff, turn_off};
 use crate::operations::refusal_logging::start::{LoggingPreparation, LoggingRequest, prepare};
 use crate::operations::refusal_logging::units::{LoggedUnit, UnitSelection};
@@ -40,17 +40,11 @@ pub(crate) async fn log_refusals(
     let manager = if user || (!system && !is_root) { own } else { Manager::System };
     ensure!(
         manager != Manager::System || is_root,
-        NoRights(
-            "only root can change the system manager: run harden-why as root, or add --user for your own units"
-                .to_owned()
-        )
+        RequiresRoot("only root can change the system manager (for your own units add --user)".to_owned())
     );
     // A person without root may mean a system unit.
     if !user && manager == own && matches!(managers.connect(own).await, Err(SystemdError::Unreachable { .. })) {
-        let units = if asked.units.is_empty() { "--all".to_owned() } else { escape_excerpt(&asked.units.join(" ")) };
-        bail!(NoRights(format!(
-            "your user manager does not run; for units of the system manager: sudo harden-why log-refusals {units}"
-        )));
+        bail!(RequiresRoot("your user manager does not run, and only root can change the system manager".to_owned()));
     }
     if asked.off {
         return end_logging(machine, manager, clock).await;
@@ -109,11 +103,8 @@ async fn end_logging<M: ServiceManagers>(
         TurnedOff::Ended { still_logging } => {
             let names: Vec<&str> = still_logging.iter().map(UnitName::as_str).collect();
             let note = (!names.is_empty()).then(|| {
-                let (flag, names) = (manager.option(), names.join(" "));
-                let text = format!(
-                    "processes that started in the meantime keep logging until they restart: systemctl {flag}restart \
-                    {names}"
-                );
+                let restart = manager.systemctl(&format!("restart {}", names.join(" ")));
+                let text = format!("processes that started in the meantime keep logging until they restart: {restart}");
                 Note::new("still-logged", text)
             });
             (RefusalLogOutcome::Ended, note)
@@ -135,12 +126,11 @@ fn question(logging: &RefusalLogging) -> String {
 
 /// Notes how to log units that were already running and were not restarted.
 fn restart_hint(manager: Manager, units: &[LoggedUnit]) -> Option<Note> {
-    let flag = manager.option();
     let running = units.iter().filter(|unit| unit.can_be_restarted() && unit.restarted.is_none());
     let names: Vec<&str> = running.map(|unit| unit.name.as_str()).collect();
     (!names.is_empty()).then(|| {
-        let names = names.join(" ");
-        let text = format!("Units that ran before are not logged until they restart: systemctl {flag}restart {names}");
+        let restart = manager.systemctl(&format!("restart {}", names.join(" ")));
+        let text = format!("Units that ran before are not logged until they restart: {restart}");
         Note::new("restart-to-log", text)
     })
 }

@@ -179,7 +179,7 @@ impl Answer {
         let remedies: Vec<RemedyView> =
             remedies.map(|(at, remedy)| RemedyView::new(remedy, default == Some(at), groups)).collect();
         let mut notes = notes;
-        notes.extend(situation.and_then(|situation| remedy::no_remedy_note(diagnosis, situation)));
+        notes.extend(situation.and_then(|situation| remedy::no_remedy_note(diagnosis, situation, unit)));
         notes.extend(remedy::intrusion_note(diagnosis));
         notes.extend(situation.into_iter().flat_map(|known| program_evidence::lack_notes(diagnosis, known)));
         put_root_causes_first(&mut notes);
@@ -257,18 +257,16 @@ impl Answer {
 
 /// Returns the commands that put a written drop-in into force.
 fn activation_commands(unit: &Unit) -> Vec<String> {
-    let user = unit.manager.option();
-    vec![format!("systemctl {user}daemon-reload"), restart_command(unit)]
+    vec![unit.manager.systemctl("daemon-reload"), restart_command(unit)]
 }
 
 /// Returns the command that restarts a unit, or the running instances of a template.
 pub(crate) fn restart_command(unit: &Unit) -> String {
-    let user = unit.manager.option();
     if unit.name.is_template() {
         // The shell must not expand it.
         let pattern = unit.name.as_str().replace('\\', "\\\\").replacen("@.", "@*.", 1);
-        format!("systemctl {user}try-restart '{pattern}'")
+        unit.manager.systemctl(&format!("try-restart '{pattern}'"))
     } else {
-        format!("systemctl {user}restart {}", unit.name)
+        unit.manager.systemctl(&format!("restart {}", unit.name))
     }
 }

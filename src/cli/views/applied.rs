@@ -268,7 +268,7 @@ pub(crate) fn diff(old: &[u8], new: &[u8]) -> Vec<String> {
 pub(crate) fn reload_note(unit: &Unit) -> Note {
     Note::new(
         "reload-to-apply",
-        format!("systemd has not reloaded its files: systemctl {}daemon-reload", unit.manager.option()),
+        format!("systemd has not reloaded its files: {}", unit.manager.systemctl("daemon-reload")),
     )
 }
 
@@ -290,13 +290,14 @@ pub(crate) fn connections_note(count: usize) -> Option<Note> {
 
 /// Notes when the change takes effect for the unit.
 pub(crate) fn restart_note(unit: &Unit, running: bool) -> Note {
-    let (flag, name) = (unit.manager.option(), &unit.name);
+    let name = &unit.name;
     if running {
         let restart = restart_command(unit);
         Note::new("restart-to-apply", format!("running processes keep the old filter until a restart: {restart}"))
     } else if name.is_template() {
         Note::new("start-to-apply", "no instance runs: the next one to start gets the new settings")
     } else {
-        Note::new("start-to-apply", format!("the unit does not run: systemctl {flag}start {name}"))
+        let start = unit.manager.systemctl(&format!("start {name}"));
+        Note::new("start-to-apply", format!("the unit does not run: {start}"))
     }
 }

@@ -9,6 +9,7 @@ use crate::incidents::{Moment, SightingSource};
 use crate::policy;
 use crate::policy::{CauseReason, Effect};
 use crate::syscalls::{Abi, Call};
+use crate::units::Manager;
 
 impl CauseView {
     pub(crate) fn new(finding: &Finding, clock: &LocalTime) -> Self {
@@ -47,7 +48,7 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
                 join_names(by)
             ),
         ),
-        DenialCause::BeforeChange { by, change } => ("before-change", before_change_words(by, change, clock)),
+        DenialCause::BeforeChange { by, change } => ("before-change", before_change_words(finding, by, change, clock)),
         DenialCause::Logged { by: Some(_) } => {
             ("logged", "the unit's SystemCallLog= lists it; the call was made".to_owned())
         }
@@ -252,7 +253,7 @@ fn elsewhere_words(elsewhere: &Elsewhere, finding: &Finding, clock: &LocalTime) 
             let (whose, what) = runtime_words(*runtime);
             return ("runtime", format!("not the unit's settings, but the filter that {whose} puts on it: {what}"));
         }
-        Elsewhere::Fixed(fixed) => return fixed_words(fixed, clock),
+        Elsewhere::Fixed(fixed) => return fixed_words(finding, fixed, clock),
     };
     ("elsewhere", words.to_owned())
 }
@@ -309,11 +310,18 @@ fn runtime_words(runtime: Runtime) -> (&'static str, &'static str) {
 }
 
 /// Describes a denial that is older than a change of the settings that decide the call.
-fn before_change_words(by: &[policy::DirectiveCause], change: &LaterChange, clock: &LocalTime) -> String {
+fn before_change_words(
+    finding: &Finding,
+    by: &[policy::DirectiveCause],
+    change: &LaterChange,
+    clock: &LocalTime,
+) -> String {
     let then = match change.takes {
-        TakesEffect::Now => "the next denial shows whether they still deny it",
-        TakesEffect::AfterReload => "the change takes effect after systemctl daemon-reload and a restart",
-        TakesEffect::AtNextStart => "the change takes effect at the next start",
+        TakesEffect::Now => "the next denial shows whether they still deny it".to_owned(),
+        TakesEffect::AfterReload => {
+            format!("the change takes effect after {} and a restart", reload_command(finding))
+        }
+        TakesEffect::AtNextStart => "the change takes effect at the next start".to_owned(),
     };
     format!(
         "the unit's {}, before {} changed on {}; no process that started since was denied it, and {then}",
@@ -323,7 +331,12 @@ fn before_change_words(by: &[policy::DirectiveCause], change: &LaterChange, cloc
     )
 }
 
-fn fixed_words(fixed: &Fixed, clock: &LocalTime) -> (&'static str, String) {
+/// Returns the command by which the manager of a denied process reads its files again.
+fn reload_command(finding: &Finding) -> String {
+    finding.incident.key.unit.as_ref().map_or(Manager::System, |unit| unit.manager).systemctl("daemon-reload")
+}
+
+fn fixed_words(finding: &Finding, fixed: &Fixed, clock: &LocalTime) -> (&'static str, String) {
     let by = fixed.by.as_deref().map(shown_path);
     let Some(at) = fixed.at else {
         let by = by.unwrap_or_default();
@@ -331,16 +344,19 @@ fn fixed_words(fixed: &Fixed, clock: &LocalTime) -> (&'static str, String) {
     };
     let when = clock.show_briefly(at);
     let (kind, how, then) = match fixed.takes {
-        TakesEffect::Now => ("fixed", format!("fixed since {when}"), "the call is allowed now"),
+        TakesEffect::Now => ("fixed", format!("fixed since {when}"), "the call is allowed now".to_owned()),
         TakesEffect::AfterReload => (
             "fixed-after-reload",
             format!("fixed at {when}"),
-            "the call is allowed once systemd reads the file (systemctl daemon-reload) and the unit restarts",
+            format!(
+                "the call is allowed once systemd reads the file ({}) and the unit restarts",
+                reload_command(finding)
+            ),
         ),
         TakesEffect::AtNextStart => (
             "fixed-next-start",
             format!("fixed at {when}"),
-            "the call is allowed from the next start on; a process keeps the filter of its start",
+            "the call is allowed from the next start on; a process keeps the filter of its start".to_owned(),
         ),
     };
     let words = match by {

@@ -66,8 +66,8 @@ impl FailureView {
                 format!("harden-why rehearse {name}")
             }
             _ => {
-                let user = unit.manager.option();
-                format!("systemctl {user}edit {0} && systemctl {user}restart {0}", unit.name)
+                let command = |verb: &str| unit.manager.systemctl(&format!("{verb} {}", unit.name));
+                format!("{} && {}", command("edit"), command("restart"))
             }
         };
         Self { status, step, message, possible_causes, check }

@@ -10,7 +10,7 @@ use crate::policy::CauseReason;
 use crate::syscalls::Groups;
 use crate::systemd::exposure_score;
 use crate::systemd::manager::UnitProperties;
-use crate::units::Unit;
+use crate::units::{Manager, Unit};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -249,10 +249,9 @@ impl UnknownArguments {
                 join(calls.iter().cloned())
             ),
             command: format!(
-                "strace -f -e trace={} -p \"$(systemctl {}show -p MainPID --value {})\"",
+                "strace -f -e trace={} -p \"$({})\"",
                 calls.join(","),
-                unit.manager.option(),
-                unit.name
+                unit.manager.systemctl(&format!("show -p MainPID --value {}", unit.name))
             ),
             calls,
         })
@@ -282,11 +281,15 @@ fn name_process(incident: &Incident) -> String {
 }
 
 /// Notes why there is no remedy for the calls that the unit's settings denied.
-pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation) -> Option<Note> {
+pub(crate) fn no_remedy_note(diagnosis: &Diagnosis, situation: &Situation, unit: Option<&Unit>) -> Option<Note> {
     let is_way_out = |remedy: &Remedy| matches!(remedy.kind, RemedyKind::FailAllWithError | RemedyKind::DenyList);
     if diagnosis.unsolvable.is_empty() && diagnosis.remedies.iter().any(is_way_out) {
-        let text = "no line can allow by name a call that libseccomp does not know; a newer libseccomp, and a restart of \
-                    the service manager (systemctl daemon-reexec), would let the unit's own line do so";
+        let manager = unit.map_or(Manager::System, |unit| unit.manager);
+        let text = format!(
+            "no line can allow by name a call that libseccomp does not know; a newer libseccomp, and a restart of the \
+            service manager ({}), would let the unit's own line do so",
+            manager.systemctl("daemon-reexec")
+        );
         return Some(Note::new("unknown-to-libseccomp", text));
     }
     if !diagnosis.unsolvable.is_empty() {

@@ -6,6 +6,7 @@ use crate::policy::Namespaces;
 use crate::policy::{Directive, Mode, Policy, SyscallFilter};
 use crate::syscalls::Groups;
 use crate::systemd::manager::UnitProperties;
+use crate::units::Manager;
 use std::collections::BTreeSet;
 
 /// The policy for the answer, and its differences from the manager's properties.
@@ -19,14 +20,16 @@ pub(crate) struct Comparison {
 }
 
 /// Compares the policy of a unit's files with its manager's properties.
-pub(crate) fn compare(policy: Policy, properties: &UnitProperties, groups: &Groups) -> Comparison {
+pub(crate) fn compare(policy: Policy, properties: &UnitProperties, manager: Manager, groups: &Groups) -> Comparison {
     if !properties.unparsed.is_empty() {
         let text = format!("{}; the answer follows the files", describe_unparsed(properties));
         return Comparison { policy, note: Some(Note::new("unparsed-properties", text)), uncertain: None };
     }
     if properties.need_daemon_reload {
-        let text = "its files changed since systemd read them; the answer follows the files (systemctl \
-            daemon-reload)";
+        let text = format!(
+            "its files changed since systemd read them; the answer follows the files ({})",
+            manager.systemctl("daemon-reload")
+        );
         return Comparison { policy, note: Some(Note::new("daemon-reload-needed", text)), uncertain: None };
     }
     let others = differing_directives(&policy, properties);

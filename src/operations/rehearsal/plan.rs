@@ -11,7 +11,7 @@ use crate::host::unit_settings::REHEARSAL_DROP_IN;
 use crate::incidents::local_time::LocalTime;
 use crate::operations::drop_in;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::outcome::NoRights;
+use crate::operations::outcome::RequiresRoot;
 use crate::operations::own_unit::is_own_unit;
 use crate::operations::permission::{ensure_may_change, ensure_takes_drop_ins};
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
@@ -89,7 +89,7 @@ impl RehearsalPlan {
         let is_root = machine.uid() == 0;
         ensure!(
             request.candidates != [Manager::System] || is_root,
-            NoRights("only root can rehearse a system unit".to_owned())
+            RequiresRoot("only root can rehearse a system unit".to_owned())
         );
         let (unit, manager) = find_unit(machine, request).await?;
         let is_required = unit.manager == Manager::System && REQUIRED_UNITS.contains(&unit.name.as_str());
@@ -97,10 +97,10 @@ impl RehearsalPlan {
         ensure_may_change(&unit, machine.uid(), "rehearse")?;
         ensure!(
             unit.manager != Manager::System || is_root,
-            NoRights(format!("only root can rehearse {}, a system unit; for a user unit add --user", unit.name))
+            RequiresRoot(format!("only root can rehearse {}, a system unit (for a user unit add --user)", unit.name))
         );
         let known = machine.settings_in_force(&unit, &loaded.groups).await;
-        ensure_takes_drop_ins(&unit.name, &known)?;
+        ensure_takes_drop_ins(&unit, &known)?;
         let facts = known.properties.context("systemd does not return the unit's settings")?;
         let situation = known.situation.with_context(|| format!("cannot read the settings of {}", unit.name))?;
         let section = situation.policy.settings.section();
