@@ -134,6 +134,15 @@ pub(crate) fn join_or(words: &[&str]) -> String {
     }
 }
 
+/// Quotes a word for a shell.
+pub(crate) fn quote_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 pub(crate) fn shown_path(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt as _;
     escape(path.as_os_str().as_bytes())

@@ -4,7 +4,7 @@ use crate::cli::args::since::BadTime;
 use crate::incidents::StoreError;
 use crate::kernel::tap::TapError;
 use crate::operations::drop_in::DropInError;
-use crate::operations::outcome::{NoRights, NothingToDo};
+use crate::operations::outcome::{NoRights, NothingToDo, RequiresRoot};
 use crate::systemd::manager::SystemdError;
 use crate::units::BadUnitName;
 use std::error::Error;
@@ -60,7 +60,7 @@ impl ExitStatus {
         if error.is::<UsageError>() {
             return Self::Usage;
         }
-        if error.is::<NoRights>() {
+        if error.is::<NoRights>() || requires_root(error) {
             return Self::NoRights;
         }
         if error.is::<UnknownUnitError>() {
@@ -78,11 +78,18 @@ impl ExitStatus {
         }
         let is_denied = matches!(cause.downcast_ref(), Some(SystemdError::AccessDenied(_)))
             || matches!(cause.downcast_ref(), Some(DropInError::NotAllowed { .. }))
-            || matches!(cause.downcast_ref(), Some(StoreError::Unreadable { .. }))
-            || matches!(cause.downcast_ref(), Some(TapError::NotAllowed))
             || cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
         is_denied.then_some(Self::NoRights)
     }
+}
+
+/// Whether an error would not occur to root.
+pub(crate) fn requires_root(error: &anyhow::Error) -> bool {
+    let is_such = |cause: &(dyn Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(StoreError::Unreadable { .. }))
+            || matches!(cause.downcast_ref(), Some(TapError::NotAllowed))
+    };
+    error.is::<RequiresRoot>() || error.chain().any(is_such)
 }
 
 #[cfg(test)]
@@ -101,6 +108,8 @@ mod tests {
         assert_eq!(below(io::Error::from_raw_os_error(libc::EACCES).into()), ExitStatus::NoRights);
         assert_eq!(below(io::Error::from_raw_os_error(libc::ENOENT).into()), ExitStatus::Failed);
         assert_eq!(below(NoRights(String::new()).into()), ExitStatus::NoRights);
+        assert_eq!(below(RequiresRoot(String::new()).into()), ExitStatus::NoRights);
+        assert_eq!(below(TapError::NotAllowed.into()), ExitStatus::NoRights);
         assert_eq!(below(UsageError(String::new()).into()), ExitStatus::Usage);
         assert_eq!(below(NothingToDo(String::new()).into()), ExitStatus::Done);
         let invalid = UnitName::from_user("a b").with_context(|| "no unit").map(drop);

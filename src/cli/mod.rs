@@ -6,6 +6,7 @@ pub mod args;
 pub mod completions;
 pub(crate) mod exit_status;
 pub(crate) mod lookup;
+pub(crate) mod own_command;
 pub(crate) mod terminal;
 pub(crate) mod verbs;
 pub mod views;
@@ -18,7 +19,8 @@ use crate::operations::outcome::NothingToDo;
 use anstream::ColorChoice;
 use args::{Cli, Command};
 use clap::error::ErrorKind;
-use exit_status::ExitStatus;
+use exit_status::{ExitStatus, requires_root};
+use own_command::repeat_as_root;
 use std::io;
 use std::process::ExitCode;
 use terminal::page;
@@ -81,10 +83,16 @@ pub fn run(cli: &Cli) -> ExitCode {
             ExitStatus::Done.code(cli.common.exit_code)
         }
         Err(error) => {
-            let _ = print_error(cli.common.is_json(), color, &format!("{error:#}"));
+            let _ = print_error(cli.common.is_json(), color, &describe_error(&error));
             ExitStatus::from_error(&error).code(cli.common.exit_code)
         }
     }
+}
+
+/// Describes an error, with the command to type if it would not occur to root.
+fn describe_error(error: &anyhow::Error) -> String {
+    let command = requires_root(error).then(repeat_as_root).flatten();
+    command.map_or_else(|| format!("{error:#}"), |command| format!("{error:#}: {command}"))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -12,6 +12,11 @@ pub(crate) struct NothingToDo(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct NoRights(pub(crate) String);
 
+/// The operation requires root, and the caller is another user. The command line adds the command to type.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct RequiresRoot(pub(crate) String);
+
 /// The outcome for the drop-in that `apply` writes and `revert` removes.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

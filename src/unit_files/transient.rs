@@ -5,6 +5,7 @@
 //! (`bus_exec_context_set_transient_property` in `src/core/dbus-execute.c`).
 
 use super::rooted::RootedTree;
+use crate::audit::text::quote_word;
 use crate::policy::exec_command::{self, ExecCommand, PREFIXES};
 use crate::policy::unit_file::UnitFile;
 use crate::policy::words::Split;
@@ -35,15 +36,16 @@ pub(crate) fn systemd_run_command(root: &Path, unit: &Unit, fragment: &Path, lin
     let is_repeated = |key: &str| !NOT_REPEATED.contains(&key) && !is_command(key);
     let own = file.assignments.iter().filter(|line| &*line.section != "Install" && is_repeated(&line.key));
     let own = own.map(|line| format!("{}={}", line.key, unescape_specifiers(&line.value)));
-    let properties = own.chain(lines.iter().cloned()).map(|line| format!("-p {}", quote(&line)));
-    let name = (!has_generated_name(&unit.name)).then(|| format!("--unit={}", quote(unit.name.as_str())));
+    let properties = own.chain(lines.iter().cloned()).map(|line| format!("-p {}", quote_word(&line)));
+    let name = (!has_generated_name(&unit.name)).then(|| format!("--unit={}", quote_word(unit.name.as_str())));
     let lines = file.assignments.iter().filter(|line| is_command(&line.key) && !line.value.is_empty());
     let [line] = lines.collect::<Vec<_>>()[..] else { return None };
     let [start] = &ExecCommand::parse_escaped(line, Split::Transient)[..] else { return None };
     if start.key.as_ref() != "ExecStart" || line.value.starts_with(PREFIXES) {
         return None;
     }
-    let words = std::iter::once(&start.program).chain(&start.arguments).map(|word| quote(&unescape_specifiers(word)));
+    let words =
+        std::iter::once(&start.program).chain(&start.arguments).map(|word| quote_word(&unescape_specifiers(word)));
     let all: Vec<String> = name.into_iter().chain(properties).chain(words).collect();
     let command = format!("systemd-run {}{}", unit.manager.option(), all.join(" "));
     command.chars().all(|c| !c.is_control()).then_some(command)
@@ -67,15 +69,6 @@ pub(crate) fn has_generated_name(name: &UnitName) -> bool {
 
 fn unescape_specifiers(text: &str) -> String {
     text.replace("%%", "%")
-}
-
-/// Quotes a word for a shell.
-fn quote(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

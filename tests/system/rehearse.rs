@@ -764,7 +764,7 @@ fn rehearsal_of_a_users_own_unit_requires_no_root() {
     );
 
     let said = error(&ask(&["rehearse", "x", "--system", "--yes"]).output().unwrap());
-    assert!(said.contains("only root can rehearse units of the system manager"), "{said}");
+    assert!(said.contains("only root can rehearse x.service, a unit of the system manager: sudo harden-why"), "{said}");
 
     // Killed: the next harden-why of its user cleans up after it, and no other user's does.
     let mut killed = ask(&["--json", "rehearse", "x", "--user", "--yes"]);

@@ -7,7 +7,7 @@ use crate::audit::text::{escape_excerpt, join, shown_path};
 use crate::cli::exit_status::{UnknownUnitError, UsageError};
 use crate::host::unit_settings::home_dir;
 use crate::kernel::procfs::Procfs;
-use crate::operations::outcome::{NoRights, NothingToDo};
+use crate::operations::outcome::{NothingToDo, RequiresRoot};
 use crate::operations::permission::ensure_may_change;
 use crate::unit_files::find::UnitFinder;
 use crate::unit_files::read_budget::ReadBudget;
@@ -90,13 +90,7 @@ impl ChosenUnit {
     /// The caller is not root, and no other manager can have the unit.
     pub(crate) fn ensure_root_if_system(&self, verb: &str) -> anyhow::Result<()> {
         let may_change = self.managers != ManagerScope::System || nix::unistd::geteuid().is_root();
-        ensure!(
-            may_change,
-            NoRights(format!(
-                "only root can {verb} units of the system manager: run sudo harden-why {verb} {}",
-                self.name
-            ))
-        );
+        ensure!(may_change, RequiresRoot(format!("only root can {verb} {}, a unit of the system manager", self.name)));
         Ok(())
     }
 

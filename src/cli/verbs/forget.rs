@@ -13,8 +13,7 @@ use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, Page, add_notes, styled};
 use crate::cli::terminal::words::describe_manager;
 use crate::incidents::UnitSummary;
-use crate::operations::outcome::NoRights;
-use crate::operations::permission::root_command;
+use crate::operations::outcome::RequiresRoot;
 use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::systemd::manager::Managers;
 use crate::units::{Manager, Unit};
@@ -105,9 +104,7 @@ fn ensure_may_forget(units: &[Option<Unit>], asked: &Forget) -> anyhow::Result<(
             .as_ref()
             .map_or_else(String::new, |unit| format!("{} ({})", unit.name, describe_manager(&unit.manager.to_string())))
     };
-    let rest = if asked.unknown { "--unknown".to_owned() } else { asked.units.join(" ") };
-    let command = root_command(&escape_excerpt(&format!("harden-why forget {rest}")));
-    bail!(NoRights(format!("only root may forget denials of {what}: {command}")))
+    bail!(RequiresRoot(format!("only root may forget denials of {what}")))
 }
 
 impl Reply for DismissedDenials {

@@ -70,7 +70,7 @@ pub enum StoreError {
         detail: String,
     },
     /// The permissions forbid reading.
-    #[error("cannot read {} ({why}): run as root, or use harden-whyd", .path.display())]
+    #[error("cannot read {} ({why}): use harden-whyd, or run as root", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

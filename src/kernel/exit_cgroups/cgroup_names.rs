@@ -299,7 +299,9 @@ mod tests {
         let (root, mut cgroups) = hierarchy(&["system.slice/early.service", user]);
         let now = Instant::now();
         let early = ids(root.path(), "system.slice/early.service");
-        fs::remove_dir(root.path().join("system.slice/early.service")).unwrap();
+        // The directory lives on elsewhere, so that no new one gets its inode number.
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::rename(root.path().join("system.slice/early.service"), elsewhere.path().join("early")).unwrap();
         let names: Vec<String> = (0..OTHER.names + 500).map(|number| format!("{user}/{number}.service")).collect();
         let siblings = make(root.path(), &names);
         let (mut found, manager) = (0, "/user.slice/user-7.slice/user@7.service");

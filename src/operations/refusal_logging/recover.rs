@@ -8,6 +8,7 @@ use crate::host::unit_settings;
 use crate::incidents::local_time::LocalTime;
 use crate::kernel::clock::now_millis;
 use crate::operations::local_machine::LocalMachine;
+use crate::operations::permission::root_command;
 use crate::operations::service_manager::ServiceManagers;
 use crate::unit_files;
 use crate::units::Manager;
@@ -60,7 +61,7 @@ impl StaleLogging {
     pub(crate) async fn recover<M: ServiceManagers>(self, machine: LocalMachine<'_, M>) -> String {
         let what = format!("the logging of refusals for {} {}", manager_text(self.manager), self.why);
         if self.manager == Manager::System && machine.uid() != 0 {
-            return format!("{what}: the next harden-why of root ends it (sudo harden-why restore)");
+            return format!("{what}: the next harden-why of root ends it ({})", root_command("harden-why restore"));
         }
         match self.turn_off(machine).await {
             Ok(done) => format!("{what}; {done}"),

@@ -7,6 +7,7 @@ use crate::host::unit_settings::REHEARSAL_DROP_IN;
 use crate::operations::drop_in;
 use crate::operations::drop_in::DropInError;
 use crate::operations::local_machine::LocalMachine;
+use crate::operations::permission::root_command;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::systemd::manager::{SystemdError, UnitJob};
 use crate::unit_files::runtime_dir;
@@ -87,17 +88,13 @@ impl StaleRehearsal {
     pub(crate) async fn recover<M: ServiceManagers>(self, machine: LocalMachine<'_, M>) -> String {
         let name = &self.unit.name;
         let what = format!("a killed rehearsal left {name} less protected than its settings say");
-        let (whom, how) = match self.unit.manager {
-            Manager::System => ("root", "as root"),
-            Manager::User(_) => ("its user", "as its user"),
-        };
         if self.unit.manager == Manager::System && machine.uid() != 0 {
-            return format!("{what}: the next harden-why of {whom} restores it (harden-why restore)");
+            return format!("{what}: the next harden-why of root restores it ({})", root_command("harden-why restore"));
         }
         match self.restore(machine).await {
             Ok(done) => format!("{what}; {done}"),
             Err(error) => {
-                format!("{what}, and restoring it failed: {error:#}; try again: harden-why restore, {how}")
+                format!("{what}, and restoring it failed: {error:#}; try again: harden-why restore")
             }
         }
     }
