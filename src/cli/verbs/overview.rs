@@ -18,10 +18,11 @@ use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::words::describe_unit;
 use crate::incidents::UnitSummary;
 use crate::incidents::local_time::{LocalTime, moment};
+use crate::systemd::manager::Managers;
 use crate::units::{Unit, UnitName};
 use examined::{DenialState, ExaminedUnit, IncidentTimes, MOST_EXAMINED, examine};
 use serde::Serialize;
-use silent::{SilentUnit, SilentUnits};
+use silent::{LoadedUnits, SilentUnit, SilentUnits};
 use table::{Row, add_table};
 
 /// The units with denials.
@@ -89,10 +90,15 @@ struct OverviewLine {
 /// `--since` is not a time, or the incident source fails.
 pub(crate) async fn overview(cli: &Cli, clock: &LocalTime) -> anyhow::Result<Overview> {
     let scope = parse_scope(&cli.units, clock)?;
-    let context = Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog).await?;
     let all = cli.units.all;
-    let (lines, silent) = tokio::join!(list_lines(&context, scope, all), query_silent(cli, &context, scope));
-    let mut lines = lines?;
+    let look_up = async {
+        let context = Context::open(&cli.common, &cli.units.source, OtherSource::ExplainLog).await?;
+        let lines = list_lines(&context, scope, all).await?;
+        Ok((context, lines))
+    };
+    let ((context, mut lines), loaded) =
+        tokio::try_join!(look_up, async { anyhow::Ok(query_loaded(cli, scope).await) })?;
+    let silent = SilentUnits::find_in(loaded, context.groups());
     let known = lines.len();
     let most = cli.units.lines.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
     if cli.common.is_json() {
@@ -124,13 +130,13 @@ fn unexamined_note(units: usize, all: bool) -> Option<Note> {
     })
 }
 
-/// Lists the units that can refuse calls without a record, unless neither the page nor stderr would show them: it takes a
-/// query for each loaded unit.
-async fn query_silent(cli: &Cli, context: &Context, scope: IncidentScope) -> SilentUnits {
+/// Asks the managers for their loaded units, unless neither the page nor stderr would show those that can refuse calls
+/// without a record: it takes a query for each unit.
+async fn query_loaded(cli: &Cli, scope: IncidentScope) -> Vec<LoadedUnits> {
     if cli.units.no_legend && cli.common.quiet && !cli.common.is_json() {
-        return SilentUnits::default();
+        return Vec::new();
     }
-    SilentUnits::query(context, scope.managers).await
+    LoadedUnits::query(&Managers::new(&cli.common.bus), scope.managers).await
 }
 
 async fn list_lines(context: &Context, scope: IncidentScope, all: bool) -> anyhow::Result<Vec<OverviewLine>> {

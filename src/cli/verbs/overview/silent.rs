@@ -2,7 +2,6 @@
 
 use crate::audit::Note;
 use crate::audit::text::{escape, plural};
-use crate::cli::lookup::context::Context;
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::page::{BOLD, Page, styled};
@@ -12,7 +11,8 @@ use crate::host::unit_settings::load_manager_context;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::policy::Directive;
-use crate::systemd::manager::{SystemdError, SystemdManager, UnitProperties};
+use crate::syscalls::Groups;
+use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
 use crate::units::{Manager, UnitName};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -49,28 +49,48 @@ pub(crate) struct SilentUnits {
     pub(crate) notes: Vec<Note>,
 }
 
-impl SilentUnits {
+/// The loaded units of one manager.
+pub(crate) struct LoadedUnits {
+    manager: Manager,
+    /// Their settings, and whether the list is complete.
+    units: Result<(Vec<UnitProperties>, bool), SystemdError>,
+    /// How the manager logs refusals now, if it does.
+    logging: Option<ActiveLogging>,
+}
+
+impl LoadedUnits {
     /// Asks the system manager and the caller's own manager concurrently.
-    pub(crate) async fn query(context: &Context, which: ManagerScope) -> Self {
-        let managers = &context.managers;
+    pub(crate) async fn query(managers: &Managers, which: ManagerScope) -> Vec<Self> {
         let own = Manager::User(nix::unistd::geteuid().as_raw());
         let steps = RefCell::new(Steps::new("units"));
         let ask = async |manager: Manager, at: usize| {
             if !which.includes(Some(manager)) {
-                return Self::default();
+                return None;
             }
             let report = |done, of| steps.borrow_mut().set(at, done, of);
             match managers.connect(manager).await {
-                Ok(running) => Self::query_manager(context, &running, report).await,
+                Ok(running) => {
+                    let logging = ActiveLogging::find(LocalMachine::new(managers), manager);
+                    let (units, logging) = tokio::join!(running.list_loaded_units(report), logging);
+                    Some(Self { manager, units, logging })
+                }
                 // Most users, and root, have no manager of their own.
-                Err(SystemdError::Unreachable { .. }) if manager == own => Self::default(),
-                Err(error) => Self::unknown(manager, &error),
+                Err(SystemdError::Unreachable { .. }) if manager == own => None,
+                Err(error) => Some(Self { manager, units: Err(error), logging: None }),
             }
         };
-        let (mut silent, users) = tokio::join!(ask(Manager::System, 0), ask(own, 1));
-        silent.units.extend(users.units);
-        silent.recorded.extend(users.recorded);
-        silent.notes.extend(users.notes);
+        let (system, user) = tokio::join!(ask(Manager::System, 0), ask(own, 1));
+        system.into_iter().chain(user).collect()
+    }
+}
+
+impl SilentUnits {
+    /// Finds those of the loaded units that can refuse calls without a record.
+    pub(crate) fn find_in(loaded: Vec<LoadedUnits>, groups: &Groups) -> Self {
+        let mut silent = Self::default();
+        for loaded in loaded {
+            silent.add(loaded, groups);
+        }
         silent.units.sort_by(|one, other| {
             let key = |unit: &SilentUnit| (!unit.is_filtered(), unit.manager.clone(), unit.unit.clone());
             key(one).cmp(&key(other))
@@ -78,17 +98,19 @@ impl SilentUnits {
         silent
     }
 
-    async fn query_manager(context: &Context, running: &SystemdManager, report: impl FnMut(usize, usize)) -> Self {
-        let manager = running.manager();
-        let recording = ActiveLogging::find(LocalMachine::new(&context.managers), manager);
-        let (loaded, recording) = tokio::join!(running.list_loaded_units(report), recording);
-        let (facts, complete) = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => return Self::unknown(manager, &error),
+    /// Adds those of one manager.
+    fn add(&mut self, LoadedUnits { manager, units, logging }: LoadedUnits, groups: &Groups) {
+        let whose = describe_manager(&manager.to_string());
+        let (facts, complete) = match units {
+            Ok(units) => units,
+            Err(error) => {
+                let note = format!("cannot find the units of the {whose} that are refused calls silently: {error}");
+                return self.notes.push(Note::new("units-unknown", note));
+            }
         };
         let settings_of_manager = load_manager_context(manager);
         let refusing = |facts: &UnitProperties| {
-            let policy = facts.policy(settings_of_manager.clone(), context.groups());
+            let policy = facts.policy(settings_of_manager.clone(), groups);
             let mut directives = policy.refusing_directives();
             directives.sort_by_key(|directive| *directive != Directive::SystemCallFilter);
             (!directives.is_empty()).then(|| SilentUnit {
@@ -96,25 +118,17 @@ impl SilentUnits {
                 manager: manager.to_string(),
                 directives: directives.into_iter().map(Directive::key).collect(),
                 state: escape(facts.active_state.as_bytes()),
-                recorded: recording.is_some() && !policy.loggable_directives().is_empty(),
+                recorded: logging.is_some() && !policy.loggable_directives().is_empty(),
             })
         };
-        let units = facts.iter().filter_map(refusing).collect();
-        let whose = describe_manager(&manager.to_string());
-        let recorded = recording.map(|recording| (manager.to_string(), recording.when(&local_time_now())));
-        let notes = (!complete).then(|| {
-            Note::new(
+        self.units.extend(facts.iter().filter_map(refusing));
+        self.recorded.extend(logging.map(|logging| (manager.to_string(), logging.when(&local_time_now()))));
+        if !complete {
+            self.notes.push(Note::new(
                 "units-incomplete",
                 format!("the {whose} did not list all its units in time: more of them may be refused calls silently"),
-            )
-        });
-        Self { units, recorded: recorded.into_iter().collect(), notes: notes.into_iter().collect() }
-    }
-
-    fn unknown(manager: Manager, error: &SystemdError) -> Self {
-        let whose = describe_manager(&manager.to_string());
-        let note = format!("cannot find the units of the {whose} that are refused calls silently: {error}");
-        Self { notes: vec![Note::new("units-unknown", note)], ..Self::default() }
+            ));
+        }
     }
 
     /// Finds a unit by its name and manager.
