@@ -26,7 +26,8 @@ perform() {
     ok "what it called is told by its name" test -n "$calls"
     ok "systemd holds the remedy" jq -e '.applied.outcome == "applied" and .applied.confirmed' "$said"
     ok "each call that was denied is the filter's" jq -e '[.units[0].denials[] | select(.cause.kind == "unit")
-        | .source, .cause.directives[0].directive] | unique == ["SystemCallFilter", "rehearsal"]' "$said"
+        | select(.source != "rehearsal" or .cause.directives[0].directive != "SystemCallFilter")]
+        | if . == [] then true else (., false) end' "$said"
     ok "$unit works after one rehearsal" within 30 "$works"
     ok "and is active" systemctl is-active "$unit"
     ok "under its own filter" says "[a-z]{4} [a-z]{4}" systemctl show -P SystemCallFilter "$unit"
