@@ -224,6 +224,20 @@ fn refused_call_of_a_unit_that_dies_at_its_start_is_seen() {
 }
 
 #[test]
+fn call_that_kills_the_unit_at_its_start_is_a_denial_of_its_filter() {
+    let Some(json) = restart("SystemCallFilter=~mkdir mkdirat", "exec mkdir /run/harden-why-x", "1h", false) else {
+        return;
+    };
+    let (refusal, denial) = (&json["refusals"][0], &json["units"][0]["denials"][0]);
+    assert!(refusal["killed"] == true && refusal["errno"].is_null(), "{refusal:#}");
+    let call = denial["call"].as_str().unwrap_or_default();
+    assert!(call.starts_with("mkdir") && denial["action"] == "kill_process", "{denial:#}");
+    assert_eq!(denial["cause"]["directives"][0]["directive"], "SystemCallFilter", "{denial:#}");
+    let notes = json["notes"].as_array().unwrap();
+    assert!(notes.iter().all(|note| note["code"] != "answered-by-others"), "{notes:#?}");
+}
+
+#[test]
 fn restart_without_an_answer_changes_nothing() {
     let Some(manager) = TestManager::start() else { return };
     manager.write("x.service", "[Service]\nExecStart=/bin/sleep 1000\n");

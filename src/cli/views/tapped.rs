@@ -51,6 +51,8 @@ pub(crate) struct RefusalView {
     argument: Option<String>,
     /// The error that the program got; null if none.
     pub(crate) errno: Option<String>,
+    /// Whether the unit's filter killed the program for it.
+    killed: bool,
     /// The executable's path, escaped; null if the process ended before harden-why read it.
     exe: Option<String>,
     /// The number of refusals.
@@ -76,7 +78,7 @@ pub(crate) struct ThreadView {
 
 impl RefusalView {
     pub(crate) fn new(refusal: &UnitRefusal) -> Self {
-        let UnitRefusal { unit, kind, totals: group, denied, .. } = refusal;
+        let UnitRefusal { unit, kind, totals: group, denied, killed, .. } = refusal;
         let call = Call::numbered(kind.arch, kind.number);
         Self {
             unit: unit.as_ref().map(|unit| unit.name.to_string()),
@@ -90,6 +92,7 @@ impl RefusalView {
             } else {
                 None
             },
+            killed: killed.is_some(),
             exe: (!kind.exe.is_empty()).then(|| escape(&kind.exe)),
             count: group.count,
             threads: group
@@ -107,9 +110,9 @@ impl RefusalView {
     }
 }
 
-/// Returns the error that the program got, in words.
+/// Returns what the program got, in words.
 pub(crate) fn errno_words(refusal: &RefusalView) -> &str {
-    refusal.errno.as_deref().unwrap_or("answered")
+    refusal.errno.as_deref().unwrap_or(if refusal.killed { "killed" } else { "answered" })
 }
 
 impl Tapped {

@@ -28,6 +28,8 @@ pub(crate) struct UnitRefusal {
     pub(crate) totals: RefusalTotals,
     /// What the call asked for by its argument, if that is why the unit's settings deny it.
     pub(crate) denied: Option<AccessDenial>,
+    /// How the unit's filter killed the caller, if it did. The kernel writes a record of that, which the daemon reads.
+    pub(crate) killed: Option<Action>,
 }
 
 impl TappedUnit {
@@ -38,25 +40,18 @@ impl TappedUnit {
 }
 
 impl UnitRefusal {
-    /// Returns the incident to store; `None` for a result without an error, which no systemd filter gives.
+    /// Returns the incident; `None` for a call with a result that no filter of systemd's gives.
     pub(crate) fn to_incident(&self) -> Option<Incident> {
-        let Self { unit, rung, kind, totals, denied } = self;
-        let (event, errno) = match (denied, kind.result) {
-            (Some(denied), _) => (IncidentEvent::Access(denied.clone()), denied.errno),
-            (None, CallResult::Errno(errno)) => {
-                let call = Call::numbered(kind.arch, kind.number);
-                (IncidentEvent::Denial(Denial { call, action: Action::Errno }), errno)
-            }
-            (None, CallResult::Answered | CallResult::Entered) => return None,
+        let Self { unit, rung, kind, totals, denied, killed } = self;
+        let denial = |action| IncidentEvent::Denial(Denial { call: Call::numbered(kind.arch, kind.number), action });
+        let (event, source) = match (denied, kind.result) {
+            (Some(denied), _) => (IncidentEvent::Access(denied.clone()), SightingSource::Tap { errno: denied.errno }),
+            (None, CallResult::Errno(errno)) => (denial(Action::Errno), SightingSource::Tap { errno }),
+            (None, CallResult::Answered | CallResult::Entered) => (denial((*killed)?), SightingSource::Audit),
         };
         let caller = totals.threads.last();
         Some(Incident {
-            key: IncidentKey {
-                unit: unit.clone(),
-                event,
-                exe: kind.exe.clone(),
-                source: SightingSource::Tap { errno },
-            },
+            key: IncidentKey { unit: unit.clone(), event, exe: kind.exe.clone(), source },
             rung: *rung,
             count: totals.count,
             first: Moment::At(totals.first),
@@ -101,7 +96,10 @@ pub(crate) fn group_by_unit(
         let argument = kind.argument.filter(|_| denied.is_some());
         let kind = RefusalKind { target: 0, owner: ProcessOwner::Unknown, argument, ..kind };
         match all.entry((unit.clone(), kind.clone())) {
-            Entry::Vacant(vacant) => drop(vacant.insert(UnitRefusal { unit, rung, kind, totals, denied })),
+            Entry::Vacant(vacant) => {
+                let killed = killing_action(units, unit.as_ref(), &kind);
+                vacant.insert(UnitRefusal { unit, rung, kind, totals, denied, killed });
+            }
             Entry::Occupied(mut occupied) => {
                 let known = occupied.get_mut();
                 // The group is as uncertain as its least certain member.
@@ -120,6 +118,17 @@ fn can_cause(units: &[TappedUnit], unit: Option<&Unit>, kind: &RefusalKind) -> b
     let verdict = policy.verdict(abi, name);
     let is_denied = || matches!(verdict, Verdict::Denied { effect: Effect::Errno(denied), .. } if CallResult::Errno(denied) == kind.result);
     is_denied() || denied_argument(units, unit, kind).is_some()
+}
+
+/// Returns how the unit's policy kills the caller of a call that returned no error, as the kernel shows a killing filter:
+/// it puts the call's number back into the register of the result (`syscall_rollback()`).
+fn killing_action(units: &[TappedUnit], unit: Option<&Unit>, kind: &RefusalKind) -> Option<Action> {
+    let (policy, abi, name) = find_rules(units, unit, kind).filter(|_| kind.result == CallResult::Answered)?;
+    match policy.verdict(abi, name) {
+        Verdict::Denied { effect: Effect::Kill, .. } => Some(Action::KillProcess),
+        Verdict::Denied { effect: Effect::KillThread, .. } => Some(Action::KillThread),
+        _ => None,
+    }
 }
 
 /// Returns what a call asked for by its argument, if the unit's policy denies it for this alone, with the error that the
