@@ -20,6 +20,8 @@ enum ArgumentKind {
     SharedMemory,
     /// The mode of a file.
     Mode,
+    /// The mode of a new file, after flags that may ask for one.
+    NewMode,
     /// A scheduling policy.
     Scheduling,
     /// An execution domain.
@@ -27,7 +29,7 @@ enum ArgumentKind {
 }
 
 use ArgumentKind::{
-    Family, Mode, Namespace, NewNamespaces, NewProtection, Personality, Protection, Scheduling, SharedMemory,
+    Family, Mode, Namespace, NewMode, NewNamespaces, NewProtection, Personality, Protection, Scheduling, SharedMemory,
 };
 
 /// The calls, with the index of the argument (`seccomp-util.c`).
@@ -44,8 +46,8 @@ const CALLS: [(&str, u8, ArgumentKind); 21] = [
     ("mknodat", 2, Mode),
     ("mmap", 2, NewProtection),
     ("mprotect", 2, Protection),
-    ("open", 2, Mode),
-    ("openat", 3, Mode),
+    ("open", 2, NewMode),
+    ("openat", 3, NewMode),
     ("personality", 0, Personality),
     ("pkey_mprotect", 2, Protection),
     ("sched_setscheduler", 1, Scheduling),
@@ -71,6 +73,8 @@ pub(crate) struct ArgumentPlace {
     pub(crate) mask: u32,
     /// Whether a filter can deny the argument 0.
     pub(crate) includes_zero: bool,
+    /// Whether filters look at it only if the argument before it has `O_CREAT`. Else it can hold anything.
+    pub(crate) if_creating: bool,
 }
 
 impl ArgumentPlace {
@@ -83,9 +87,9 @@ impl ArgumentPlace {
             NewProtection => WRITE | EXECUTE,
             Protection => EXECUTE,
             SharedMemory => SHM_EXEC,
-            Mode => SET_ID,
+            Mode | NewMode => SET_ID,
         };
-        Some(Self { index, mask, includes_zero: kind == Namespace })
+        Some(Self { index, mask, includes_zero: kind == Namespace, if_creating: kind == NewMode })
     }
 }
 
@@ -103,7 +107,7 @@ impl Access {
             }
             NewProtection => (argument & WRITE != 0 && argument & EXECUTE != 0).then_some(Self::ExecutableMemory),
             Protection | SharedMemory => (argument != 0).then_some(Self::ExecutableMemory),
-            Mode => (argument != 0).then_some(Self::SetIdMode),
+            Mode | NewMode => (argument != 0).then_some(Self::SetIdMode),
             Scheduling => Some(Self::Scheduling(argument)),
             Personality => Some(Self::Personality(argument)),
         }

@@ -4,12 +4,14 @@
 use crate::support;
 use crate::support::daemon::{Daemon, PROGRAM, wait_for};
 use crate::support::manager::TestManager;
+use crate::support::skip::skip;
 use harden_why::incidents::{Incident, SightingSource};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -790,4 +792,29 @@ fn rehearsal_of_a_users_own_unit_requires_no_root() {
 fn send_kill(client: &mut Child) {
     // It may have ended already.
     let _ = client.kill();
+}
+
+#[test]
+fn mode_of_a_file_that_is_only_opened_asks_for_no_set_id_bit() {
+    // openat(2) of an existing file, with what the register held before in place of a mode; then the same that creates one.
+    let program = "import ctypes, platform\n\
+                   call = {'x86_64': 257}.get(platform.machine(), 56)\n\
+                   libc = ctypes.CDLL(None)\n\
+                   libc.syscall(call, -100, b'/etc/passwd', 0, 0o107777)\n\
+                   libc.syscall(call, -100, b'/run/harden-why-set-id', 0o101, 0o104755)\n";
+    let Some(machine) = Machine::start() else { return };
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return skip("the kernel has no type information");
+    }
+    let file = machine.manager.base().join("opens.py");
+    fs::write(&file, program).unwrap();
+    machine.write(&format!(
+        "[Service]\nType=oneshot\nSlice=system.slice\nExecStart=/usr/bin/python3 -I {}\n\
+         ExecStopPost=/bin/rm -f /run/harden-why-set-id\nRestrictSUIDSGID=yes\nSystemCallFilter=~getsid\n",
+        file.display()
+    ));
+    let answer = machine.json(&["rehearse", "x", "--yes"]);
+    let denials = answer["units"][0]["denials"].as_array().unwrap();
+    let set_id: Vec<_> = denials.iter().filter(|denial| denial["access"]["kind"] == "set-id-mode").collect();
+    assert!(set_id.len() == 1 && set_id[0]["count"] == 1, "{denials:#?}");
 }

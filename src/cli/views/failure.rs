@@ -67,11 +67,21 @@ impl FailureView {
             }
             _ => {
                 let command = |verb: &str| unit.manager.systemctl(&format!("{verb} {}", unit.name));
-                format!("{} && {}", command("edit"), command("restart"))
+                let reread = match found.causes.first().and_then(|cause| cause.origin.as_ref()) {
+                    // Without `--full`, it edits a drop-in, which can only add to a list.
+                    Some(origin) if !is_in_drop_in(&origin.path) => command("edit --full"),
+                    _ => unit.manager.systemctl("daemon-reload"),
+                };
+                format!("{reread} && {}", command("restart"))
             }
         };
         Self { status, step, message, possible_causes, check }
     }
+}
+
+/// Returns whether a file is a drop-in and not the unit file.
+fn is_in_drop_in(path: &Path) -> bool {
+    path.parent().and_then(Path::extension).is_some_and(|extension| extension == "d")
 }
 
 impl PossibleCauseView {

@@ -36,10 +36,12 @@ pub(super) fn add_failure(page: &mut Page, answer: &Answer, failure: &FailureVie
         page.hanging((0, 2), &format!("{} {fix}", styled(BOLD, "help:")));
     }
     let has_fix = causes.first().is_some_and(|cause| cause.fix.is_some());
+    let help = styled(BOLD, "help:");
     let how = match (has_fix, failure.check.starts_with("harden-why")) {
-        (true, _) => "To make it certain:".to_owned(),
-        (false, true) => format!("{} watch a start, to make it certain:", styled(BOLD, "help:")),
-        (false, false) => format!("{} change the line and restart, to make it certain:", styled(BOLD, "help:")),
+        (true, true) => "To confirm the cause:".to_owned(),
+        (true, false) => "Change the line, then:".to_owned(),
+        (false, true) => format!("{help} watch a start to confirm the cause:"),
+        (false, false) => format!("{help} change the line and restart to confirm the cause:"),
     };
     page.hanging((0, 2), &how);
     page.gap();

@@ -175,8 +175,10 @@ INLINE void count_decision(u64 thread, u32 target, struct pt_regs *registers, s6
     } else if (rule && rule->decided) {
         struct call_arguments arguments = {};
         read_arguments(&arguments, registers);
-        key.target |= ARGUMENT;
-        key.argument = argument_at(&arguments, rule->decided) & rule->mask;
+        if (!(rule->flags & IF_CREATING) || (argument_at(&arguments, rule->decided - 1) & O_CREAT)) {
+            key.target |= ARGUMENT;
+            key.argument = argument_at(&arguments, rule->decided) & rule->mask;
+        }
     }
     // Most arguments that no filter denies are 0.
     if ((target & ENTERED) && !key.argument && !(rule && rule->flags & ANY_ARGUMENT))

@@ -49,7 +49,7 @@ enum { LIVE, REFUSALS_LOST, THREADS_LOST, FAILURES_LOST, SHARED };
 // What matters in a call. The loader knows the calls by name.
 struct call_rule {
     u8 path;     // The index of the argument that is a path or a socket address, plus one; 0 for none.
-    u8 flags;    // `ADDRESS`, `IDENTITY`, `ANY_ARGUMENT`.
+    u8 flags;    // `ADDRESS`, `IDENTITY`, `ANY_ARGUMENT`, `IF_CREATING`.
     u8 distinct; // A bit for each argument that distinguishes failures.
     u8 decided;  // The index of the argument that filters decide by, plus one; 0 for none.
     u32 mask;    // The bits of that argument that filters look at.
@@ -58,6 +58,8 @@ struct call_rule {
 #define ADDRESS 1  // The path is a socket address; the next argument is its length.
 #define IDENTITY 2 // The call takes user or group ids. A user namespace that lacks one makes it fail with EINVAL.
 #define ANY_ARGUMENT 4 // Filters deny 0 as well.
+#define IF_CREATING 8  // Filters look at the argument only if the one before it has `O_CREAT`. Else it can hold anything.
+#define O_CREAT 0100   // `asm-generic/fcntl.h`
 
 // A cgroup to watch.
 struct watched_cgroup {

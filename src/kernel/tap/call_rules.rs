@@ -11,6 +11,7 @@ pub(super) type CallRule = [u8; 8];
 const ADDRESS: u8 = 1;
 const IDENTITY: u8 = 2;
 const ANY_ARGUMENT: u8 = 4;
+const IF_CREATING: u8 = 8;
 
 /// Calls with a path: the index of that argument, and the arguments that distinguish failures in addition to the path.
 const PATHS: [(&str, u8, &[u8]); 56] = [
@@ -176,11 +177,13 @@ pub(crate) fn keeps_last_link(name: &str, arguments: [u64; 6]) -> bool {
 
 fn rule(name: &str) -> CallRule {
     let [path, flags, distinct] = failure_rule(name);
-    let Some(ArgumentPlace { index, mask, includes_zero }) = ArgumentPlace::find(name) else {
+    let Some(ArgumentPlace { index, mask, includes_zero, if_creating }) = ArgumentPlace::find(name) else {
         return [path, flags, distinct, 0, 0, 0, 0, 0];
     };
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    let flags = flags | flag(includes_zero, ANY_ARGUMENT) | flag(if_creating, IF_CREATING);
     let [a, b, c, d] = mask.to_ne_bytes();
-    [path, if includes_zero { flags | ANY_ARGUMENT } else { flags }, distinct, index + 1, a, b, c, d]
+    [path, flags, distinct, index + 1, a, b, c, d]
 }
 
 /// Returns what matters when a call fails: the path, the flags and the arguments that distinguish failures.
@@ -237,7 +240,7 @@ mod tests {
             rules.iter().find(|(known, _)| *known == number).map(|(_, rule)| *rule)
         };
         let [a, b, c, d] = 0o6000_u32.to_ne_bytes();
-        assert_eq!(rule("openat"), Some([2, 0, 0b101, 4, a, b, c, d]));
+        assert_eq!(rule("openat"), Some([2, IF_CREATING, 0b101, 4, a, b, c, d]));
         assert_eq!(rule("bind"), Some([2, ADDRESS, 0, 0, 0, 0, 0, 0]));
         assert_eq!(rule("fchownat"), Some([2, IDENTITY, 0b1101, 0, 0, 0, 0, 0]));
         assert_eq!(rule("socket"), Some([0, 0, 0b111, 1, 255, 255, 255, 255]));
