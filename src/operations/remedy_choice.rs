@@ -226,7 +226,9 @@ fn choose_remedy<'a>(
             let why = reservation.map_or("no remedy can be the default", describe_missing_default);
             bail!("{why}: read 'harden-why {name}', then choose one with --remedy N")
         }
-        None => bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why {name}' shows them"),
+        None => {
+            bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why --all-remedies {name}' shows them")
+        }
     }
 }
 

@@ -28,8 +28,9 @@ impl FromStr for Machine {
 
     fn from_str(word: &str) -> Result<Self, String> {
         if let Some(version) = word.strip_prefix("systemd=") {
-            let version: Option<u32> = version.parse().ok().filter(|version| *version >= OLDEST);
-            let needed = || format!("systemd=N needs a version from {OLDEST} on, as in systemd={}", NEWEST - 5);
+            let version: Option<u32> = version.parse().ok().filter(|version| (OLDEST..=NEWEST).contains(version));
+            let needed =
+                || format!("systemd=N needs a version from {OLDEST} to {NEWEST}, as in systemd={}", NEWEST - 5);
             return version.map(Self::Systemd).ok_or_else(needed);
         }
         let unknown = || "neither an architecture, such as aarch64, nor a version, such as systemd=257".to_owned();

@@ -10,17 +10,20 @@ use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::policy::Directive;
 use crate::units::{Manager, Unit};
 
-/// Adds the unit's directives that refuse silently to an answer, or a statement that refusals are logged now.
+/// Adds the unit's directives that refuse silently to an answer, or a statement that refusals are logged now. `runs` says
+/// whether the unit runs.
 pub(crate) fn describe(
     answer: &mut Answer,
     unit: &Unit,
     situation: &Situation,
+    runs: bool,
     recording: Option<&ActiveLogging>,
     clock: &LocalTime,
 ) {
     let directives = situation.policy.refusing_directives();
     if directives.is_empty() {
-        answer.silence = Some(silence_of_sandbox(unit)).filter(|_| answer.denials.is_empty() && has_sandbox(situation));
+        answer.silence =
+            Some(silence_of_sandbox(unit, runs)).filter(|_| answer.denials.is_empty() && has_sandbox(situation));
         return;
     }
     answer.silent = directives.iter().map(|directive| directive.key()).collect();
@@ -38,10 +41,10 @@ pub(crate) fn describe(
     } else if answer.denials.is_empty() {
         answer.silence = Some(Silence {
             words: format!("its {names} can refuse calls with an error, which leaves no record. To see them:"),
-            commands: commands(unit).into(),
+            commands: commands(unit, runs).into(),
         });
     } else {
-        let commands = commands(unit).map(|(command, _)| format!("'{command}'"));
+        let commands = commands(unit, runs).map(|(command, _)| format!("'{command}'"));
         answer.notes.push(Note::new(
             "refusals-silent",
             format!(
@@ -60,15 +63,15 @@ fn has_sandbox(situation: &Situation) -> bool {
 }
 
 /// Describes the failed accesses that a unit without a filter can have.
-fn silence_of_sandbox(unit: &Unit) -> Silence {
-    let [_, tap, _] = commands(unit);
+fn silence_of_sandbox(unit: &Unit, runs: bool) -> Silence {
+    let [_, tap, _] = commands(unit, runs);
     let words =
         "its sandbox can make accesses to paths, devices and addresses fail, which leaves no record. To see them:";
     Silence { words: words.to_owned(), commands: vec![tap] }
 }
 
-/// Returns the three commands that show a unit's refused calls.
-fn commands(unit: &Unit) -> [(String, &'static str); 3] {
+/// Returns the three commands that show a unit's refused calls. `runs` says whether it runs.
+fn commands(unit: &Unit, runs: bool) -> [(String, &'static str); 3] {
     let flag = unit.manager.option();
     // Only instances of a template run.
     let name =
@@ -76,9 +79,31 @@ fn commands(unit: &Unit) -> [(String, &'static str); 3] {
     let command = |verb: &str| format!("harden-why {verb} {flag}{name}");
     // A tap requires root whatever the unit's manager is.
     let as_owner = |verb| if unit.manager == Manager::System { root_command(&command(verb)) } else { command(verb) };
+    let tap = if runs || unit.name.is_template() {
+        (root_command(&command("tap")), "as it runs, without a restart")
+    } else {
+        (root_command(&command("tap --restart")), "from its start on")
+    };
     [
         (as_owner("rehearse"), "one run unblocked, one whole remedy"),
-        (root_command(&command("tap")), "as it runs, without a restart"),
+        tap,
         (as_owner("log-refusals"), "logged for an hour, after a restart"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tap_of_a_unit_that_does_not_run_starts_it() {
+        let tap = |name: &str, runs| {
+            let unit = Unit { manager: Manager::System, name: name.parse().unwrap() };
+            let [_, (command, _), _] = commands(&unit, runs);
+            command.split_once("harden-why ").unwrap().1.to_owned()
+        };
+        assert_eq!(tap("x.service", true), "tap x.service");
+        assert_eq!(tap("x.service", false), "tap --restart x.service");
+        assert_eq!(tap("x@.service", false), "tap x@NAME.service");
+    }
 }

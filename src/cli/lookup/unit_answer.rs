@@ -24,6 +24,7 @@ use crate::host::unit_settings::LoadedSettings;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::permission::may_change;
 use crate::operations::refusal_logging::state::ActiveLogging;
+use crate::systemd::manager::UnitProperties;
 use crate::units::{Manager, Unit, UnitName};
 use std::path::Path;
 
@@ -70,7 +71,8 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     answer.notes.extend(template_note(&named, &diagnosis));
     if let Some(situation) = situation.as_ref().filter(|_| silent == SilentRefusals::Possible) {
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
-        silent_refusals::describe(&mut answer, &named, situation, recording.as_ref(), &local_time_now());
+        let runs = properties.as_ref().is_none_or(UnitProperties::is_running);
+        silent_refusals::describe(&mut answer, &named, situation, runs, recording.as_ref(), &local_time_now());
     }
     let is_restarted = instances.is_empty() || !instances.iter().all(UnitName::is_per_connection);
     answer.apply = apply_command(&named, &answer.remedies, is_restarted);
@@ -102,7 +104,8 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         let missing = find_missing_filter(&context.managers, &unit, &settings).await;
         let mut answer = empty(&unit, missing.into_iter().chain(settings.notes.iter().cloned()).collect());
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
-        silent_refusals::describe(&mut answer, &unit, situation, recording.as_ref(), &local_time_now());
+        let runs = settings.properties.as_ref().is_none_or(UnitProperties::is_running);
+        silent_refusals::describe(&mut answer, &unit, situation, runs, recording.as_ref(), &local_time_now());
         answer.notes.extend(effect_notes(name, situation, context.groups()));
         answer.nothing = context.describe_no_denials();
         answer.failure = find_unit_failure(context, &unit, &settings).await;

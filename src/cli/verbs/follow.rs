@@ -19,7 +19,7 @@ use crate::cli::terminal::words::{count_times, describe_unit};
 use crate::cli::views::answer::Answer;
 use crate::cli::views::answer_page;
 use crate::cli::views::decision::describe_decision;
-use crate::diagnosis::{diagnose, diagnose_causes};
+use crate::diagnosis::{DenialCause, Elsewhere, diagnose, diagnose_causes};
 use crate::host::program_files::read_programs;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
@@ -352,7 +352,15 @@ impl Follower {
         let groups = &self.loaded.groups;
         let clock = local_time_now();
         let causes = diagnose_causes(vec![incident.clone()], situation.as_ref(), groups);
-        let decision = causes.findings.first().map(|finding| describe_decision(finding, &clock)).unwrap_or_default();
+        let decision = causes.findings.first().map_or_else(String::new, |finding| {
+            let place = describe_decision(finding, &clock);
+            let is_fixed = matches!(finding.cause, DenialCause::Elsewhere(Elsewhere::Fixed(_)));
+            match place.as_str() {
+                "unknown" => String::new(),
+                _ if is_fixed => format!("; fixed by {}", styled(PLACE, place)),
+                _ => format!(", by {}", styled(PLACE, place)),
+            }
+        });
         let line = describe_denial(incident, &decision, &clock);
         self.shown.set_decision(&incident.key, &decision);
         if !self.json && self.detail != Detail::Full {
@@ -400,13 +408,8 @@ fn describe_denial(incident: &Incident, decision: &str, clock: &LocalTime) -> St
         .map_or_else(|| "unit unknown".to_owned(), |unit| describe_unit(unit.name.as_str(), &unit.manager.to_string()));
     let call = incident.call().map_or_else(|| "SIGSYS".to_owned(), ToString::to_string);
     let count = if incident.count > 1 { format!(", {}", count_times(incident.count)) } else { String::new() };
-    let by = if decision.is_empty() || decision == "unknown" {
-        String::new()
-    } else {
-        format!(", by {}", styled(PLACE, decision))
-    };
     let outcome = describe_briefly(incident, None);
-    format!("{} {}: {} {outcome}{count}{by}\n", styled(DIM, at), styled(BOLD, unit), styled(BAD, call))
+    format!("{} {}: {} {outcome}{count}{decision}\n", styled(DIM, at), styled(BOLD, unit), styled(BAD, call))
 }
 
 fn now_millis(clock: &LocalTime) -> i64 {

@@ -67,7 +67,7 @@ pub struct LogTally {
     /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<u64>,
-    /// Lines about something else.
+    /// Other lines.
     pub unrelated: u64,
     /// Lines that look like a record and are none: a field is missing, or another program logged it.
     pub malformed: u64,

@@ -309,21 +309,22 @@ fn render_unproven(page: &mut Page, unproven: &Unproven) {
 }
 
 fn render_tally(page: &mut Page, log: &LogTally) {
-    let skipped = [
-        (log.repeats, "repeated"),
-        (log.unrelated, "about something else"),
-        (log.malformed, "that only looked like a record"),
-        (log.overlong, "too long"),
-    ]
-    .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("{count} {what}"))
-    .collect::<Vec<_>>();
+    let skipped =
+        [(log.repeats, "repeated"), (log.malformed, "that only looked like a record"), (log.overlong, "too long")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect::<Vec<_>>();
     let told = log.told.map_or_else(String::new, |told| format!(", {} about deaths or denials", plural(told, "line")));
+    let others = if log.unrelated > 0 { format!(", {}", plural(log.unrelated, "other line")) } else { String::new() };
     let skipped = if skipped.is_empty() { String::new() } else { format!("; skipped {}", skipped.join(", ")) };
     page.paragraph(
         0,
-        &format!("Read {}: {}{told}{skipped}.", plural(log.lines, "line"), plural(log.records, "SECCOMP record")),
+        &format!(
+            "Read {}: {}{told}{others}{skipped}.",
+            plural(log.lines, "line"),
+            plural(log.records, "SECCOMP record")
+        ),
     );
     for complaint in &log.skipped {
         page.paragraph(2, complaint);

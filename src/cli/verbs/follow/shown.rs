@@ -23,7 +23,7 @@ struct ShownState {
     count: u64,
     /// The latest sighting, in milliseconds since the epoch.
     last: i64,
-    /// What decided it: a file and line, or a word.
+    /// What decided it, in words.
     decision: String,
 }
 
