@@ -116,6 +116,8 @@ pub(crate) fn explained(error: BusError) -> anyhow::Error {
         BusError::ZBus(zbus::Error::FDO(error)) if matches!(*error, zbus::fdo::Error::ServiceUnknown(_)) => {
             "it is not running".to_owned()
         }
+        // The name of such an error says no more.
+        BusError::ZBus(zbus::Error::MethodError(_, Some(text), _)) => text,
         BusError::ZBus(error) => error.to_string(),
     };
     anyhow::anyhow!(escape(why.as_bytes()))

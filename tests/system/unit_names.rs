@@ -212,6 +212,11 @@ fn timer_and_umbrella_pass_the_question_to_their_services() {
     assert_eq!(chain("tor"), ("tor@default.service".to_owned(), part.to_owned()));
     let plan = machine.json(&["apply", "tor", "--dry-run"]);
     assert_eq!(plan["path"], "/etc/systemd/system/tor@.service.d/zz-harden-why.conf", "{plan}");
+    for asked in ["tor", "job.timer"] {
+        let applied = machine.json(&["apply", asked, "--yes"]);
+        let reverted = machine.client(&["--json", "revert", asked]);
+        assert_eq!((&reverted["outcome"], &reverted["path"]), (&"reverted".into(), &applied["path"]), "{reverted}");
+    }
     // systemd has unloaded it.
     machine.manager.systemctl(&["stop", "tor.service"]);
     machine.manager.systemctl(&["reset-failed"]);

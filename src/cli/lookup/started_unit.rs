@@ -60,6 +60,21 @@ impl StartedUnit {
     }
 }
 
+/// Lists the services that a unit starts or consists of, each with the step in words, whether they run or not.
+pub(crate) async fn list_services_behind(
+    managers: &Managers,
+    name: &UnitName,
+    candidates: &[Manager],
+) -> Vec<(UnitName, String)> {
+    let mut services = Vec::new();
+    for manager in candidates {
+        let Ok(manager) = managers.connect(*manager).await else { continue };
+        let related = manager.related_units(name).await.unwrap_or_default();
+        services.extend(choose(name, &related, true));
+    }
+    services
+}
+
 /// Finds the units that a unit stands for, each with the step in words.
 async fn find_next(manager: &SystemdManager, name: &UnitName) -> Vec<(UnitName, String)> {
     if name.is_template() {

@@ -5,6 +5,7 @@ use crate::audit::text::shown_path;
 use crate::cli::args::{Common, Revert};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::incident_source::ManagerScope;
+use crate::cli::lookup::started_unit::list_services_behind;
 use crate::cli::lookup::unit_names::managers_to_ask;
 use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::verbs::each_unit;
@@ -47,7 +48,18 @@ pub(crate) async fn revert(common: &Common, asked: &ChosenUnit) -> anyhow::Resul
     let candidates = managers_to_ask(asked.managers);
     let managers = Managers::new(&common.bus);
     let machine = LocalMachine::new(&managers);
-    let Some(found) = find_drop_ins(machine, &name, &candidates).await? else {
+    let (mut found, mut led) = (find_drop_ins(machine, &name, &candidates).await?, None);
+    if found.is_none() {
+        // `apply` of a timer or of an umbrella changes a service behind it.
+        for (service, step) in list_services_behind(&managers, &name, &candidates).await {
+            found = find_drop_ins(machine, &service, &candidates).await?;
+            if found.is_some() {
+                led = Some(Note::new("related-unit", step));
+                break;
+            }
+        }
+    }
+    let Some(found) = found else {
         let mut notes = Vec::new();
         let manager = match find_manager(&managers, candidates.iter().copied(), &name).await {
             ManagerLookup::KnownBy(manager) => manager,
@@ -68,6 +80,7 @@ pub(crate) async fn revert(common: &Common, asked: &ChosenUnit) -> anyhow::Resul
     let mut paths = removed.files.iter().map(|(path, _)| path);
     let mut applied =
         Applied::new(&found.unit, DropInOutcome::Reverted, paths.next().map(AsRef::as_ref), lines, Vec::new());
+    applied.notes.extend(led);
     applied
         .notes
         .extend(paths.map(|path| Note::new("drop-in-removed", format!("{} was removed as well", shown_path(path)))));

@@ -38,7 +38,7 @@ most=$(find "/proc/$pid/fd" -mindepth 1 | wc -l)
 prlimit --pid "$pid" --nofile="$most:8192"
 systemctl start descriptors.service
 sleep 2
-ok "without free descriptors the answer says so" says "Too many open files" harden-why descriptors
+ok "without free descriptors the answer says so" says "Too many open files" harden-why --json descriptors
 prlimit --pid "$pid" --nofile=8192:8192
 ok "with descriptors again, the denial is told" within 20 denied descriptors
 ok "the daemon ran all the time" same
