@@ -62,10 +62,14 @@ impl Machine {
         });
     }
 
-    fn harden_why(&self, arguments: &[&str]) -> Output {
+    fn ask_client(&self, arguments: &[&str]) -> Output {
         let (bus, state) = (self.manager.bus(), self.manager.base().join("daemon/state").display().to_string());
         let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &state];
-        let output = self.manager.command(&[&client[..], arguments].concat()).output().unwrap();
+        self.manager.command(&[&client[..], arguments].concat()).output().unwrap()
+    }
+
+    fn harden_why(&self, arguments: &[&str]) -> Output {
+        let output = self.ask_client(arguments);
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         output
     }
@@ -114,14 +118,21 @@ fn applied_remedy_fixes_the_denial_for_later_starts_only() {
         "{text}"
     );
 
+    let exit_code = |arguments: &[&str]| machine.ask_client(&[&["--exit-code"], arguments].concat()).status.code();
+    assert_eq!([exit_code(&["x"]), exit_code(&[])], [Some(1); 2]);
+    let earlier = machine.ask_client(&["--until", "yesterday", "x"]).stdout;
+    assert!(String::from_utf8_lossy(&earlier).contains("No denials in this time; 1 denial before or after it"));
+
     machine.harden_why(&["apply", "x", "--yes"]);
     machine.is_fixed("fixed-next-start", NEXT);
+    assert_eq!([exit_code(&["x"]), exit_code(&[])], [Some(1); 2], "the process keeps its filter");
     // The manager permits the call, and the kernel kills for it: the service still runs under its old filter.
     machine.denied(2);
     machine.is_fixed("fixed-next-start", NEXT);
 
     machine.run("restart");
     machine.is_fixed("fixed", ("fixed since", "the call is allowed now"));
+    assert_eq!([exit_code(&["x"]), exit_code(&[])], [Some(0); 2]);
     assert!(!machine.said().exists() || fs::read(machine.said()).unwrap().is_empty());
     machine.ask();
     let said = || fs::read_to_string(machine.said()).ok().filter(|said| said == "Linux\n").map(|_| ());

@@ -59,7 +59,7 @@ pub struct Common {
     )]
     pub color: When,
 
-    /// Exit with status 1 if there are denials, or a check fails
+    /// Exit with 1 if a denial is not fixed, or a check fails
     #[arg(long, global = true, help_heading = COMMON)]
     pub exit_code: bool,
 

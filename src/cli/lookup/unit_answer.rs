@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::incident_source::{IncidentScope, UnitIncidents};
 use super::read_only::describe_read_only;
+use super::sighting_times::SightingTimes;
 use super::silent_refusals;
 use super::source_lines::add_source_lines;
 use super::subject::Subject;
@@ -12,6 +13,7 @@ use super::unit_failure::find_unit_failure;
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
+use crate::audit::text::plural;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::views::answer::{Answer, DenialView, RemedyView};
 use crate::cli::views::remedy::add_exposure;
@@ -107,7 +109,7 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         let runs = settings.properties.as_ref().is_none_or(UnitProperties::is_running);
         silent_refusals::describe(&mut answer, &unit, situation, runs, recording.as_ref(), &local_time_now());
         answer.notes.extend(effect_notes(name, situation, context.groups()));
-        answer.nothing = context.describe_no_denials();
+        answer.nothing = describe_no_denials(context, name, scope).await;
         answer.failure = find_unit_failure(context, &unit, &settings).await;
         if manager == Manager::System {
             hide_denials(context, scope, &mut answer);
@@ -120,6 +122,19 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
     let mut answer = Answer { manager: None, is_unknown: true, ..empty(&unit, notes) };
     hide_denials(context, scope, &mut answer);
     answer
+}
+
+/// Says that a unit has no denials, or none from when to when the user asked for.
+async fn describe_no_denials(context: &Context, name: &UnitName, scope: IncidentScope) -> String {
+    let any_time = IncidentScope { times: SightingTimes::default(), ..scope };
+    if scope.times != SightingTimes::default()
+        && let Ok(found) = context.incidents.incidents(Some(name), any_time).await
+        && !found.incidents.is_empty()
+    {
+        let others = plural(found.incidents.len() as u64, "denial");
+        return format!("No denials in this time; {others} before or after it (--since, --until, --boot).");
+    }
+    context.describe_no_denials()
 }
 
 /// Makes an answer say that its denials are hidden, if the caller may not see them.

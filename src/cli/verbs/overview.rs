@@ -302,8 +302,10 @@ impl Reply for Overview {
     }
 
     fn exit_status(&self) -> ExitStatus {
+        let is_open = |line: &OverviewLine| line.state != Some(DenialState::Fixed);
         match (self.lines.is_empty(), self.own_units_only) {
-            (false, _) => ExitStatus::Found,
+            (false, _) if self.lines.iter().any(is_open) => ExitStatus::Found,
+            (false, _) => ExitStatus::Done,
             (true, true) => ExitStatus::NoRights,
             (true, false) => ExitStatus::Done,
         }

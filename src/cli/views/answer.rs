@@ -209,8 +209,12 @@ impl Answer {
 }
 
 impl Answer {
-    /// Returns the exit status that the answer stands for.
+    /// Returns the exit status that the answer stands for. A denial counts until it is fixed and in force.
     pub(crate) fn exit_status(&self) -> ExitStatus {
+        let is_fixed = |denial: &DenialView| denial.cause.kind == "fixed";
+        if !self.denials.is_empty() && self.denials.iter().all(is_fixed) {
+            return ExitStatus::Done;
+        }
         match (self.denials.is_empty(), self.is_unknown, self.is_hidden) {
             (false, _, _) => ExitStatus::Found,
             (true, true, _) => ExitStatus::NoSuchUnit,

@@ -187,7 +187,7 @@ impl Reply for Applied {
                 (DropInOutcome::ReadOnly, _) => "Nothing was written: the file system is read-only.",
                 (DropInOutcome::DryRun, _) => "Nothing was written (--dry-run). apply would write:",
                 (DropInOutcome::Unchanged, _) => {
-                    "Already so: its settings changed after its latest denial, so there is nothing to apply."
+                    "Nothing to apply: no process that started after the last change of its settings was denied anything."
                 }
                 (DropInOutcome::Reverted, true) => "Removed and reloaded.",
                 (DropInOutcome::Reverted, false) => "Removed and reloaded, but systemd does not confirm it.",

@@ -79,8 +79,8 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
         ),
         DenialCause::UnrecordedDeath => (
             "unrecorded-death",
-            "unknown, since the kernel sent no record: a filter traps without logging, another process sent the \
-            signal (kill -SYS), or audit is off, excludes the record or lost it"
+            "unknown, since the kernel sent no record: a filter of the program traps the call, another process sent \
+            the signal (kill -SYS), or audit is off, excludes the record or lost it"
                 .to_owned(),
         ),
     }
