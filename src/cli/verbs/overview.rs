@@ -305,9 +305,8 @@ impl Reply for Overview {
         let is_open = |line: &OverviewLine| line.state != Some(DenialState::Fixed);
         match (self.lines.is_empty(), self.own_units_only) {
             (false, _) if self.lines.iter().any(is_open) => ExitStatus::Found,
-            (false, _) => ExitStatus::Done,
             (true, true) => ExitStatus::NoRights,
-            (true, false) => ExitStatus::Done,
+            (false, _) | (true, false) => ExitStatus::Done,
         }
     }
 }

@@ -56,9 +56,9 @@ impl FoldedDenial<'_> {
         Some(if is_name { format!("{call}(2)") } else { call.clone() })
     }
 
-    /// Returns the time of the newest sighting, as an age if that is known.
+    /// Returns the time of the newest of the sightings that count, as an age if that is known.
     pub(super) fn last(&self) -> Option<&str> {
-        let times = &self.newest.times;
+        let times = &self.view.times;
         times.ago_brief.as_deref().or(times.last.as_deref())
     }
 
