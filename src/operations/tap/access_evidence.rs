@@ -4,12 +4,13 @@
 //! was, the unit's settings tell what they do to the path.
 
 use super::access_verdict::{AccessEvidence, AccessSettings, FileKind, OwnNamespaces, UnitPrivileges};
+use super::host_files::{file_capabilities, file_kind, forbidden_by_modes};
 use super::path_walk::PathWalk;
+use super::set_id_programs::SetIdPrograms;
 use crate::diagnosis::before_exec::is_systemd_before_exec;
-use crate::incidents::DeviceNode;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{CallText, FailedCall, FailedEvent, TapCredentials, keeps_last_link, path_argument};
+use crate::kernel::tap::{CallText, FailedCall, FailedEvent, keeps_last_link, path_argument};
 use crate::policy::Policy;
 use crate::policy::sandbox::Need;
 use crate::syscalls::Abi;
@@ -17,7 +18,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// How many mount namespaces are remembered.
@@ -42,6 +43,7 @@ pub(crate) struct EvidenceCollector {
     poll: u64,
     /// What processes showed in this poll.
     processes: HashMap<u32, ProcessView>,
+    set_id_programs: SetIdPrograms,
 }
 
 /// What `/proc` shows of a process.
@@ -126,16 +128,20 @@ impl EvidenceCollector {
             mounts: differs(credentials.mount_namespace, self.host_mount_namespace),
             users: differs(credentials.user_namespace, self.host_user_namespace),
         };
-        let has_path = matches!(failure.text, CallText::Path(_)) && !self.view(failure.pid).has_other_root;
-        let found = given_path(failure).filter(|_| has_path).and_then(|path| {
-            let host_mounts = self.host_mounts.get_or_insert_with(|| MountTable::read("self").unwrap_or_default());
-            let walk = PathWalk { host_mounts, pid: failure.pid, tid: failure.tid };
-            Some((walk.locate(&path, keeps_link(failure))?, path))
-        });
+        let has_other_root = self.view(failure.pid).has_other_root;
+        let has_path = matches!(failure.text, CallText::Path(_)) && !has_other_root;
+        let host_mounts = self.host_mounts.get_or_insert_with(|| MountTable::read("self").unwrap_or_default());
+        let lacks_rights = credentials.no_new_privileges && failure.missed != 0 && !has_other_root;
+        let walk = PathWalk { host_mounts, pid: failure.pid, tid: failure.tid };
+        let set_id = lacks_rights.then(|| self.set_id_programs.find(failure, &walk)).flatten();
+        let found = given_path(failure)
+            .filter(|_| has_path)
+            .and_then(|path| Some((walk.locate(&path, keeps_link(failure))?, path)));
         let evidence = AccessEvidence {
             call: call_name(failure),
             own,
             privileges,
+            set_id,
             settings: AccessSettings {
                 refuse_address: policy.is_some_and(|policy| refuses_address(failure, policy)),
                 ..AccessSettings::default()
@@ -143,6 +149,10 @@ impl EvidenceCollector {
             ..AccessEvidence::default()
         };
         let Some((located, given)) = found else { return evidence };
+        let is_exec = matches!(failure.event, FailedEvent::Exec { .. });
+        if is_exec {
+            self.set_id_programs.remember(failure.pid, &located.place);
+        }
         self.refresh_mounts(credentials.mount_namespace, failure.pid);
         let mounts = self.mounts_in(credentials.mount_namespace);
         let no_mounts = MountTable::default();
@@ -162,14 +172,13 @@ impl EvidenceCollector {
             Some(policy) if mount.is_none() && own.mounts && host_file.is_some() => path_settings(place, policy),
             _ => AccessSettings::default(),
         };
-        let is_exec = matches!(failure.event, FailedEvent::Exec { .. });
         AccessEvidence {
             mount,
             host_mount: host_mounts.holding(place).cloned(),
             host_file,
             settings,
-            has_capabilities: is_exec && on_host.is_some_and(has_file_capabilities),
-            is_write_protected: on_host.is_some_and(|path| is_write_protected(path, credentials)),
+            has_capabilities: is_exec && on_host.is_some_and(|path| file_capabilities(path) != 0),
+            forbidden: on_host.map(|path| forbidden_by_modes(path, credentials)).unwrap_or_default(),
             is_own_entry: located.is_own_entry,
             path: Some(if is_shown { place.to_vec() } else { given.into_os_string().into_vec() }),
             place: Some(place.to_vec()),
@@ -268,34 +277,6 @@ fn low_half(argument: u64) -> [u8; 4] {
     i32::from_le_bytes(low).to_ne_bytes()
 }
 
-fn file_kind(path: &Path) -> Option<FileKind> {
-    let metadata = fs::symlink_metadata(path).ok()?;
-    let kind = metadata.file_type();
-    if !kind.is_char_device() && !kind.is_block_device() {
-        let is_program = kind.is_file() && metadata.mode() & 0o111 != 0;
-        return Some(if is_program { FileKind::Program } else { FileKind::Other });
-    }
-    let (major, minor) = (libc::major(metadata.rdev()), libc::minor(metadata.rdev()));
-    Some(FileKind::Device(DeviceNode { is_block: kind.is_block_device(), major, minor }))
-}
-
-/// Whether modes forbid a user for certain to write to a path, or to make it. The user's further groups are unknown.
-fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
-    let existing = path.ancestors().take(2).find_map(|path| fs::symlink_metadata(path).ok());
-    existing.is_some_and(|file| {
-        let may_write = if file.uid() == credentials.effective_uid { 0o200 } else { 0o022 };
-        credentials.effective_uid != 0 && file.mode() & may_write == 0
-    })
-}
-
-/// Whether a file has capabilities of its own (`capabilities(7)`).
-fn has_file_capabilities(path: &Path) -> bool {
-    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
-    // SAFETY: both strings end with a zero byte and outlive the call, which writes nothing to a buffer of size 0.
-    let size = unsafe { libc::lgetxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) };
-    size > 0
-}
-
 /// Returns the inode of a process's namespace.
 fn namespace(process: &str, kind: &str) -> Option<u64> {
     Some(fs::metadata(Path::new("/proc").join(process).join("ns").join(kind)).ok()?.ino())
@@ -304,27 +285,7 @@ fn namespace(process: &str, kind: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn path_is_write_protected_by_the_mode_of_the_file_or_its_directory() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("file");
-        fs::write(&file, "").unwrap();
-        let own = fs::metadata(&file).unwrap().uid();
-        let is_protected = |path: &Path, mode, uid| {
-            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let none = credentials(uid, 0);
-            is_write_protected(path, &none)
-        };
-        for path in [&file, &directory.path().join("new")] {
-            let other = [0o755, 0o775, 0o757].map(|mode| is_protected(path, mode, own + 7));
-            assert_eq!(other, [true, false, false], "{path:?}");
-            assert!(!is_protected(path, 0o755, own));
-        }
-        assert!(!is_protected(&directory.path().join("no/directory"), 0o755, own + 7), "unknown");
-    }
+    use crate::kernel::tap::TapCredentials;
 
     fn failure(pid: u32, text: &str) -> FailedCall {
         FailedCall {
@@ -401,13 +362,5 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((gathered.path, gathered.mount), (None, None));
-    }
-
-    #[test]
-    fn kind_of_a_file_has_the_number_of_a_device() {
-        assert_eq!(file_kind(Path::new("/dev/null")), Some(FileKind::Device("char 1:3".parse().unwrap())));
-        assert_eq!(file_kind(Path::new("/")), Some(FileKind::Other), "a directory");
-        assert_eq!(file_kind(&std::env::current_exe().unwrap()), Some(FileKind::Program));
-        assert_eq!(file_kind(Path::new("/nonexistent")), None);
     }
 }

@@ -33,12 +33,14 @@ impl AccessTally {
     /// target number N. `settings` returns what the settings of that target withhold, and its policy.
     pub(crate) fn add<'a>(
         &mut self,
-        failures: Vec<FailedCall>,
+        mut failures: Vec<FailedCall>,
         processes: &mut ProcessReader,
         attribute: impl Fn(usize, &ProcessOwner) -> Option<(Unit, Rung)>,
         settings: impl Fn(usize) -> (UnitPrivileges, Option<&'a Policy>),
     ) {
         let procfs = Procfs::live();
+        // A program that started without its rights explains what it lacks later.
+        failures.sort_by_key(|failure| !matches!(failure.event, FailedEvent::Exec { .. }));
         let is_of_systemd = |failure: &FailedCall| is_systemd_before_exec(&failure.comm, &failure.program);
         for failure in failures.into_iter().filter(|failure| !is_of_systemd(failure)) {
             let (privileges, policy) = settings(failure.target);

@@ -29,8 +29,10 @@ pub(crate) struct AccessEvidence {
     pub(crate) host_file: Option<FileKind>,
     /// Whether the file at the path on the host has capabilities of its own.
     pub(crate) has_capabilities: bool,
-    /// Whether the modes of the host's files forbid this user for certain to write to the path.
-    pub(crate) is_write_protected: bool,
+    /// What the modes of the host's files forbid this user for certain.
+    pub(crate) forbidden: ForbiddenByModes,
+    /// The program that the process executes, if `no_new_privs` withholds the rights of its file.
+    pub(crate) set_id: Option<SetIdProgram>,
     /// What the unit's settings withhold.
     pub(crate) privileges: UnitPrivileges,
     /// What the unit's settings do to the path or the address of the call.
@@ -46,6 +48,24 @@ pub(crate) struct AccessSettings {
     pub(crate) forbid_execution: bool,
     /// They refuse the socket address. The kernel does not show who refuses one.
     pub(crate) refuse_address: bool,
+}
+
+/// What the modes of the host's files forbid a user for certain.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ForbiddenByModes {
+    /// To write to the path.
+    pub(crate) write: bool,
+    /// To search a directory above the path.
+    pub(crate) reach: bool,
+}
+
+/// A program whose file would give its process other rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SetIdProgram {
+    /// The path of the file.
+    pub(crate) path: Vec<u8>,
+    /// A bit for each capability that the process would have, or in whose place a group of the file might be enough.
+    pub(crate) gives: u64,
 }
 
 /// Which namespaces of a process are not the host's.
@@ -105,6 +125,8 @@ const SYS_ADMIN: u8 = 21;
 const PERFMON: u8 = 38;
 /// Capabilities that overrule the modes of files. Another user than root lacks them everywhere.
 const FILE_MODES: [u8; 4] = [DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID];
+/// A bit for each of these.
+pub(super) const FILE_MODE_BITS: u64 = 1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH | 1 << FOWNER | 1 << FSETID;
 /// Calls for which either of two capabilities is enough: the narrower one, and the other (`sk_setsockopt`,
 /// `do_ip_setsockopt`, `perf_event_open`).
 const ALTERNATIVES: [(&str, u8, u8); 2] =
@@ -138,6 +160,9 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
         libc::ENOENT => weigh_hidden(failure, evidence, call, arguments),
         libc::EINVAL if evidence.own.users => Denied(Access::UserNamespace),
         libc::EPERM | libc::EACCES => {
+            if let Some(denied) = weigh_unreadable(evidence, errno) {
+                return denied;
+            }
             let missed = relevant_capabilities(failure.missed, call, arguments);
             if missed != 0 {
                 return weigh_capability(failure, evidence, missed, call);
@@ -162,12 +187,17 @@ fn weigh_read_only(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVer
     let Some(path) = &evidence.path else { return Unknown };
     // The kernel looks at the mount before it looks at the file.
     let changes_owner = matches!(evidence.call, Some("chown" | "fchownat" | "lchown"));
-    if failure.credentials.effective_uid != 0 && (evidence.is_write_protected || changes_owner) {
+    if failure.credentials.effective_uid != 0 && (evidence.forbidden.write || changes_owner) {
         return Harmless;
     }
     let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
+    // An empty file system of the process's own can be read-only itself.
+    let is_own_place = |mount: &Mount| {
+        evidence.place.as_ref().is_some_and(|place| mount.point != b"/" && mount.place(place) != host.place(place))
+    };
     // A process that is gone left no mounts. A path that the host can write is read-only by the process's own mounts.
-    let is_own = evidence.mount.as_ref().is_none_or(|mount| mount.has("ro") && !mount.has_super("ro"));
+    let is_own =
+        evidence.mount.as_ref().is_none_or(|mount| mount.has("ro") && (!mount.has_super("ro") || is_own_place(mount)));
     if is_own && !host.has("ro") && !host.has_super("ro") {
         Denied(Access::ReadOnlyPath(AccessPath::new(path)))
     } else {
@@ -245,6 +275,13 @@ fn weigh_path(failure: &FailedCall, evidence: &AccessEvidence, errno: i32, argum
         ),
         _ => Harmless,
     }
+}
+
+/// EACCES from the nodes that systemd mounts over inaccessible paths: their modes permit nothing, so that another user than
+/// root misses a capability there.
+fn weigh_unreadable(evidence: &AccessEvidence, errno: i32) -> Option<AccessVerdict> {
+    let path = evidence.path.as_ref().filter(|_| errno == libc::EACCES && !evidence.forbidden.reach)?;
+    weigh_inaccessible(evidence, path)
 }
 
 /// A mount of systemd's inaccessible nodes covers the path, and the host has it.
@@ -334,6 +371,10 @@ fn has_capability(set: u64, number: u8) -> bool {
 fn weigh_capability(failure: &FailedCall, evidence: &AccessEvidence, missed: u64, call: &str) -> AccessVerdict {
     let credentials = &failure.credentials;
     let Some(number) = first_missed(missed, call) else { return Harmless };
+    let given = |program: &&SetIdProgram| missed & program.gives & credentials.bounding & !credentials.effective != 0;
+    if let Some(program) = evidence.set_id.as_ref().filter(given) {
+        return Denied(Access::SetIdProgram(AccessPath::new(&program.path)));
+    }
     let has = has_capability(credentials.effective, number);
     let is_elsewhere = has_capability(failure.missed_elsewhere, number) && evidence.own.users;
     let is_root = credentials.effective_uid == 0;

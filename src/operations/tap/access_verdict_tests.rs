@@ -7,7 +7,7 @@ use crate::kernel::tap::TapCredentials;
 const HOST: &[u8] = b"1 0 254:0 / / rw - ext4 x rw\n2 1 0:6 / /dev rw,nosuid - devtmpfs x rw\n\
     3 1 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";
 const UNIT: &[u8] = b"11 10 254:0 / / ro - ext4 x rw\n12 11 0:60 / /dev rw,nosuid,noexec - tmpfs x rw\n\
-    13 11 0:61 / /home ro - tmpfs x rw\n14 11 254:0 /var/lib /var/lib rw - ext4 x rw\n\
+    13 11 0:61 / /home ro - tmpfs x ro\n14 11 254:0 /var/lib /var/lib rw - ext4 x rw\n\
     15 11 0:25 /systemd/inaccessible/dir /secret ro,noexec - tmpfs x rw\n\
     16 11 254:0 /srv /srv rw,noexec - ext4 x rw\n17 11 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";
 
@@ -68,13 +68,15 @@ fn path_is_read_only_by_the_sandbox_unless_the_host_has_it_so() {
     let at = |path: &str| weigh(&erofs, &evidence("openat", path));
     assert_eq!(at("/etc/x"), Denied(Access::ReadOnlyPath(path("/etc/x"))));
     assert_eq!(at("/nosuid/x"), Harmless, "the host's own mount is read-only");
+    assert_eq!(at("/home/x"), Denied(Access::ReadOnlyPath(path("/home/x"))), "an empty file system of the unit's own");
     assert_eq!(at("/var/lib/x"), Harmless, "its mount is writable now");
     let gone = AccessEvidence { mount: None, ..evidence("openat", "/etc/x") };
     assert_eq!(weigh(&erofs, &gone), Denied(Access::ReadOnlyPath(path("/etc/x"))), "the host can write it");
     let on_host = AccessEvidence { own: OwnNamespaces::default(), ..evidence("openat", "/etc/x") };
     assert_eq!(weigh(&erofs, &on_host), Harmless);
     let of_user = FailedCall { credentials: USER, ..failure(libc::EROFS, [0; 6]) };
-    let protected = AccessEvidence { is_write_protected: true, ..evidence("openat", "/etc/x") };
+    let protected =
+        AccessEvidence { forbidden: ForbiddenByModes { write: true, reach: false }, ..evidence("openat", "/etc/x") };
     assert_eq!([weigh(&of_user, &protected), weigh(&of_user, &evidence("chown", "/etc/x"))], [Harmless, Harmless]);
     assert_eq!(weigh(&erofs, &protected), Denied(Access::ReadOnlyPath(path("/etc/x"))), "root may write it");
     let relative = AccessEvidence { path: None, ..evidence("openat", "/etc/x") };
@@ -251,6 +253,44 @@ fn set_id_program_is_denied_if_it_would_change_something_on_the_host() {
     assert_eq!(at(&program(0o104_755, 0, 0), "/nosuid/x"), Harmless, "the host's mount ignores the bits");
     let with_capabilities = AccessEvidence { has_capabilities: true, ..evidence("execve", "/bin/ping") };
     assert_eq!(weigh(&program(0o100_755, 0, 0), &with_capabilities), Denied(Access::SetIdProgram(path("/bin/ping"))));
+}
+
+#[test]
+fn capability_that_the_file_of_the_program_would_give_is_missing_for_its_bits() {
+    let sudo = || SetIdProgram { path: b"/usr/bin/sudo".to_vec(), gives: u64::MAX };
+    let chown = FailedCall { missed: 1 << CHOWN, credentials: USER, ..failure(libc::EPERM, [0; 6]) };
+    let at = |failure: &FailedCall, set_id: SetIdProgram| {
+        let privileges = UnitPrivileges { is_user: true, withheld: u64::MAX };
+        weigh(failure, &AccessEvidence { set_id: Some(set_id), privileges, ..evidence("fchownat", "/srv/x") })
+    };
+    let denied = Denied(Access::SetIdProgram(path("/usr/bin/sudo")));
+    let lacking = |lack| Denied(Access::Capability { capability: Capability::new(CHOWN), lack });
+    assert_eq!(at(&chown, sudo()), denied);
+    let modes = FailedCall { missed: 1 << DAC_OVERRIDE, ..chown.clone() };
+    let group = || SetIdProgram { gives: FILE_MODE_BITS, ..sudo() };
+    let of_user = lacking(CapabilityLack::NotEffective);
+    assert_eq!([at(&modes, group()), at(&chown, group())], [denied, of_user], "a group has no capability");
+    let outside = TapCredentials { bounding: !(1 << CHOWN), ..USER };
+    let bounded = FailedCall { credentials: outside, ..chown };
+    assert_eq!(at(&bounded, sudo()), lacking(CapabilityLack::NotInBoundingSet));
+}
+
+#[test]
+fn inaccessible_path_is_hidden_from_another_user_whose_capability_its_mode_asks_for() {
+    let open = FailedCall {
+        missed: 1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH,
+        credentials: USER,
+        ..failure(libc::EACCES, [0; 6])
+    };
+    let at = |path: &str, reach| {
+        weigh(
+            &open,
+            &AccessEvidence { forbidden: ForbiddenByModes { write: false, reach }, ..evidence("openat", path) },
+        )
+    };
+    assert_eq!(at("/secret/x", false), Denied(Access::HiddenPath(path("/secret/x"))));
+    assert_eq!(at("/secret/x", true), Harmless, "the host's directories forbid it as well");
+    assert_eq!(at("/etc/x", false), Harmless, "the mode of a file that is not hidden");
 }
 
 #[test]

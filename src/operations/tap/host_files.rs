@@ -1,0 +1,175 @@
+//! What the host has at a path: the kind of file, what its modes forbid, and the rights that it gives to a process.
+
+use super::access_verdict::{FILE_MODE_BITS, FileKind, ForbiddenByModes};
+use crate::incidents::DeviceNode;
+use crate::kernel::tap::TapCredentials;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+/// The bits of a directory's mode by which its owner, and others, search it.
+const SEARCH_BY_OWNER: u32 = 0o100;
+const SEARCH_BY_OTHERS: u32 = 0o011;
+
+/// Returns what kind of file a path leads to; `None` if there is none.
+pub(super) fn file_kind(path: &Path) -> Option<FileKind> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let kind = metadata.file_type();
+    if !kind.is_char_device() && !kind.is_block_device() {
+        let is_program = kind.is_file() && metadata.mode() & 0o111 != 0;
+        return Some(if is_program { FileKind::Program } else { FileKind::Other });
+    }
+    let (major, minor) = (libc::major(metadata.rdev()), libc::minor(metadata.rdev()));
+    Some(FileKind::Device(DeviceNode { is_block: kind.is_block_device(), major, minor }))
+}
+
+/// Returns what modes forbid a user for certain.
+pub(super) fn forbidden_by_modes(path: &Path, credentials: &TapCredentials) -> ForbiddenByModes {
+    ForbiddenByModes { write: is_write_protected(path, credentials), reach: is_unreachable(path, credentials) }
+}
+
+/// Whether modes forbid a user for certain to write to a path, or to make it. The user's further groups are unknown.
+fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
+    let existing = path.ancestors().take(2).find_map(|path| fs::symlink_metadata(path).ok());
+    existing.is_some_and(|file| {
+        let may_write = if file.uid() == credentials.effective_uid { 0o200 } else { 0o022 };
+        credentials.effective_uid != 0 && file.mode() & may_write == 0
+    })
+}
+
+/// Whether modes forbid a user for certain to search one of the directories above a path.
+fn is_unreachable(path: &Path, credentials: &TapCredentials) -> bool {
+    let forbids = |directory: &Path| {
+        fs::symlink_metadata(directory).is_ok_and(|directory| {
+            let is_owner = directory.uid() == credentials.effective_uid;
+            directory.mode() & (if is_owner { SEARCH_BY_OWNER } else { SEARCH_BY_OTHERS }) == 0
+        })
+    };
+    credentials.effective_uid != 0 && path.ancestors().skip(1).any(forbids)
+}
+
+/// Returns the capabilities that a file has of its own, as bits (`capabilities(7)`).
+pub(super) fn file_capabilities(path: &Path) -> u64 {
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return 0 };
+    let mut data = [0_u8; 64];
+    // SAFETY: both strings end with a zero byte and outlive the call, which writes at most `data.len()` bytes to `data`.
+    let size = unsafe {
+        libc::lgetxattr(path.as_ptr(), c"security.capability".as_ptr(), data.as_mut_ptr().cast(), data.len())
+    };
+    usize::try_from(size).ok().and_then(|size| data.get(..size)).map_or(0, parse_capabilities)
+}
+
+/// Returns the permitted capabilities of `struct vfs_cap_data` (`linux/capability.h`): a word with the version, then the low
+/// halves of the permitted and the inheritable set, then the high ones.
+fn parse_capabilities(data: &[u8]) -> u64 {
+    let half = |index: usize| {
+        let bytes = data.get(index * 4..index * 4 + 4).and_then(|bytes| bytes.first_chunk::<4>());
+        bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
+    };
+    half(1) | half(3) << 32
+}
+
+/// Returns the rights that a file gives to a process with these credentials that executes it, as bits of capabilities. A group
+/// of the file may be enough in place of those for the modes of files.
+pub(super) fn rights_of_file(path: &Path, credentials: &TapCredentials) -> u64 {
+    let Ok(file) = fs::metadata(path) else { return 0 };
+    if !file.is_file() {
+        return 0;
+    }
+    let (sets_user, sets_group) = sets_identity(file.mode(), (file.uid(), file.gid()), credentials);
+    let of_user = if file.uid() == 0 { u64::MAX } else { FILE_MODE_BITS };
+    let of_file = if credentials.effective_uid == 0 { 0 } else { file_capabilities(path) };
+    let of = |is_set: bool, bits: u64| if is_set { bits } else { 0 };
+    of(sets_user, of_user) | of(sets_group, FILE_MODE_BITS) | of_file
+}
+
+/// Whether a file's bits give its user, and its group, to a process that has others.
+fn sets_identity(mode: u32, (uid, gid): (u32, u32), credentials: &TapCredentials) -> (bool, bool) {
+    // Without the group's right to execute, the bit means a lock (inode(7)).
+    let group = libc::S_ISGID | libc::S_IXGRP;
+    (
+        mode & libc::S_ISUID != 0 && uid != credentials.effective_uid,
+        mode & group == group && gid != credentials.effective_gid,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn credentials(uid: u32) -> TapCredentials {
+        TapCredentials {
+            uid,
+            effective_uid: uid,
+            effective_gid: u32::MAX,
+            bounding: 0,
+            effective: 0,
+            user_namespace: 0,
+            mount_namespace: 0,
+            no_new_privileges: true,
+        }
+    }
+
+    #[test]
+    fn path_is_write_protected_by_the_mode_of_the_file_or_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let own = fs::metadata(&file).unwrap().uid();
+        let is_protected = |path: &Path, mode, uid| {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
+            is_write_protected(path, &credentials(uid))
+        };
+        for path in [&file, &directory.path().join("new")] {
+            let other = [0o755, 0o775, 0o757].map(|mode| is_protected(path, mode, own + 7));
+            assert_eq!(other, [true, false, false], "{path:?}");
+            assert!(!is_protected(path, 0o755, own));
+        }
+        assert!(!is_protected(&directory.path().join("no/directory"), 0o755, own + 7), "unknown");
+    }
+
+    #[test]
+    fn path_is_unreachable_below_a_directory_that_the_user_cannot_search() {
+        let directory = tempfile::tempdir_in("/").or_else(|_| tempfile::tempdir()).unwrap();
+        let file = directory.path().join("below/file");
+        fs::create_dir(directory.path().join("below")).unwrap();
+        let own = fs::metadata(directory.path()).unwrap().uid();
+        let is_unreachable = |mode, uid| {
+            fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
+            super::is_unreachable(&file, &credentials(uid))
+        };
+        assert_eq!([0o700, 0o710, 0o701].map(|mode| is_unreachable(mode, own + 7)), [true, false, false]);
+        assert!(!is_unreachable(0o700, own) && !super::is_unreachable(&file, &credentials(0)));
+    }
+
+    #[test]
+    fn kind_of_a_file_has_the_number_of_a_device() {
+        assert_eq!(file_kind(Path::new("/dev/null")), Some(FileKind::Device("char 1:3".parse().unwrap())));
+        assert_eq!(file_kind(Path::new("/")), Some(FileKind::Other), "a directory");
+        assert_eq!(file_kind(&std::env::current_exe().unwrap()), Some(FileKind::Program));
+        assert_eq!(file_kind(Path::new("/nonexistent")), None);
+    }
+
+    #[test]
+    fn rights_of_a_file_follow_from_its_bits_and_its_capabilities() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let owner = fs::metadata(file.path()).unwrap().uid();
+        let rights = |mode, uid| {
+            fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            rights_of_file(file.path(), &credentials(uid))
+        };
+        assert_eq!(rights(0o755, owner + 7), 0);
+        let of_owner = if owner == 0 { u64::MAX } else { FILE_MODE_BITS };
+        assert_eq!((rights(0o4755, owner + 7), rights(0o4755, owner)), (of_owner, 0));
+        assert_eq!([rights(0o2755, owner), rights(0o2745, owner)], [FILE_MODE_BITS, 0], "a lock gives nothing");
+        assert_eq!(rights_of_file(Path::new("/"), &credentials(owner)), 0);
+        // CAP_NET_RAW of version 2, as `setcap cap_net_raw+ep` writes it.
+        let ping = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(parse_capabilities(&ping), 1 << 13);
+        assert_eq!([parse_capabilities(&[]), parse_capabilities(&[0; 7])], [0, 0]);
+    }
+}
