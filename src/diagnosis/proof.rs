@@ -185,7 +185,13 @@ impl<'a> Proof<'a> {
     /// Returns the calls, except the targets, that were denied before and pass now.
     fn find_opened(&self, after: &Policy) -> Vec<Box<str>> {
         let is_opened = |call: &str| self.abis.iter().any(|abi| self.opens(after, *abi, call));
-        let is_target = |call: &str| self.targets.iter().any(|target| target.name == call);
+        // A filter denied some of these for an argument: the access says which.
+        let is_asked =
+            |denial: &&AccessDenial, call: &str| denial.access.is_of_argument() && denial.call.name() == Some(call);
+        let is_target = |call: &str| {
+            self.targets.iter().any(|target| target.name == call)
+                || self.accesses.iter().any(|denial| is_asked(denial, call))
+        };
         self.known.iter().filter(|call| !is_target(call) && is_opened(call)).cloned().collect()
     }
 

@@ -9,6 +9,7 @@ use super::search;
 use super::situation::Situation;
 use super::unresolved_calls::find_ways_out;
 use crate::incidents::{Incident, SightingSource};
+use crate::policy::Directive;
 use crate::syscalls::Groups;
 use crate::units::{Confidence, Rung};
 use std::collections::BTreeSet;
@@ -97,8 +98,12 @@ fn call_with_known_argument(finding: &Finding) -> Option<(&str, &[u8])> {
 
 /// Whether a rehearsal recorded a call that may be denied for an argument, and its tap read the arguments.
 fn is_explained(finding: &Finding, explained: &BTreeSet<(&str, &[u8])>) -> bool {
+    // Without any family in the list, no socket passes, and its family is still the one to add.
+    let mut deciding = finding.cause.directives().iter().map(|cause| cause.directive).peekable();
+    let is_by_families =
+        deciding.peek().is_some() && deciding.all(|directive| directive == Directive::RestrictAddressFamilies);
     let is_unsure = finding.incident.key.source == SightingSource::Rehearsal
-        && matches!(finding.cause, DenialCause::Possible { .. });
+        && (is_by_families || matches!(finding.cause, DenialCause::Possible { .. }));
     let call = finding.incident.denial().filter(|_| is_unsure).and_then(|denial| denial.call.name());
     call.is_some_and(|call| explained.contains(&(call, &*finding.incident.key.exe)))
 }
@@ -179,7 +184,14 @@ mod tests {
 
     #[test]
     fn call_of_a_rehearsal_whose_argument_is_known_is_one_finding_with_a_proven_remedy() {
-        let situation = situation("RestrictAddressFamilies=AF_UNIX", None, None);
+        for families in ["AF_UNIX", "none"] {
+            expect_one_proven_finding(families);
+        }
+    }
+
+    /// Expects one finding of a refused socket whose family is known.
+    fn expect_one_proven_finding(families: &str) {
+        let situation = situation(&format!("RestrictAddressFamilies={families}"), None, None);
         let mut unsure = denied("socket", Action::Log, 55);
         unsure.key.source = SightingSource::Rehearsal;
         let found = |incidents| diagnose(incidents, Some(&situation), &groups());

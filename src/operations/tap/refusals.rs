@@ -8,7 +8,7 @@ use crate::incidents::{
     Access, AccessDenial, Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource,
 };
 use crate::kernel::tap::{CallResult, ProcessOwner, RefusalKind, RefusalTally, RefusalTotals};
-use crate::policy::{Effect, Policy, Verdict};
+use crate::policy::{Directive, DirectiveCause, Effect, Policy, Verdict};
 use crate::syscalls::{Abi, Call};
 use crate::units::{Rung, Unit};
 use std::collections::BTreeMap;
@@ -136,7 +136,13 @@ fn killing_action(units: &[TappedUnit], unit: Option<&Unit>, kind: &RefusalKind)
 fn denied_argument(units: &[TappedUnit], unit: Option<&Unit>, kind: &RefusalKind) -> Option<AccessDenial> {
     let (policy, abi, name) = find_rules(units, unit, kind)?;
     let access = Access::from_argument(name, kind.argument?)?;
-    let Verdict::Possible { by } = policy.verdict(abi, name) else { return None };
+    let of_families = |cause: &DirectiveCause| cause.directive == Directive::RestrictAddressFamilies;
+    let by = match policy.verdict(abi, name) {
+        Verdict::Possible { by } => by,
+        // A list without any family denies the call whatever its argument, which alone tells the family that is missing.
+        Verdict::Denied { by, .. } if by.iter().all(of_families) => by,
+        _ => return None,
+    };
     let mut denial = AccessDenial { call: Call::numbered(kind.arch, kind.number), errno: 0, access };
     let deciding = find_withholding(&denial, policy).into_iter().next()?.directive;
     let Effect::Errno(errno) = by.iter().find(|cause| cause.directive == deciding)?.effect? else { return None };
