@@ -392,6 +392,28 @@ fn status_shows_running_taps_and_none_that_was_killed() {
 }
 
 #[test]
+fn tap_without_rights_restarts_nothing_and_starts_no_slice() {
+    let Some(unit) = Unit::start("loop", POLICY) else { return };
+    unit.manager.write("y.service", "[Service]\nSlice=system-untouched.slice\nExecStart=/bin/sleep infinity\n");
+    unit.manager.reload();
+    let before = unit.pid();
+    let bus = unit.manager.bus();
+    let bare = ["setpriv", "--bounding-set", "-bpf,-perfmon,-sys_admin", "--inh-caps", "-bpf,-perfmon,-sys_admin"];
+    for name in ["x.service", "y.service"] {
+        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "tap", "--restart", "--yes", name];
+        let output = unit.manager.command(&[&bare[..], &client].concat()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("not allowed: a tap requires root, with CAP_BPF and CAP_PERFMON"), "{name}: {text}");
+        assert_eq!((output.status.code(), text.lines().count()), (Some(support::exit_status::of_error(&text)), 1));
+    }
+    assert_eq!(unit.pid(), before, "it still runs");
+    for name in ["y.service", "system-untouched.slice"] {
+        let state = unit.manager.systemctl(&["show", "-P", "ActiveState", name]).stdout;
+        assert_eq!(String::from_utf8_lossy(&state).trim(), "inactive", "{name}");
+    }
+}
+
+#[test]
 fn tap_that_cannot_begin_says_why() {
     let Some(unit) = Unit::start("loop", POLICY) else { return };
     unit.manager.write("off.service", "[Service]\nExecStart=/bin/true\n");

@@ -1,7 +1,7 @@
 //! Starts the units of a tap once it watches, and sees when they have ended.
 
 use super::targets::ResolvedTarget;
-use crate::kernel::tap::TapTarget;
+use crate::kernel::tap::{Tap, TapOptions, TapTarget};
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::own_unit::is_own_unit;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
@@ -31,17 +31,22 @@ pub(crate) fn ensure_can_restart(watched: &[ResolvedTarget]) -> anyhow::Result<(
 }
 
 /// Starts the slices of units, so that the kernel shows in which cgroups those of the units will appear. systemd would start
-/// them with the units.
+/// them with the units. Starts none where the kernel lets this process watch nothing.
 ///
 /// # Errors
-/// A manager refuses.
+/// A manager refuses, or a tap is impossible.
 pub(crate) async fn start_slices<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     watched: &[ResolvedTarget],
 ) -> anyhow::Result<()> {
+    let mut is_possible = false;
     for target in watched {
         let (TapTarget::Cgroup(directory), Some(unit)) = (&target.target, &target.unit) else { continue };
         let Some(slice) = directory.parent().filter(|slice| !slice.exists()) else { continue };
+        if !is_possible {
+            drop(Tap::open_before_start(&[], TapOptions { absent: false, entered: false })?);
+            is_possible = true;
+        }
         let name = slice.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let name: UnitName = name.strip_prefix('_').unwrap_or(name).parse()?;
         machine.connect(unit.manager).await?.run_job(&name, UnitJob::Start).await?;
