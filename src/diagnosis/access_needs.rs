@@ -46,6 +46,21 @@ pub(crate) fn find_withholding(denial: &AccessDenial, policy: &Policy) -> Vec<po
     found
 }
 
+/// Returns the directives that may withhold what a failed access asked for, or not: the value of a specifier in their lines is
+/// unknown. None of them counts if others withhold it for certain.
+pub(crate) fn find_undecided(denial: &AccessDenial, policy: &Policy) -> Vec<policy::DirectiveCause> {
+    let letters = letters_of(&denial.access);
+    let mut found: Vec<policy::DirectiveCause> = Vec::new();
+    for need in needs(denial, &letters) {
+        let undecided = policy.undecided(need);
+        if undecided.is_empty() && !policy.withholding(need, denial.errno).is_empty() {
+            return Vec::new();
+        }
+        found.extend(undecided);
+    }
+    found
+}
+
 /// Whether the present settings grant everything that an access needs.
 pub(super) fn is_granted(denial: &AccessDenial, policy: &Policy) -> bool {
     find_withholding(denial, policy).is_empty()

@@ -4,7 +4,7 @@
 //! systemd never uses the action, or the policy permits the call, something other than the unit's settings denied the
 //! call.
 
-use super::access_needs::{find_withholding, is_granted};
+use super::access_needs::{find_undecided, find_withholding, is_granted};
 use super::fixed;
 use super::fixed::{Fixed, History, LaterChange, SettingsChange, TakesEffect};
 use super::runtime::Runtime;
@@ -29,7 +29,8 @@ pub enum DenialCause {
         /// with older settings.
         changed: bool,
     },
-    /// The unit's settings deny the call with some arguments, and no record holds arguments.
+    /// The unit's settings deny the call with some arguments, and no record holds arguments. Or they withhold an access if a
+    /// specifier has a certain value, and that is unknown.
     Possible {
         /// The directives that may have denied the call.
         by: Vec<policy::DirectiveCause>,
@@ -167,6 +168,10 @@ fn find_access_cause(
 ) -> DenialCause {
     let by = find_withholding(denial, &situation.policy);
     if by.is_empty() {
+        let undecided = find_undecided(denial, &situation.policy);
+        if !undecided.is_empty() {
+            return DenialCause::Possible { by: undecided };
+        }
         let denies = |policy: &Policy| !is_granted(denial, policy);
         let elsewhere = match find_change(incident, situation, groups, denies) {
             SettingsChange::Changed(fixed) => Elsewhere::Fixed(fixed),

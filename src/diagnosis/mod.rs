@@ -40,7 +40,7 @@ mod step_causes;
 mod unit_diagnosis;
 mod unresolved_calls;
 
-pub(crate) use access_needs::find_withholding;
+pub(crate) use access_needs::{find_undecided, find_withholding};
 pub(crate) use before_exec::is_before_exec;
 pub use cause::{DenialCause, Elsewhere};
 pub use default_scope::DefaultScope;

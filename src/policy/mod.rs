@@ -49,7 +49,7 @@ pub use program_settings::ProgramSettings;
 pub use sandbox::Need;
 pub use sandbox::address_rules::reached_address;
 pub use sandbox::device_rules::DeviceUse;
-pub use sandbox::path_words::PathWord;
+pub use sandbox::path_words::{BindWord, PathWord};
 pub use sandbox::withheld::Withheld;
 pub use settings::Settings;
 pub use source_line::SourceLine;

@@ -12,6 +12,7 @@ pub(crate) mod path_words;
 pub(crate) mod sandbox_settings;
 mod specifiers;
 pub(crate) mod unit_sandbox;
+mod unread_words;
 pub(crate) mod withheld;
 
 use super::capabilities::Capability;
@@ -25,7 +26,7 @@ use core::net::{IpAddr, SocketAddr};
 use device_rules::DeviceUse;
 use implied_mounts::is_on;
 use mount_entry::MountCause;
-use path_words::PathWord;
+use path_words::{BindWord, PathWord};
 use sandbox_settings::SandboxWord;
 use unit_sandbox::UnitSandbox;
 use withheld::{Withheld, withheld};
@@ -103,6 +104,11 @@ impl Policy {
         mounts.chain(sources).map(|(word, withheld)| cause_of_word(word, withheld, None)).collect()
     }
 
+    /// Returns the paths at which a directive makes mounts.
+    pub fn mounted_paths(&self, directive: Directive) -> impl Iterator<Item = &str> {
+        self.sandbox().mounts.paths_of(directive)
+    }
+
     /// Returns the entries of lists of paths that have to exist: systemd skips those behind `-`. Each comes with its path.
     #[must_use]
     pub fn required_paths(&self) -> Vec<(DirectiveCause, Box<str>)> {
@@ -138,6 +144,12 @@ impl Policy {
     #[must_use]
     pub fn path_words(&self, directive: Directive) -> Option<Vec<PathWord>> {
         path_words::find_words(&self.settings, directive)
+    }
+
+    /// Returns every word of the list of bind mounts; `None` if one is not understood here.
+    #[must_use]
+    pub fn bind_words(&self) -> Option<Vec<BindWord>> {
+        path_words::find_bind_words(&self.settings)
     }
 
     /// Whether a user's manager runs the unit, as the directories of its files show.

@@ -9,6 +9,9 @@ pub(crate) enum Split {
     Plain,
     /// Quotes also group characters, and are removed: `SystemCallArchitectures=`, `RestrictAddressFamilies=`.
     Unquoted,
+    /// Quotes also group characters, and are removed. Escapes stay, and a colon in quotes gets one: `BindPaths=`, whose words
+    /// are split at their other colons.
+    Escaped,
     /// C escapes are resolved as well: command lines and `ManagerEnvironment=`.
     Command,
     /// A backslash also keeps `$`, `;` and `` ` ``, and `$$` is one `$`: command lines in transient unit files, as
@@ -85,7 +88,9 @@ fn split_first_word(text: &str, how: Split) -> Option<(String, &str)> {
         match (c, quote) {
             ('\\', _) if matches!(how, Split::Command | Split::Transient) => word.push(unescape(&mut chars, how)?),
             ('$', _) if how == Split::Transient && chars.as_str().starts_with('$') => word.extend(chars.next()),
+            ('\\', _) if how == Split::Escaped => word.extend(['\\', chars.next()?]),
             ('\\', _) => word.push(chars.next()?),
+            (':', Some(_)) if how == Split::Escaped => word.push_str("\\:"),
             (c, Some(open)) if c == open => quote = None,
             ('\'' | '"', None) if how != Split::Plain => quote = Some(c),
             (c, None) if WHITESPACE.contains(&c) => return Some((word, chars.as_str())),

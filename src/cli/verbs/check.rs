@@ -2,9 +2,13 @@
 //! unit's settings or with further lines, here or on another machine.
 
 mod added_lines;
+mod checked_access;
+mod checked_verdict;
 mod sources;
 
 use self::added_lines::{describe_origin, with_lines};
+use self::checked_access::{CheckedAccessView, conclude_accesses};
+use self::checked_verdict::CheckedVerdict;
 use self::sources::{CheckedLog, Checking, find_in_store};
 use crate::audit::Note;
 use crate::audit::note::{join_texts, put_root_causes_first};
@@ -22,9 +26,8 @@ use crate::cli::verbs::each_unit;
 use crate::cli::views::foreseen::{ForeseenView, UnreadProgramView, add_foreseen};
 use crate::cli::views::machines::{MachineView, PortedUnit, add_machines};
 use crate::cli::views::program_evidence::unread_libraries_note;
-use crate::diagnosis::find_withholding;
 use crate::host::program_files::read_programs;
-use crate::incidents::{AccessDenial, Incident, name_access};
+use crate::incidents::Incident;
 use crate::policy;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::Abi;
@@ -67,31 +70,6 @@ struct CheckedCallView {
     /// The effect: `kill` or an errno.
     effect: Option<String>,
     /// The directives that deny it, with file and line if known.
-    by: Vec<String>,
-}
-
-/// What a policy does with a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum CheckedVerdict {
-    Pass,
-    /// It depends on the arguments.
-    Depends,
-    Denied,
-    /// The call has no name for a setting.
-    Unknown,
-}
-
-/// The verdict for an access.
-#[derive(Debug, Serialize)]
-struct CheckedAccessView {
-    /// The call that failed.
-    call: String,
-    /// What it could not reach, in a few words.
-    access: String,
-    /// `pass` or `denied`.
-    verdict: CheckedVerdict,
-    /// The directives that withhold it, with file and line if known.
     by: Vec<String>,
 }
 
@@ -192,19 +170,6 @@ impl CheckedCallView {
     }
 }
 
-impl CheckedAccessView {
-    /// Judges each access once, whatever program made it.
-    fn list(incidents: &[Incident], policy: &Policy, place: impl Fn(&policy::DirectiveCause) -> String) -> Vec<Self> {
-        let denials: BTreeSet<&AccessDenial> = incidents.iter().filter_map(Incident::access).collect();
-        let view = |denial: &AccessDenial| {
-            let by: Vec<String> = find_withholding(denial, policy).iter().map(&place).collect();
-            let verdict = if by.is_empty() { CheckedVerdict::Pass } else { CheckedVerdict::Denied };
-            Self { call: denial.call.to_string(), access: name_access(&denial.access), verdict, by }
-        };
-        denials.into_iter().map(view).collect()
-    }
-}
-
 impl Checked {
     /// Concludes from the verdicts.
     fn new(
@@ -217,7 +182,7 @@ impl Checked {
     ) -> Self {
         let passes = |call: &CheckedCallView| matches!(call.verdict, CheckedVerdict::Pass | CheckedVerdict::Depends);
         let pass = calls.iter().all(passes)
-            && accesses.iter().all(|access| access.verdict == CheckedVerdict::Pass)
+            && accesses.iter().all(CheckedAccessView::passes)
             && !foreseen.iter().any(ForeseenView::is_likely)
             && machines.iter().all(MachineView::passes);
         let mut parts = Vec::new();
@@ -261,18 +226,6 @@ fn conclude_foreseen(likely: usize, possible: usize, is_alone: bool) -> Option<S
         (0, possible) => Some(format!("{} could be denied", calls(possible))),
         (likely, 0) => Some(format!("{} would likely be denied", calls(likely))),
         (likely, possible) => Some(format!("{} would likely be denied, {possible} possibly", calls(likely))),
-    }
-}
-
-/// Says how many accesses would still fail; nothing if none is known.
-fn conclude_accesses(accesses: &[CheckedAccessView]) -> Option<String> {
-    let denied = accesses.iter().filter(|access| access.verdict == CheckedVerdict::Denied).count();
-    match (accesses.len(), denied) {
-        (0, _) => None,
-        (1, 0) => Some("the only access passes".to_owned()),
-        (all, 0) => Some(format!("all of {all} accesses pass")),
-        (1, _) => Some("the only access would be denied".to_owned()),
-        (all, denied) => Some(format!("{denied} of {all} accesses would be denied")),
     }
 }
 
@@ -324,12 +277,8 @@ impl Reply for Checked {
                 page.line(format_args!("    {}", styled(PLACE, by)));
             }
         }
-        for CheckedAccessView { call, access, verdict, by } in &self.accesses {
-            let (style, words) = if *verdict == CheckedVerdict::Pass { (GOOD, "passes") } else { (BAD, "is denied") };
-            page.line(format_args!("  {call} ({access}) {}", styled(style, words)));
-            for by in by {
-                page.line(format_args!("    {}", styled(PLACE, by)));
-            }
+        for access in &self.accesses {
+            access.add_to(&mut page);
         }
         add_foreseen(&mut page, &self.foreseen, &self.unknown_programs, detail);
         add_machines(&mut page, &self.machines, detail);
@@ -365,49 +314,5 @@ mod tests {
             assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, pass));
             assert!(checked.page(Detail::Short).contains(conclusion));
         }
-    }
-
-    #[test]
-    fn failed_access_is_judged_by_the_settings() {
-        use crate::incidents::{Access, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
-        use crate::policy::{Settings, UnitFile};
-        use crate::syscalls::{Arch, Call, Groups};
-        let incident = |call, access| Incident {
-            key: IncidentKey {
-                unit: None,
-                event: IncidentEvent::Access(AccessDenial { call: Call::named(Arch::X86_64, call), errno: 1, access }),
-                exe: Vec::new(),
-                source: SightingSource::Tap { errno: 1 },
-            },
-            rung: None,
-            count: 1,
-            first: Moment::Unknown,
-            last: Moment::Unknown,
-            sample: Sample::default(),
-        };
-        let incidents = [
-            incident("mmap", Access::ExecutableMemory),
-            incident("mmap", Access::ExecutableMemory),
-            incident("socket", Access::AddressFamily(16)),
-        ];
-        let check = |lines: &str| {
-            let file = UnitFile::parse(Path::new("/x.service"), format!("[Service]\n{lines}\n").as_bytes());
-            let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
-            let policy = Policy::new(settings, &Groups::embedded());
-            let accesses = CheckedAccessView::list(&incidents, &policy, |cause| describe_origin(cause, &[]));
-            let unit = Unit { manager: Manager::System, name: "x.service".parse().unwrap() };
-            Checked::new(&unit, Vec::new(), accesses, Vec::new(), Vec::new(), Vec::new())
-        };
-        let denied = check("MemoryDenyWriteExecute=yes");
-        assert_eq!(
-            (denied.pass, denied.conclusion.as_str()),
-            (false, "1 of 2 accesses would be denied; no call of its programs is known to be denied")
-        );
-        assert!(denied.page(Detail::Short).contains("/x.service:2"), "{}", denied.page(Detail::Short));
-        let passing = check("MemoryDenyWriteExecute=no");
-        assert_eq!(
-            (passing.pass, passing.conclusion.as_str()),
-            (true, "all of 2 accesses pass; no call of its programs is known to be denied")
-        );
     }
 }

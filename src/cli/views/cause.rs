@@ -36,6 +36,10 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
             let kind = if *changed { "settings-changed" } else { "unit" };
             (kind, unit_words(finding, *effect, by, *changed))
         }
+        DenialCause::Possible { by } if finding.incident.access().is_some() => (
+            "possibly-unit",
+            format!("possibly the unit's {}: the value of a specifier in it is unknown here", join_names(by)),
+        ),
         DenialCause::Possible { by } => (
             "possibly-unit",
             format!("possibly the unit's {}: that depends on arguments, which no record holds", join_names(by)),

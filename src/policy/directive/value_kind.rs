@@ -64,6 +64,12 @@ impl ValueKind {
         }
     }
 
+    /// Whether it is a list of paths, or of names of directories.
+    #[must_use]
+    pub(crate) fn is_of_paths(self) -> bool {
+        matches!(self, Self::Paths | Self::Mounts | Self::Binds | Self::Names)
+    }
+
     /// Whether lines add to each other.
     #[must_use]
     pub(crate) fn is_list(self) -> bool {

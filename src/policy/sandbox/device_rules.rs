@@ -68,19 +68,16 @@ pub(super) fn device_causes(
 ) -> Vec<(SandboxWord, Withheld)> {
     let entries = sandbox.entries(Directive::DeviceAllow);
     let own = sandbox.word(Directive::DevicePolicy).filter(|(policy, _)| *policy != "auto");
-    let clock = is_on(settings, Directive::ProtectClock);
     let closing = own.map(|(_, word)| word.clone());
-    let closing = closing
-        .or_else(|| is_on(settings, Directive::PrivateDevices))
-        .or_else(|| entries.first().cloned())
-        .or_else(|| clock.clone());
+    let closing = closing.or_else(|| is_on(settings, Directive::PrivateDevices)).or_else(|| entries.first().cloned());
     let Some(closing) = closing else { return Vec::new() };
     let names = SpecifierNames::new(settings);
     let mut matching: Vec<(SandboxWord, String)> =
         entries.iter().filter_map(|entry| Some((entry.clone(), allowed_letters(entry, device, &names)?))).collect();
-    // `ProtectClock=` implies `DeviceAllow=char-rtc r`.
+    // `ProtectClock=` implies `DeviceAllow=char-rtc r` where another line closes the list (`unit_patch_contexts` in `unit.c`).
     let is_clock = !device.is_block && device.path.starts_with(b"/dev/rtc");
-    matching.extend(clock.filter(|_| is_clock).map(|word| (word, "r".to_owned())));
+    let clock = is_on(settings, Directive::ProtectClock).filter(|_| is_clock);
+    matching.extend(clock.map(|word| (word, "r".to_owned())));
     let is_standard =
         STANDARD.iter().any(|path| path.as_bytes() == device.path) || (!device.is_block && device.major == 136);
     let is_strict = own.is_some_and(|(policy, _)| policy == "strict");
@@ -107,15 +104,20 @@ fn describe(letters: &str) -> String {
 
 /// Returns the letters of an entry of `DeviceAllow=` if it is about a device.
 fn allowed_letters(entry: &SandboxWord, device: DeviceUse<'_>, names: &SpecifierNames<'_>) -> Option<String> {
-    let mut words = entry.text.split_whitespace();
-    let spec = expand(words.next()?.trim_matches(['"', '\'']), names)?;
-    let letters = words.next().unwrap_or("rwm").to_owned();
+    let spec = device_of_entry(entry, names)?;
+    let letters = entry.text.split_whitespace().nth(1).unwrap_or("rwm").to_owned();
     let kind = if device.is_block { "block-" } else { "char-" };
     let is_match = match spec.strip_prefix(kind) {
         Some(pattern) => matches_driver(pattern, device),
         None => simplify(&spec).is_some_and(|path| path.as_bytes() == device.path),
     };
     is_match.then_some(letters)
+}
+
+/// Returns the path or the kind of devices that an entry names; `None` if it has a specifier whose value is not known here.
+pub(super) fn device_of_entry(entry: &SandboxWord, names: &SpecifierNames<'_>) -> Option<String> {
+    let word = entry.text.split_whitespace().next().unwrap_or_default();
+    expand(word.trim_matches(['"', '\'']), names)
 }
 
 /// Whether a driver's name, which can contain `*` and `?`, can be that of a device: a driver without a number of its own

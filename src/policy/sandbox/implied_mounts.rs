@@ -152,7 +152,8 @@ fn protect_home(sandbox: &SandboxSettings, dynamic: Option<&SandboxWord>) -> Vec
         .into_iter()
         .map(|path| match value {
             "read-only" => entry(path, MountMode::ReadOnly),
-            "tmpfs" => entry(path, MountMode::TemporaryFileSystem).read_only(),
+            // Writable, in spite of the manual: `append_static_mounts` in `namespace.c` drops that of its table.
+            "tmpfs" => entry(path, MountMode::TemporaryFileSystem),
             _ => entry(path, MountMode::Inaccessible),
         })
         .collect()

@@ -62,6 +62,12 @@ impl MountList {
         self.all.iter().filter(|entry| entry.path.as_bytes() == path).filter_map(MountEntry::cause).collect()
     }
 
+    /// Returns the paths at which a directive makes mounts.
+    pub(crate) fn paths_of(&self, directive: Directive) -> impl Iterator<Item = &str> {
+        let is_by = move |entry: &&MountEntry| entry.word.as_ref().is_some_and(|word| word.directive == directive);
+        self.all.iter().filter(is_by).map(|entry| &*entry.path)
+    }
+
     /// Returns what the mounts do to an absolute path.
     pub(crate) fn causes(&self, path: &[u8]) -> MountCauses {
         let above = || self.mounted.iter().rev().filter(|entry| is_at_or_below(path, entry.path.as_bytes()));
@@ -180,9 +186,7 @@ fn drop_duplicates(entries: &mut Vec<MountEntry>) {
     entries.dedup_by(|later, first| {
         let is_same = later.path == first.path;
         if is_same {
-            // An empty file system is read-only by its own options, and is not mounted here.
-            let is_kept = later.mode != MountMode::TemporaryFileSystem;
-            first.read_only = first.read_only.or(later.read_only.filter(|_| is_kept));
+            first.read_only = first.read_only.or(later.read_only);
             first.no_exec = first.no_exec.or(later.no_exec);
             first.is_exec |= later.is_exec;
         }

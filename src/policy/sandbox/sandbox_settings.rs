@@ -1,7 +1,7 @@
 //! The lines of directives that withhold paths, capabilities, devices and addresses, merged as systemd merges them
 //! (`load-fragment.c`).
 
-use super::specifiers::{SpecifierNames, expand};
+use super::specifiers::{SpecifierNames, expand, expand_start};
 use crate::policy::directive::{Directive, ValueKind};
 use crate::policy::lists::parse_boolean;
 use crate::policy::settings::Settings;
@@ -43,6 +43,15 @@ pub(crate) struct BoundPath {
     pub(crate) read_only: bool,
 }
 
+/// A word with a specifier whose value is not known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnreadWord {
+    /// The word.
+    pub(crate) word: SandboxWord,
+    /// The start of its path, before that specifier.
+    pub(crate) start: Box<str>,
+}
+
 /// The merged settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SandboxSettings {
@@ -54,6 +63,8 @@ pub(crate) struct SandboxSettings {
     pub(crate) is_of_user_manager: bool,
     /// The words of other lists, as written.
     others: BTreeMap<Directive, Vec<SandboxWord>>,
+    /// The words of lists of paths that are not understood here.
+    pub(super) unread: Vec<UnreadWord>,
 }
 
 impl SandboxSettings {
@@ -72,8 +83,19 @@ impl SandboxSettings {
     fn apply(&mut self, directive: Directive, line: &Assignment, names: &SpecifierNames<'_>) {
         let value = &*line.value;
         let word = |text: &str| SandboxWord { directive, text: text.into(), origin: line.origin.clone() };
-        let words = || split(value, Split::Unquoted, MOST_WORDS).words;
-        match directive.spec().value {
+        let kind = directive.spec().value;
+        let how = if kind == ValueKind::Binds { Split::Escaped } else { Split::Unquoted };
+        let words = || split(value, how, MOST_WORDS).words;
+        if kind.is_of_paths() {
+            let is_of_list =
+                |other: Directive| other == directive || (kind == ValueKind::Binds && other.spec().value == kind);
+            self.unread.retain(|unread| !value.is_empty() || !is_of_list(unread.word.directive));
+            self.unread.extend(words().iter().filter_map(|text| {
+                let start = find_unknown(directive, text, names)?;
+                Some(UnreadWord { word: word(text), start })
+            }));
+        }
+        match kind {
             ValueKind::Word | ValueKind::Toggle => {
                 if let Some(value) = parse_word(directive, value) {
                     self.words.insert(directive, (value, word("")));
@@ -93,7 +115,7 @@ impl SandboxSettings {
                 if value.is_empty() {
                     list.clear();
                 }
-                let parse = |text: &String| match directive.spec().value {
+                let parse = |text: &String| match kind {
                     ValueKind::Paths => parse_path(text, names),
                     ValueKind::Mounts => parse_path(text.split(':').next()?, names),
                     _ => parse_directory(directive, text, names),
@@ -106,6 +128,7 @@ impl SandboxSettings {
             ValueKind::SocketBinds | ValueKind::Addresses | ValueKind::Devices if value.is_empty() => {
                 self.others.remove(&directive);
             }
+            ValueKind::Devices if !is_device_entry(value, names) => {}
             ValueKind::Devices | ValueKind::SocketBinds => {
                 self.others.entry(directive).or_default().push(word(value));
             }
@@ -134,6 +157,19 @@ impl SandboxSettings {
     }
 }
 
+/// Whether a value of `DeviceAllow=` names devices and letters; systemd ignores any other (`config_parse_device_allow`).
+fn is_device_entry(value: &str, names: &SpecifierNames<'_>) -> bool {
+    let word = split(value, Split::Unquoted, 1).words.into_iter().next().unwrap_or_default();
+    let is_device = expand(&word, names).is_none_or(|device| {
+        let is_node =
+            |path: &str| ["/dev/", "/run/systemd/inaccessible/"].iter().any(|parent| path.starts_with(parent));
+        ["block-", "char-"].iter().any(|kind| device.starts_with(kind))
+            || simplify(&device).is_some_and(|path| is_node(&path))
+    });
+    let letters = value.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    is_device && letters.chars().all(|letter| "rwm".contains(letter))
+}
+
 /// Parses the value of a directive that takes one word; `None` if systemd ignores the line.
 fn parse_word(directive: Directive, value: &str) -> Option<Box<str>> {
     let more: &[&str] = match directive {
@@ -159,15 +195,53 @@ fn is_one_of(value: &str, words: &[&str]) -> Option<Box<str>> {
     words.contains(&value).then(|| value.into())
 }
 
-/// Parses a path of a list, perhaps behind `-` and `+`.
-pub(super) fn parse_path(word: &str, names: &SpecifierNames<'_>) -> Option<Box<str>> {
-    let word = word.strip_prefix('-').unwrap_or(word);
-    let word = word.strip_prefix('+').unwrap_or(word);
-    simplify(&expand(word, names)?)
+/// Returns the start of a word's path up to a specifier whose value is unknown; `None` if all are known.
+fn find_unknown(directive: Directive, word: &str, names: &SpecifierNames<'_>) -> Option<Box<str>> {
+    let is_unknown = |text: &str| expand(text, names).is_none();
+    let start = |text: &str| expand_start(text, names);
+    let found = match directive.spec().value {
+        ValueKind::Binds => {
+            let parts = split_at_colons(word)?;
+            let source = without_prefixes(parts.first()?);
+            let target = parts.get(1).map(String::as_str).filter(|target| !target.is_empty()).unwrap_or(source);
+            (is_unknown(source) || is_unknown(target)).then(|| start(target))
+        }
+        ValueKind::Names => {
+            let name = word.split(':').next().filter(|name| is_unknown(name))?;
+            let parent = parent_of(directive).filter(|_| !names.is_of_user)?;
+            Some(format!("{parent}/{}", expand_start(name, names)))
+        }
+        ValueKind::Mounts => word.split(':').next().filter(|path| is_unknown(path)).map(start),
+        _ => Some(without_prefixes(word)).filter(|path| is_unknown(path)).map(start),
+    }?;
+    // systemd ignores paths that are not absolute, or that lead upwards.
+    let is_path = found.starts_with('/') && !found.split('/').any(|part| part == "..");
+    is_path.then(|| found.into())
 }
 
-/// Parses `SOURCE:TARGET:OPTIONS`; a source is enough. A backslash keeps a colon.
-fn parse_bind(word: &str, names: &SpecifierNames<'_>) -> Option<(Box<str>, Box<str>)> {
+/// Parses a path of a list, perhaps behind `-` and `+`.
+pub(super) fn parse_path(word: &str, names: &SpecifierNames<'_>) -> Option<Box<str>> {
+    simplify(&expand(without_prefixes(word), names)?)
+}
+
+fn without_prefixes(word: &str) -> &str {
+    let word = word.strip_prefix('-').unwrap_or(word);
+    word.strip_prefix('+').unwrap_or(word)
+}
+
+/// Parses `SOURCE:TARGET:OPTIONS`; a source is enough.
+pub(super) fn parse_bind(word: &str, names: &SpecifierNames<'_>) -> Option<(Box<str>, Box<str>)> {
+    let parts = split_at_colons(word)?;
+    let source = parse_path(parts.first()?, names)?;
+    let target = match parts.get(1) {
+        Some(target) if !target.is_empty() => simplify(&expand(target, names)?)?,
+        _ => source.clone(),
+    };
+    Some((source, target))
+}
+
+/// Splits a word at its colons. A backslash keeps a colon.
+fn split_at_colons(word: &str) -> Option<Vec<String>> {
     let mut parts = vec![String::new()];
     let mut chars = word.chars();
     while let Some(c) = chars.next() {
@@ -178,24 +252,23 @@ fn parse_bind(word: &str, names: &SpecifierNames<'_>) -> Option<(Box<str>, Box<s
             (_, None) => return None,
         }
     }
-    let source = parse_path(parts.first()?, names)?;
-    let target = match parts.get(1) {
-        Some(target) if !target.is_empty() => simplify(&expand(target, names)?)?,
-        _ => source.clone(),
-    };
-    Some((source, target))
+    Some(parts)
 }
 
-/// Parses the name of a directory of the unit.
-fn parse_directory(directive: Directive, word: &str, names: &SpecifierNames<'_>) -> Option<Box<str>> {
-    let parent = match directive {
-        _ if names.is_of_user => return None,
+/// Returns the parent of a system unit's own directories.
+fn parent_of(directive: Directive) -> Option<&'static str> {
+    Some(match directive {
         Directive::RuntimeDirectory => "/run",
         Directive::StateDirectory => "/var/lib",
         Directive::CacheDirectory => "/var/cache",
         Directive::LogsDirectory => "/var/log",
         _ => return None,
-    };
+    })
+}
+
+/// Parses the name of a directory of the unit.
+fn parse_directory(directive: Directive, word: &str, names: &SpecifierNames<'_>) -> Option<Box<str>> {
+    let parent = parent_of(directive).filter(|_| !names.is_of_user)?;
     let name = expand(word.split(':').next()?, names)?;
     if name.is_empty() || name.starts_with('/') || name == "private" || name.starts_with("private/") {
         return None;

@@ -40,16 +40,28 @@ impl<'a> SpecifierNames<'a> {
 
 /// Expands the specifiers of a value; `None` if one of them is not known here, such as the machine's id.
 pub(super) fn expand(value: &str, names: &SpecifierNames<'_>) -> Option<String> {
+    let (expanded, is_complete) = expand_known(value, names);
+    is_complete.then_some(expanded)
+}
+
+/// Expands a value up to the first specifier that is not known here.
+pub(super) fn expand_start(value: &str, names: &SpecifierNames<'_>) -> String {
+    expand_known(value, names).0
+}
+
+/// Expands the known specifiers before the first that is not known, and returns whether that is the whole value.
+fn expand_known(value: &str, names: &SpecifierNames<'_>) -> (String, bool) {
     let mut expanded = String::new();
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
-        if c == '%' {
-            expanded.push_str(&find(chars.next()?, names)?);
-        } else {
+        if c != '%' {
             expanded.push(c);
+            continue;
         }
+        let Some(known) = chars.next().and_then(|letter| find(letter, names)) else { return (expanded, false) };
+        expanded.push_str(&known);
     }
-    Some(expanded)
+    (expanded, true)
 }
 
 fn find(letter: char, names: &SpecifierNames<'_>) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Tests of what settings withhold. `tests/sandbox_oracle.rs` compares paths with a real systemd.
+//! Tests of what settings withhold. `tests/sandbox_oracle` compares them with a real systemd.
 
 use super::*;
 use crate::policy::{Settings, UnitFile};
@@ -52,8 +52,22 @@ fn hidden_path_names_the_covering_mount() {
     assert_eq!(see("ProtectHome=yes\nBindPaths=/home/a", "/home/a/b"), ["2 ProtectHome"], "nothing is bound below it");
     assert_eq!(see("BindPaths=/x:/srv", "/srv/y"), ["2 BindPaths /x:/srv"]);
     assert_eq!(see("DynamicUser=yes", "/tmp/x"), ["2 DynamicUser"]);
+    let write = |lines: &str, path: &str| withholding(lines, Need::Write(path.as_bytes()));
+    assert_eq!(write("ProtectHome=tmpfs", "/home/a"), [""; 0], "the empty file system is writable");
+    assert_eq!(write("TemporaryFileSystem=/opt:ro\nNoExecPaths=/opt", "/opt/x"), ["2 TemporaryFileSystem /opt:ro"]);
     assert_eq!(see("ProcSubset=pid\nProtectProc=invisible", "/proc/cpuinfo"), ["2 ProcSubset"]);
     assert_eq!(see("ProcSubset=pid\nProtectProc=invisible", "/proc/1/stat"), ["3 ProtectProc"]);
+}
+
+#[test]
+fn bind_mount_keeps_colons_that_are_escaped_or_quoted() {
+    let see = |lines: &str, path: &str| withholding(lines, Need::See(path.as_bytes()));
+    for lines in
+        [r"BindPaths=/a\:b:/srv", "BindPaths='/a:b':/srv", "BindPaths=\"/x y\":/srv", r"BindPaths=/x\ y:/srv:rbind"]
+    {
+        assert_eq!(see(lines, "/srv/x").len(), 1, "{lines}");
+    }
+    assert_eq!(see(r"BindPaths=/srv\:x", "/srv:x/y"), [""; 0], "it shows the path itself");
 }
 
 #[test]
@@ -94,9 +108,13 @@ fn refused_device_names_the_policy_or_the_entry_with_fewer_letters() {
     assert_eq!(open("DeviceAllow=char-hidraw rw", "/dev/hidraw0", 240, "rw"), [""; 0], "its number tells no name");
     assert_eq!(open("DeviceAllow=char-hidraw r", "/dev/hidraw0", 240, "rw"), ["2 DeviceAllow"]);
     assert_eq!(open("ProtectClock=yes", "/dev/rtc0", 254, "r"), [""; 0]);
-    assert_eq!(open("ProtectClock=yes", "/dev/rtc0", 254, "w"), ["2 ProtectClock"]);
-    assert_eq!(open("ProtectClock=yes", "/dev/fuse", 10, "r"), ["2 ProtectClock"]);
+    assert_eq!(open("ProtectClock=yes", "/dev/rtc0", 254, "w"), [""; 0], "it closes no list");
+    assert_eq!(open("ProtectClock=yes\nDevicePolicy=closed", "/dev/rtc0", 254, "w"), ["2 ProtectClock"]);
+    assert_eq!(open("ProtectClock=yes\nDevicePolicy=closed", "/dev/rtc0", 254, "r"), [""; 0]);
     assert_eq!(open("DeviceAllow=block-*\nDeviceAllow=", "/dev/fuse", 10, "rw"), [""; 0]);
+    for ignored in ["fuse rw", "/srv/fuse rw", "/dev/../fuse rw", "/dev/null rx", "/dev/null r w"] {
+        assert_eq!(open(&format!("DeviceAllow={ignored}"), "/dev/fuse", 10, "r"), [""; 0], "{ignored}");
+    }
 }
 
 /// Returns what withholds something from a unit's processes under a version of systemd, as text.

@@ -33,10 +33,9 @@ fn lines_of(directive: Directive, properties: &PropertyMap) -> Vec<String> {
         ValueKind::Binds => {
             let binds = take::<Vec<(String, String, bool, u64)>>(properties, key).unwrap_or_default();
             let word = |(source, target, may_miss, _): (String, String, bool, u64)| {
-                let escape = |path: &str| path.replace('\\', "\\\\").replace(':', "\\:");
                 format!("{}{}:{}", if may_miss { "-" } else { "" }, escape(&source), escape(&target))
             };
-            quote_all(binds.into_iter().map(word))
+            binds.into_iter().map(word).collect()
         }
         ValueKind::Devices => {
             let devices = take::<Vec<(String, String)>>(properties, key).unwrap_or_default();
@@ -63,6 +62,16 @@ fn lines_of(directive: Directive, properties: &PropertyMap) -> Vec<String> {
 fn quote_all(words: impl IntoIterator<Item = String>) -> Vec<String> {
     let quote = |word: String| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"));
     words.into_iter().map(quote).collect()
+}
+
+/// Writes a path so that it is one part of a word between colons.
+fn escape(path: &str) -> String {
+    let escaped = |c: char| match c {
+        ' ' | '\t' | ':' | '"' | '\'' | '\\' => vec!['\\', c],
+        '%' => vec!['%', '%'],
+        c => vec![c],
+    };
+    path.chars().flat_map(escaped).collect()
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -96,7 +105,7 @@ mod tests {
             ("PrivateUsers", false.into()),
             ("ReadWritePaths", vec!["-/srv/a b", "/x%", "/a\nProtectSystem=no"].into()),
             ("TemporaryFileSystem", vec![("/srv", "ro")].into()),
-            ("BindPaths", vec![("/a:b", "/c", true, 0_u64)].into()),
+            ("BindPaths", vec![("/a:b", "/c d", true, 0_u64)].into()),
             ("DeviceAllow", vec![("/dev/fuse", "rw")].into()),
             ("IPAddressDeny", vec![(2_i32, vec![10_u8, 0, 0, 0], 8_u32)].into()),
             ("SocketBindAllow", vec![(2_i32, 6_i32, 3_u16, 80_u16), (0, 0, 1, 53)].into()),
@@ -109,7 +118,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                r#"BindPaths="-/a\\:b:/c""#,
+                r"BindPaths=-/a\:b:/c\ d",
                 "DeviceAllow=/dev/fuse rw",
                 "IPAddressDeny=10.0.0.0/8",
                 "PrivateTmp=yes",
