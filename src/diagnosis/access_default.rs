@@ -129,9 +129,8 @@ pub(super) fn may_be_default(denial: &AccessDenial, first: Directive, lines: &BT
                 | Directive::LogsDirectory
                 | Directive::RuntimeDirectory,
             ) => denial.access.path().is_some_and(|path| !is_guarded(path.as_bytes())),
-            Some(Directive::MemoryDenyWriteExecute | Directive::RestrictRealtime | Directive::LockPersonality) => {
-                lines.len() == 1
-            }
+            // `LockPersonality=no` is none: it permits `READ_IMPLIES_EXEC` as well, whatever domain was asked for.
+            Some(Directive::MemoryDenyWriteExecute | Directive::RestrictRealtime) => lines.len() == 1,
             Some(Directive::RestrictAddressFamilies) => HARMLESS_FAMILIES.contains(&value),
             _ => false,
         }

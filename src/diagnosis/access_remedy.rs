@@ -4,7 +4,7 @@ use super::access_needs::{changes_directory, find_withholding, may_not_exist};
 use super::access_paths::{directory_of, is_at_or_below, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy;
-use crate::policy::{Directive, Namespaces, Policy, find_withheld, reached_address};
+use crate::policy::{Directive, Namespaces, Need, Policy, find_withheld, reached_address};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The parents of a unit's own directories, and the directives that make these.
@@ -35,7 +35,10 @@ impl Grant {
                 unlisted.entry(*directive).or_default().insert(path);
             }
         }
-        let lists = unlisted.iter().filter_map(|(directive, gone)| without_listed(policy, *directive, gone));
+        let lists = unlisted.iter().filter_map(|(directive, gone)| match directive {
+            Directive::BindReadOnlyPaths => with_writable_binds(policy, gone),
+            directive => without_listed(policy, *directive, gone),
+        });
         lines.extend(lists.flatten());
         lines
     }
@@ -48,6 +51,17 @@ impl Grant {
             self.unlisted.insert((directive, path));
         }
         Some(())
+    }
+
+    /// Makes a read-only bind mount at a path writable. Returns whether there is one; `None` if the list of bind mounts cannot be
+    /// written.
+    fn rebind(&mut self, policy: &Policy, path: &[u8]) -> Option<bool> {
+        let words = policy.bind_words()?;
+        let mut read_only = words.into_iter().filter(|word| word.directive == Directive::BindReadOnlyPaths);
+        let Some(word) = read_only.find(|word| word.target.as_bytes() == path) else { return Some(false) };
+        with_writable_binds(policy, &BTreeSet::from([&*word.target]))?;
+        self.unlisted.insert((Directive::BindReadOnlyPaths, word.target));
+        Some(true)
     }
 
     fn add(&mut self, line: String) {
@@ -137,16 +151,44 @@ fn make_writable(
     let target = if needs_directory { directory } else { path.as_bytes() };
     // systemd starts no unit whose path is missing.
     let is_optional = (!needs_directory && may_not_exist(denial)) || is_volatile(target);
+    // `ReadWritePaths=` would show the host's files in place of an empty file system.
+    let below = [target, b"/x"].concat();
+    if !policy.withholding(Need::See(&below), denial.errno).is_empty() {
+        return None;
+    }
+    if let Some(lines) = without_mount(policy, first.directive, target) {
+        grant.lines.extend(lines);
+        return Some(());
+    }
     if first.directive == Directive::ReadOnlyPaths {
         grant.unlist(policy, Directive::ReadOnlyPaths, target)?;
+    }
+    if first.directive == Directive::BindReadOnlyPaths && grant.rebind(policy, target)? {
+        return Some(());
     }
     grant.add(format!("ReadWritePaths={}", if is_optional { quote_optional(target)? } else { quote(target)? }));
     Some(())
 }
 
+/// Returns the lines in place of a directive that makes a mount exactly at a path: `ReadWritePaths=` would not help there. They keep
+/// the other paths of the directive read-only. `None` if it makes no such mount.
+fn without_mount(policy: &Policy, directive: Directive, path: &[u8]) -> Option<Vec<String>> {
+    let replaceable = [Directive::ProtectSystem, Directive::ProtectHome, Directive::ProtectControlGroups];
+    let is_at_path = || policy.mounted_paths(directive).any(|mounted| mounted.as_bytes() == path);
+    if !replaceable.contains(&directive) || !is_at_path() {
+        return None;
+    }
+    if directive == Directive::ProtectSystem && path == b"/etc" {
+        return Some(vec!["ProtectSystem=yes".to_owned()]);
+    }
+    let others = policy.mounted_paths(directive).filter(|mounted| mounted.as_bytes() != path);
+    let kept = others.map(|mounted| format!("ReadOnlyPaths=-{mounted}"));
+    Some(std::iter::once(format!("{}=no", directive.key())).chain(kept).collect())
+}
+
 /// Whether a path may be gone after a boot.
 fn is_volatile(path: &[u8]) -> bool {
-    ["/run", "/tmp", "/var/tmp", "/dev"].iter().any(|above| is_at_or_below(path, above.as_bytes()))
+    ["/run", "/tmp", "/var/tmp", "/dev", "/sys/fs/cgroup"].iter().any(|above| is_at_or_below(path, above.as_bytes()))
 }
 
 /// Returns the line for a directory that the unit was about to make. systemd gives a directory of such a line to the
@@ -201,6 +243,8 @@ fn show(
         | Directive::BindReadOnlyPaths
         | Directive::PrivateDevices
         | Directive::DynamicUser => grant.add(bind()?),
+        // The kernel requires the capability to read its log (`check_syslog_permissions`).
+        Directive::ProtectKernelLogs => grant.lines.extend(without_switch(first.directive, "CAP_SYSLOG")),
         directive if directive.is_switch() => grant.lines.extend(without_switch(directive, "")),
         _ => return None,
     }
@@ -220,6 +264,18 @@ fn without_listed(policy: &Policy, directive: Directive, gone: &BTreeSet<&str>) 
     let kept = policy.path_words(directive)?.into_iter().filter(|word| !gone.contains(&*word.path));
     let kept = kept.map(|word| Some(format!("{}={}", directive.key(), quote_word(&word.text)?)));
     std::iter::once(Some(format!("{}=", directive.key()))).chain(kept).collect()
+}
+
+/// Returns the lines that start the list of bind mounts again, with those at some paths writable; `None` if the list cannot be
+/// written.
+fn with_writable_binds(policy: &Policy, writable: &BTreeSet<&str>) -> Option<Vec<String>> {
+    let lines = policy.bind_words()?.into_iter().map(|word| {
+        let directive = if writable.contains(&*word.target) { Directive::BindPaths } else { word.directive };
+        // In quotes, a colon would no longer separate the paths.
+        let text = quote_word(&word.text).filter(|_| !word.text.contains(' '))?;
+        Some(format!("{}={text}", directive.key()))
+    });
+    std::iter::once(Some(format!("{}=", Directive::BindPaths.key()))).chain(lines).collect()
 }
 
 /// Writes a word of a line once more, with its specifiers; `None` if it has characters that no line should hold.

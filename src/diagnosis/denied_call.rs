@@ -87,6 +87,12 @@ impl<'a> DeniedCall<'a> {
         self.by.iter().any(is_listed) && !has_static && abis.peek().is_some() && abis.all(|abi| abi != self.abi)
     }
 
+    /// Whether `LockPersonality=` denied it. Its only remedy permits every execution domain, `READ_IMPLIES_EXEC` among them,
+    /// whatever domain the program asked for.
+    pub(super) fn is_by_locked_personality(&self) -> bool {
+        self.by.iter().any(|cause| cause.directive == Directive::LockPersonality)
+    }
+
     /// Whether a directive that denied it looks at an argument, so that no record tells which of its values to allow.
     /// A list that forbids one value leaves no doubt.
     pub(super) fn needs_argument(&self, policy: &Policy) -> bool {

@@ -129,7 +129,9 @@ fn find_reservation(
         Some(Reservation::OtherArchitecture)
     } else if call.has_fallback(&situation.policy, groups) {
         Some(Reservation::HasFallback)
+    } else if call.needs_argument(&situation.policy) {
+        Some(Reservation::UnknownArgument)
     } else {
-        call.needs_argument(&situation.policy).then_some(Reservation::UnknownArgument)
+        call.is_by_locked_personality().then_some(Reservation::WiderThanDenied)
     }
 }

@@ -237,8 +237,11 @@ impl<'a> Proof<'a> {
     pub(super) fn merge(&self, lines: &[String]) -> Vec<String> {
         let resets = lines.iter().any(|line| is_filter(line) && !is_allowing(line) && !is_denying(line));
         let own = own_lines(self.situation).map(|(key, value)| format!("{key}={}", without_controls(value)));
-        // A list of paths that starts again holds what it keeps.
-        let restarts = |line: &String| lines.iter().any(|reset| reset.ends_with('=') && line.starts_with(&**reset));
+        // A list of paths that starts again holds what it keeps. Both directives for bind mounts fill one list.
+        let is_reset = |reset: &str, line: &str| {
+            line.starts_with(reset) || (reset == "BindPaths=" && line.starts_with("BindReadOnlyPaths="))
+        };
+        let restarts = |line: &String| lines.iter().any(|reset| reset.ends_with('=') && is_reset(reset, line));
         let own = own.filter(|line| !((resets && is_filter(line)) || restarts(line)));
         let mut merged: Vec<String> = Vec::new();
         for line in own {

@@ -83,6 +83,39 @@ fn read_only_path_is_made_a_new_directory_of_the_unit_or_the_narrowest_writable_
 }
 
 #[test]
+fn path_below_a_read_only_bind_mount_is_made_writable_and_other_bind_mounts_stay() {
+    assert_eq!(read_only("BindReadOnlyPaths=/srv", "openat", "/srv/app/f"), ["ReadWritePaths=/srv/app"]);
+    assert_eq!(
+        read_only("BindReadOnlyPaths=/srv/app /x:/y\nBindPaths=/z", "openat", "/srv/app/f"),
+        ["by number", "BindPaths=", "BindPaths=/srv/app", "BindPaths=/z", "BindReadOnlyPaths=/x:/y"]
+    );
+    assert_eq!(read_only("BindReadOnlyPaths=/srv/app /x/%m", "openat", "/srv/app/f"), [""; 0], "it would be lost");
+}
+
+#[test]
+fn directive_that_protects_the_directory_itself_is_replaced_by_lines_for_its_other_paths() {
+    assert_eq!(read_only("ProtectSystem=full", "mkdir", "/etc/app"), ["by number", "ProtectSystem=yes"]);
+    let home = read_only("ProtectHome=read-only", "mkdir", "/home/app");
+    assert_eq!(home, ["by number", "ProtectHome=no", "ReadOnlyPaths=-/root", "ReadOnlyPaths=-/run/user"]);
+    let usr = read_only("ProtectSystem=yes", "mkdir", "/usr/app");
+    assert!(
+        usr.contains(&"ReadOnlyPaths=-/boot".to_owned()) && usr.contains(&"ProtectSystem=no".to_owned()),
+        "{usr:?}"
+    );
+    assert!(!usr.contains(&"ReadOnlyPaths=-/usr".to_owned()), "{usr:?}");
+    assert_eq!(
+        read_only("ProtectControlGroups=yes", "mkdir", "/sys/fs/cgroup/app"),
+        ["by number", "ProtectControlGroups=no"]
+    );
+}
+
+#[test]
+fn empty_file_system_that_is_read_only_stays_so() {
+    assert_eq!(read_only("TemporaryFileSystem=/srv/app:ro", "mkdir", "/srv/app/x"), [""; 0]);
+    assert_eq!(read_only("ProtectHome=tmpfs", "mkdir", "/home/x"), [""; 0]);
+}
+
+#[test]
 fn path_of_the_whole_machine_is_made_writable_by_number_only() {
     let strict = "ProtectSystem=strict";
     for (call, at, line) in [
@@ -140,6 +173,7 @@ fn hidden_path_is_shown_alone() {
         ]
     );
     assert_eq!(hidden("ProcSubset=pid", "openat", "/proc/cpuinfo"), ["by number", "ProcSubset=all"]);
+    assert_eq!(hidden("ProtectKernelLogs=yes", "openat", "/dev/kmsg"), ["by number", "ProtectKernelLogs=no"]);
     assert_eq!(hidden("ProtectHome=yes\nInaccessiblePaths=/x", "openat", "/y"), [""; 0], "no line hides it");
 }
 
@@ -255,7 +289,11 @@ fn other_accesses_are_granted_as_asked() {
         ["by number", "RestrictRealtime=no"],
         "sched_setattr would pass, too"
     );
-    assert_eq!(of("LockPersonality=yes", "personality", Access::Personality(8)), ["LockPersonality=no"]);
+    assert_eq!(
+        of("LockPersonality=yes", "personality", Access::Personality(8)),
+        ["by number", "LockPersonality=no"],
+        "every other domain would pass, too"
+    );
     assert_eq!(
         of("NoNewPrivileges=yes", "execve", Access::SetIdProgram(path("/usr/sbin/postdrop"))),
         ["by number", "NoNewPrivileges=no"]
@@ -328,6 +366,16 @@ fn list_that_starts_again_keeps_every_other_word() {
     let many: Vec<String> = (0..1100).map(|number| format!("/srv/{number}")).collect();
     let found = first_lines(&format!("InaccessiblePaths=/x {}", many.join(" ")), inaccessible("/x/f"));
     assert_eq!(found.len(), 1100 + 4, "none of many words is lost");
+}
+
+#[test]
+fn access_that_a_word_with_an_unknown_specifier_may_hide_has_a_possible_cause_and_no_remedy() {
+    let found = diagnose_all("InaccessiblePaths=/srv/%m", vec![inaccessible("/srv/x/f")]);
+    let DenialCause::Possible { by } = &found.findings[0].cause else { panic!("{:?}", found.findings[0].cause) };
+    assert_eq!(by[0].directive.key(), "InaccessiblePaths");
+    assert!(found.remedies.is_empty(), "{:?}", found.remedies);
+    let elsewhere = diagnose_all("InaccessiblePaths=/opt/%m", vec![inaccessible("/srv/x/f")]);
+    assert!(matches!(elsewhere.findings[0].cause, DenialCause::Elsewhere(_)));
 }
 
 #[test]
