@@ -250,7 +250,7 @@ const ANSWERS: [(&[&str], &[&str]); 13] = [
     (&[".BR apply "], &["views/applied.rs"]),
     (&[".B log-refusals", ".B status"], &["views/refusal_logging.rs"]),
     (&[".B tap"], &["views/tapped.rs"]),
-    (&[".B check"], &["verbs/check.rs", "views/foreseen.rs"]),
+    (&[".B check"], &["verbs/check.rs", "verbs/check/checked_access.rs", "views/foreseen.rs"]),
     (&[".B syscall"], &["verbs/syscall.rs"]),
     (&[".B status"], &["views/hearing.rs", "views/running_taps.rs"]),
     (&[".B rehearse"], &["views/rehearsed.rs"]),

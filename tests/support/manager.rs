@@ -27,9 +27,17 @@ const SCRIPT: &str = r#"
 set -e
 mount --make-rprivate /
 mkdir -p /run/systemd
-mount -t tmpfs tmpfs /run/systemd
-mkdir -p /run/systemd/system /run/systemd/inaccessible/dir
-for node in reg fifo sock chr blk; do : >/run/systemd/inaccessible/$node; done  # what PID 1 puts over forbidden paths
+mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run/systemd
+mkdir /run/systemd/systemd  # a directory of a file system, as below a real /run
+mount --bind /run/systemd/systemd /run/systemd
+mkdir -p /run/systemd/system /run/systemd/inaccessible
+cd /run/systemd/inaccessible  # what PID 1 makes at its start, to put it over inaccessible paths
+mkdir -m 0 dir
+mkfifo -m 0 fifo
+mknod -m 0 chr c 0 0 || : >chr  # a container may make no devices
+mknod -m 0 blk b 0 0 || : >blk
+for node in reg sock; do : >$node; chmod 0 $node; done
+cd /
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /etc/systemd/system
 mount --bind "$B/etc" /etc/systemd/system

@@ -147,6 +147,10 @@ pub(crate) struct Prepared {
 
 static OPT: Mutex<()> = Mutex::new(());
 
+/// The programs there: each with the file that it is a copy of, and its mode.
+const PROGRAMS: [(&str, &str, u32); 3] =
+    [("program", "/usr/bin/id", 0o755), ("set-id", "/usr/bin/id", 0o4755), ("set-id-chown", "/bin/chown", 0o4755)];
+
 impl Prepared {
     pub(crate) fn new() -> Self {
         let lock = OPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,8 +159,8 @@ impl Prepared {
         _ = fs::create_dir(opt.join("y"));
         fs::write(opt.join("file"), "").unwrap();
         std::os::unix::fs::symlink("/etc/hostname", opt.join("link")).unwrap();
-        for (name, mode) in [("program", 0o755), ("set-id", 0o4755)] {
-            fs::copy("/usr/bin/id", opt.join(name)).unwrap();
+        for (name, from, mode) in PROGRAMS {
+            fs::copy(from, opt.join(name)).unwrap();
             fs::set_permissions(opt.join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
         Self { _lock: lock }
@@ -165,7 +169,7 @@ impl Prepared {
 
 impl Drop for Prepared {
     fn drop(&mut self) {
-        for name in ["file", "link", "program", "set-id"] {
+        for name in PROGRAMS.into_iter().map(|(name, ..)| name).chain(["file", "link"]) {
             _ = fs::remove_file(Path::new("/opt").join(name));
         }
         _ = fs::remove_dir("/opt/y");

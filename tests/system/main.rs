@@ -29,6 +29,7 @@ mod own_bus;
 mod proc_events;
 mod real_systemd;
 mod rehearse;
+mod rehearse_accesses;
 mod unit_names;
 
 #[path = "../support"]

@@ -1,32 +1,15 @@
-//! Compares what the policy says about paths with what a real systemd mounts: it starts units with random lines, whose
-//! program looks at paths, and each path must be read-only, hidden or not executable exactly if the policy names a line.
+//! What a unit sees of paths: each must be read-only, hidden or not executable exactly if the policy names a line.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
-
-#[path = "support/manager.rs"]
-#[expect(dead_code, reason = "each test uses a part")]
-mod manager;
-#[path = "support/random.rs"]
-mod random;
-#[path = "support/skip.rs"]
-#[expect(dead_code, reason = "other programs need more of it")]
-mod skip;
-
-use harden_why::policy::{Need, Policy, Settings, UnitFile};
-use harden_why::syscalls::Groups;
+use crate::manager::TestManager;
+use crate::random::Random;
+use crate::units::{UNITS, policy, random_units, run_units};
+use harden_why::policy::{Need, Policy};
 use harden_why::systemd::syscall_groups;
-use manager::TestManager;
-use random::Random;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
-
-/// How many units are started.
-const UNITS: usize = 300;
 
 /// The paths that each unit looks at.
-const PATHS: &[&str] = &[
+pub(crate) const PATHS: &[&str] = &[
     "/srv/a",
     "/srv/a/b",
     "/srv/a/b/run",
@@ -68,7 +51,7 @@ const LOOK: &str = "for path; do \
     echo $path $i $w $x; done";
 
 /// Lines from which units are made. `StateDirectory=` is below another directory for the user manager that runs here.
-const LINES: &[&str] = &[
+pub(crate) const LINES: &[&str] = &[
     "ProtectSystem=yes",
     "ProtectSystem=full",
     "ProtectSystem=strict",
@@ -133,8 +116,7 @@ struct Seen {
     is_executable: bool,
 }
 
-fn read(output: &Path) -> BTreeMap<String, Seen> {
-    let text = fs::read_to_string(output).unwrap_or_default();
+fn read(text: &str) -> BTreeMap<String, Seen> {
     text.lines()
         .filter_map(|line| {
             let [path, inode, writable, executable] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
@@ -142,11 +124,6 @@ fn read(output: &Path) -> BTreeMap<String, Seen> {
             Some((path.to_owned(), seen))
         })
         .collect()
-}
-
-fn policy(lines: &str, groups: &Groups) -> Policy {
-    let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{lines}").as_bytes());
-    Policy::new(Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new()), groups)
 }
 
 /// Describes how a unit's view of a path differs from the policy; empty if they agree.
@@ -188,48 +165,27 @@ fn path_is_withheld_exactly_where_the_policy_names_a_line() {
     let prepared = manager.command(&["sh", "-ec", PREPARE]).output().unwrap();
     assert!(prepared.status.success(), "{prepared:?}");
     let groups = syscall_groups::load().groups;
-    let mut random = Random(0x5eed_cafe);
-    let mut units: Vec<String> = vec![String::new()];
-    for _ in 1..UNITS {
-        let lines: Vec<&str> = (0..=random.below(4)).map(|_| LINES[random.below(LINES.len())]).collect();
-        units.push(lines.iter().fold(String::new(), |text, line| text + line + "\n"));
-    }
-    let name = |number: usize| format!("look{number}.service");
-    let output = |number: usize| manager.base().join(name(number)).with_extension("out");
-    for (number, lines) in units.iter().enumerate() {
-        let text = format!(
-            "[Service]\nType=oneshot\nExecStart=/bin/sh -c {:?} sh {}\nStandardOutput=truncate:{}\n{lines}",
-            LOOK.replace('%', "%%").replace('$', "$$"),
-            PATHS.join(" "),
-            output(number).display(),
-        );
-        fs::write(output(number), "").unwrap();
-        manager.write(&name(number), &text);
-    }
-    manager.reload();
+    let units = random_units(&mut Random(0x5eed_cafe), LINES, 5);
+    let outputs = run_units(&manager, "look", &units, LOOK, PATHS);
+    let plain = read(&outputs[0]);
+    assert_eq!(plain.len(), PATHS.len());
     let (mut wrong, mut held, mut failed) = (String::new(), 0, 0);
-    let mut plain = BTreeMap::new();
-    for (number, lines) in units.iter().enumerate() {
-        if !manager.start_unit(&name(number)) {
+    for (lines, output) in units.iter().zip(&outputs) {
+        let seen = read(output);
+        if seen.len() < PATHS.len() {
             failed += 1;
             continue;
         }
-        let seen = read(&output(number));
-        if number == 0 {
-            plain = seen.clone();
-        }
         let policy = policy(lines, &groups);
         for (path, plain) in &plain {
-            let Some(seen) = seen.get(path) else { continue };
-            let text = difference(&policy, path, plain, seen);
+            let text = difference(&policy, path, plain, &seen[path]);
             held += 1;
             if !text.is_empty() {
-                let _ = write!(wrong, "\n{:?}: {path}:{text} {seen:?}", lines.replace('\n', "; "));
+                let _ = write!(wrong, "\n{:?}: {path}:{text} {:?}", lines.replace('\n', "; "), seen[path]);
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
     assert!(failed < UNITS / 4, "{failed} units did not start");
-    assert!(held > UNITS * PATHS.len() / 2, "{held} paths");
     println!("{held} paths of {} units agree, {failed} units do not start", units.len());
 }
