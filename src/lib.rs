@@ -66,7 +66,7 @@
 //! | which lines of a log tell a failure | `src/intake/failure_line.rs` for those of managers, `src/intake/failure_message.rs` for those of programs |
 //! | the refusal of a drop-in that would start an allow-list | `would_start_allow_list` in `src/diagnosis/proof.rs` |
 //! | what a default remedy may open | [`diagnosis::DefaultScope`]; [`diagnosis::relatives`] lists the calls that give no further power |
-//! | which calls count as needed by the program | `src/diagnosis/program_calls.rs`; `src/programs/wrappers.rs` lists the calls of libc's functions |
+//! | which calls count as needed by the program | `src/diagnosis/program_calls.rs`; `src/programs/libc_functions.rs` lists the calls of libc's functions |
 //! | which executables are read | `src/host/program_files.rs`; its libraries in `program_files/libraries.rs` |
 //! | how deep libraries are followed | [`programs::library_calls::DEEPEST`] |
 //! | what `check` foresees, and what differs on other machines | `src/diagnosis/foreseen_calls.rs`, `src/diagnosis/portability.rs` |

@@ -1,5 +1,7 @@
 //! Interpreters: programs whose executable offers what any script can ask for, and the first line of scripts.
 
+use crate::audit::text::untrusted_base_name;
+
 /// Interpreters of scripts and of bytecode, by the letters before a version or a variant. What such a program imports
 /// shows what its language offers.
 const INTERPRETERS: [&str; 55] = [
@@ -66,7 +68,7 @@ const NATIVE: [&[u8]; 2] = [b"php-fpm", b"node_exporter"];
 /// Whether a path is that of an interpreter, or of a version or a variant of one (`python3.11-dbg`).
 #[must_use]
 pub(crate) fn is_interpreter(path: &[u8]) -> bool {
-    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let name = untrusted_base_name(path);
     let end = name.iter().position(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'_')).unwrap_or(name.len());
     let letters = str::from_utf8(name.get(..end).unwrap_or_default()).unwrap_or_default();
     INTERPRETERS.contains(&letters) && !NATIVE.iter().any(|native| name.starts_with(native))

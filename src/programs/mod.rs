@@ -15,6 +15,7 @@ pub mod elf_file;
 mod elf_tables;
 mod file_parts;
 pub(crate) mod interpreter;
+mod libc_functions;
 pub mod library_calls;
 mod machine_code;
 pub mod program;

@@ -3,6 +3,7 @@
 use super::elf_file::ElfFile;
 use super::library_calls::{DEEPEST, LibraryCalls};
 use super::wrappers::{find_calls, is_rarely_used, is_rarely_used_in_go};
+use crate::audit::text::untrusted_base_name;
 use crate::syscalls::Abi;
 
 /// A program that a unit's command lines or its records name.
@@ -100,7 +101,7 @@ impl Program {
     /// Returns the name of the executable, without its directory.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        self.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+        untrusted_base_name(&self.path)
     }
 
     /// Whether its imports show every call that it can make. A static program also makes calls whose numbers its code
@@ -132,18 +133,18 @@ impl Program {
 
     /// Returns the program as its build for another ABI would be: with the same functions.
     #[must_use]
-    pub(crate) fn moved_to(&self, abi: Abi) -> Self {
-        let mut moved = self.clone();
-        if let ProgramImage::Native(file) | ProgramImage::Interpreter(file) = &mut moved.image {
+    pub(crate) fn rebuild_for(&self, abi: Abi) -> Self {
+        let mut rebuilt = self.clone();
+        if let ProgramImage::Native(file) | ProgramImage::Interpreter(file) = &mut rebuilt.image {
             let own = file.abi.replace(abi);
             let renumber = |number: u32| abi.call_number(own?.call_name(number)?);
             file.numbers = file.numbers.iter().filter_map(|number| renumber(*number)).collect();
-            for library in &mut moved.libraries {
+            for library in &mut rebuilt.libraries {
                 let numbers = library.numbers.iter();
                 library.numbers = numbers.filter_map(|(number, depth)| Some((renumber(*number)?, *depth))).collect();
             }
         }
-        moved
+        rebuilt
     }
 
     /// Returns the calls that its imports and its libraries lead to, those of the program's own ABI.

@@ -1,12 +1,12 @@
 //! Reads built and broken ELF files.
 
 use super::elf_file::ElfFile;
+use super::elf_tables::string_at;
 use super::library_calls::{DEEPEST, LibraryWalk};
 use super::{FileParts, Libc, Program, ProgramImage};
 use crate::syscalls::Abi;
 use proptest::prelude::*;
 use std::cell::Cell;
-use std::time::{Duration, Instant};
 
 /// Builds a small 64-bit executable for x86-64, with section headers, that imports functions and needs libraries.
 fn build(imports: &[&str], libraries: &[&str], interpreter: &str) -> Vec<u8> {
@@ -118,7 +118,15 @@ fn name_is_read_up_to_its_longest_length_only() {
 }
 
 #[test]
-fn many_symbols_with_one_endless_name_are_read_at_once() {
+fn string_longer_than_the_limit_is_not_searched_for_its_end() {
+    let strings = b"a\0bcd\0";
+    assert_eq!(string_at(strings, 2, 3), Some("bcd"));
+    assert_eq!(string_at(strings, 2, 2), None, "its end is beyond the limit");
+    assert_eq!((string_at(strings, 9, 3), string_at(b"no end", 0, 9)), (None, None));
+}
+
+#[test]
+fn symbols_with_one_endless_name_are_no_imports() {
     let endless = "a".repeat(1 << 20);
     let mut file = build(&[&endless], &[], "/lib/ld.so");
     let sections = file.len() - 4 * 64;
@@ -129,9 +137,7 @@ fn many_symbols_with_one_endless_name_are_read_at_once() {
     }
     file[sections + 2 * 64 + 24..][..8].copy_from_slice(&symbols.to_le_bytes());
     file[sections + 2 * 64 + 32..][..8].copy_from_slice(&2_400_000u64.to_le_bytes());
-    let start = Instant::now();
     assert!(read(&file).unwrap().imports.is_empty());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -87,10 +87,10 @@ impl MachineView {
                 self.other_names.push(OtherNameView { call, instead, denied });
             }
         }
-        let moved: Vec<Program> = unit.programs.iter().map(|program| program.moved_to(abi)).collect();
+        let rebuilt: Vec<Program> = unit.programs.iter().map(|program| program.rebuild_for(abi)).collect();
         let is_new =
             |foreseen: &ForeseenCall<'_>| foreseen.likelihood == Likelihood::Likely && !here.contains(foreseen.call);
-        let denied = foresee_denials(&moved, &there).into_iter().filter(is_new);
+        let denied = foresee_denials(&rebuilt, &there).into_iter().filter(is_new);
         self.denied = denied.map(|foreseen| foreseen.call.to_owned()).collect();
         let lacking = self.other_names.iter().flat_map(|name| name.denied.iter().copied());
         let lacking = lacking.chain(self.denied.iter().map(String::as_str)).collect();

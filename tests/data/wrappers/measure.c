@@ -1,29 +1,41 @@
 /* Calls functions of libc one by one, each after a marker: a call without a number that any kernel knows. */
 #define _GNU_SOURCE
+#include <aio.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <glob.h>
 #include <grp.h>
 #include <ifaddrs.h>
+#include <mqueue.h>
 #include <net/if.h>
+#include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
+#include <pty.h>
 #include <pwd.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/acct.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/inotify.h>
+#include <sys/io.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/pidfd.h>
+#include <sys/quota.h>
 #include <sys/random.h>
+#include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/sendfile.h>
@@ -32,20 +44,26 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/times.h>
+#include <sys/timex.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <syslog.h>
 #include <termios.h>
 #include <threads.h>
 #include <time.h>
+#include <ucontext.h>
+#include <ulimit.h>
 #include <unistd.h>
 #include <utime.h>
+#include <utmp.h>
 
 #define MARKER 100000
 
@@ -347,11 +365,138 @@ static void measure_the_rest(void) {
     MEASURE(msync, msync(NULL, 0, 0));
 }
 
+/* Without a header in glibc. */
+extern int init_module(void *image, unsigned long length, const char *parameters);
+extern int delete_module(const char *name, unsigned flags);
+extern int pivot_root(const char *root, const char *old);
+extern int modify_ldt(int function, void *entry, unsigned long length);
+extern int arch_prctl(int code, unsigned long address);
+
+/* Calls that change the machine get arguments that the kernel refuses. */
+static void measure_the_machine(void) {
+    const char *missing = "/missing/file";
+    struct timex clock_state = {0};
+    struct ntptimeval ntp;
+    struct timespec moment = {0, 0}, never = {0, -1};
+    struct timeval no_time = {-1, 0}, old;
+    struct iovec part = {buffer, 1};
+    struct file_handle handle = {0};
+    struct mount_attr attributes = {0};
+    struct aiocb job = {.aio_fildes = -1, .aio_buf = buffer, .aio_nbytes = 1};
+    struct itimerspec setting;
+    struct sched_param priority = {0};
+    struct sigevent silent = {.sigev_notify = SIGEV_NONE};
+    ucontext_t context, other;
+    pthread_attr_t thread_attributes;
+    timer_t timer;
+    double loads[1];
+    int mount_id, master, slave, self = getpid(), unusable = open("/etc/passwd", O_RDONLY);
+    char *words[] = {"x", NULL};
+    MEASURE(clock_settime, clock_settime(CLOCK_MONOTONIC, &moment));
+    MEASURE(clock_adjtime, clock_adjtime(CLOCK_REALTIME, &clock_state));
+    MEASURE(settimeofday, settimeofday(&no_time, NULL));
+    MEASURE(adjtimex, adjtimex(&clock_state));
+    MEASURE(ntp_adjtime, ntp_adjtime(&clock_state));
+    MEASURE(ntp_gettime, ntp_gettime(&ntp));
+    MEASURE(adjtime, adjtime(NULL, &old));
+    MEASURE(sethostname, sethostname(buffer, sizeof buffer));
+    MEASURE(setdomainname, setdomainname(buffer, sizeof buffer));
+    MEASURE(getdomainname, getdomainname(buffer, sizeof buffer));
+    MEASURE(reboot, reboot(0x12345678));
+    MEASURE(swapon, swapon(missing, 0));
+    MEASURE(swapoff, swapoff(missing));
+    MEASURE(acct, acct(missing));
+    MEASURE(quotactl, quotactl(QCMD(Q_GETFMT, USRQUOTA), missing, 0, NULL));
+    MEASURE(klogctl, klogctl(10, NULL, 0));
+    MEASURE(init_module, init_module(NULL, 0, NULL));
+    MEASURE(delete_module, delete_module("missing_module", 0));
+    MEASURE(iopl, iopl(0));
+    MEASURE(ioperm, ioperm(0, 0, 0));
+    MEASURE(modify_ldt, modify_ldt(0, NULL, 0));
+    MEASURE(arch_prctl, arch_prctl(0, 0));
+    MEASURE(pivot_root, pivot_root(missing, missing));
+    MEASURE(fsopen, fsopen(NULL, 0));
+    MEASURE(fsconfig, fsconfig(-1, 0, NULL, NULL, 0));
+    MEASURE(fsmount, fsmount(-1, 0, 0));
+    MEASURE(fspick, fspick(-1, missing, 0));
+    MEASURE(move_mount, move_mount(-1, missing, -1, missing, 0));
+    MEASURE(open_tree, open_tree(-1, missing, 0));
+    MEASURE(mount_setattr, mount_setattr(-1, missing, 0, &attributes, sizeof attributes));
+    MEASURE(name_to_handle_at, name_to_handle_at(-1, missing, &handle, &mount_id, 0));
+    MEASURE(open_by_handle_at, open_by_handle_at(-1, &handle, 0));
+    MEASURE(process_vm_readv, process_vm_readv(-1, &part, 1, &part, 1, 0));
+    MEASURE(process_vm_writev, process_vm_writev(-1, &part, 1, &part, 1, 0));
+    MEASURE(process_madvise, process_madvise(-1, &part, 1, 0, 0));
+    MEASURE(process_mrelease, process_mrelease(-1, 0));
+    MEASURE(pidfd_open, pidfd_open(-1, 0));
+    MEASURE(pidfd_getfd, pidfd_getfd(-1, 0, 0));
+    MEASURE(pidfd_send_signal, pidfd_send_signal(-1, 0, NULL, 0));
+    MEASURE(execveat, execveat(unusable, "", words, words, AT_EMPTY_PATH));
+    MEASURE(close_range, close_range(100000, 100000, 0));
+    MEASURE(closefrom, closefrom(100000));
+    MEASURE(pkey_alloc, pkey_alloc(-1, 0));
+    MEASURE(pkey_free, pkey_free(-1));
+    MEASURE(pkey_mprotect, pkey_mprotect(NULL, 0, PROT_NONE, 1));
+    MEASURE(remap_file_pages, remap_file_pages(NULL, 0, 0, 0, 0));
+    MEASURE(readahead, readahead(unusable, 0, 1));
+    MEASURE(vmsplice, vmsplice(-1, &part, 1, 0));
+    MEASURE(lremovexattr, lremovexattr(missing, "user.x"));
+    MEASURE(lchmod, lchmod(missing, 0));
+    MEASURE(mq_open, mq_open("/missing", O_RDONLY));
+    MEASURE(mq_unlink, mq_unlink("/missing"));
+    MEASURE(mq_send, mq_send(-1, buffer, 1, 0));
+    MEASURE(mq_timedsend, mq_timedsend(-1, buffer, 1, 0, &never));
+    MEASURE(mq_receive, mq_receive(-1, buffer, 1, NULL));
+    MEASURE(mq_timedreceive, mq_timedreceive(-1, buffer, 1, NULL, &never));
+    MEASURE(mq_notify, mq_notify(-1, NULL));
+    MEASURE(mq_getattr, mq_getattr(-1, (struct mq_attr *)buffer));
+    MEASURE(mq_setattr, mq_setattr(-1, (struct mq_attr *)buffer, NULL));
+    MEASURE(mq_close, mq_close(-1));
+    MEASURE(shm_open, shm_open("/missing", O_RDONLY, 0));
+    MEASURE(shm_unlink, shm_unlink("/missing"));
+    MEASURE(sem_open, sem_open("/missing", 0));
+    MEASURE(sem_unlink, sem_unlink("/missing"));
+    MEASURE(aio_read, aio_read(&job));
+    MEASURE(sched_rr_get_interval, sched_rr_get_interval(0, &moment));
+    MEASURE(pthread_setschedprio, pthread_setschedprio(pthread_self(), 0));
+    MEASURE(pthread_getname_np, pthread_getname_np(pthread_self(), buffer, 16));
+    MEASURE(pthread_getattr_np, pthread_getattr_np(pthread_self(), &thread_attributes));
+    MEASURE(getloadavg, getloadavg(loads, 1));
+    MEASURE(get_nprocs, get_nprocs());
+    MEASURE(get_nprocs_conf, get_nprocs_conf());
+    MEASURE(getdtablesize, getdtablesize());
+    MEASURE(ulimit, ulimit(UL_GETFSIZE));
+    timer_create(CLOCK_MONOTONIC, &silent, &timer);
+    MEASURE(timer_gettime, timer_gettime(timer, &setting));
+    MEASURE(timer_getoverrun, timer_getoverrun(timer));
+    MEASURE(sighold, sighold(SIGUSR2));
+    MEASURE(sigrelse, sigrelse(SIGUSR2));
+    MEASURE(sigignore, sigignore(SIGUSR2));
+    MEASURE(getcontext, getcontext(&context));
+    MEASURE(setcontext, static volatile int again; getcontext(&other); if (!again++) setcontext(&other));
+    MEASURE(posix_openpt, master = posix_openpt(O_RDWR | O_NOCTTY));
+    MEASURE(grantpt, grantpt(master));
+    MEASURE(unlockpt, unlockpt(master));
+    MEASURE(openpty, openpty(&master, &slave, NULL, NULL, NULL));
+    MEASURE(tcdrain, tcdrain(unusable));
+    MEASURE(tcflow, tcflow(unusable, TCOON));
+    MEASURE(tcgetsid, tcgetsid(unusable));
+    MEASURE(sockatmark, sockatmark(unusable));
+    MEASURE(bindresvport, bindresvport(-1, NULL));
+    MEASURE(fdopendir, fdopendir(unusable));
+    MEASURE(fdopen, fdopen(unusable, "r"));
+    MEASURE(getservbyname, getservbyname("missing", "tcp"));
+    MEASURE(getservbyport, getservbyport(1, "tcp"));
+    MEASURE(getprotobyname, getprotobyname("missing"));
+    MEASURE(_Fork, if (_Fork() == 0) _exit(0));
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IONBF, 0);
     measure_files();
     measure_processes();
     measure_waits();
     measure_the_rest();
+    measure_the_machine();
     return 0;
 }
