@@ -14,6 +14,12 @@ use std::sync::Arc;
 /// `seccomp-util.c`). Older ones answer them with the filter's own action.
 const ENOSYS_FOR_UNKNOWN_SINCE: u32 = 255;
 
+/// The call by which systemd reports the time of `execve(2)` to the manager, after it installed the filters, and the first
+/// systemd that therefore permits it in every list (`apply_syscall_filter`, `exec-invoke.c`). systemd 256.0 alone sent
+/// the time by `sendto`, and permitted nothing for it.
+const HANDOFF: &str = "write";
+const HANDOFF_SINCE: u32 = 256;
+
 /// Two calls that only PowerPC has. Elsewhere libseccomp has one pseudo number for both, so a manager reports one call
 /// if a file lists the other (seen with 2.5.4).
 const SHARED_NUMBER: [&str; 2] = ["switch_endian", "sys_debug_setcontext"];
@@ -102,7 +108,9 @@ impl SyscallFilter {
             directive => directive == Some(Directive::SystemCallFilter),
         });
         CallList::apply(&mut list, filter_lines, Dialect::Filter, groups);
-        let mut filter = Self { list: list?, default, known: known_calls(groups), unresolved: BTreeMap::new() };
+        let mut list = list?;
+        permit_handoff(&mut list, groups);
+        let mut filter = Self { list, default, known: known_calls(groups), unresolved: BTreeMap::new() };
         filter.remove_unresolved(|call, _| !groups.is_resolvable(call));
         Some(filter)
     }
@@ -132,6 +140,7 @@ impl SyscallFilter {
             }
             list.entries.insert(name.into(), CallListEntry { effect, word: Arc::clone(&word) });
         }
+        permit_handoff(&mut list, groups);
         let effect = if (1..=super::errno::MAX).contains(&errno) { Effect::Errno(errno) } else { Effect::Kill };
         let default = DefaultEffect { effect, origin: None };
         Some(Self { list, default, known: known_calls(groups), unresolved: BTreeMap::new() })
@@ -248,6 +257,21 @@ impl SyscallFilter {
             None => (Reason::NotListed, &list.first_line),
         };
         Ruling { denied, reason, word: Arc::clone(word) }
+    }
+}
+
+/// Permits the call that systemd itself needs. A unit that gives it an error of its own does not start (exit status 228),
+/// as systemd cannot add it to the list, so this entry stays.
+fn permit_handoff(list: &mut CallList, groups: &Groups) {
+    if systemd_version(groups).is_none_or(|systemd| systemd < HANDOFF_SINCE) {
+        return;
+    }
+    match list.mode {
+        Mode::Allow => {
+            let word = || Arc::new(Word { text: HANDOFF.into(), origin: None, implied: true });
+            list.entries.entry(HANDOFF.into()).or_insert_with(|| CallListEntry { effect: None, word: word() });
+        }
+        Mode::Deny => _ = list.entries.remove(HANDOFF),
     }
 }
 

@@ -184,6 +184,32 @@ fn allow_list_answers_unknown_call_with_enosys_since_255() {
 }
 
 #[test]
+fn write_passes_every_filter_since_systemd_256() {
+    let ruling = |version: &str, text: &[&str]| {
+        SyscallFilter::simulate(&lines(text), &groups(version)).unwrap().ruling("write").denied
+    };
+    for text in [&["read"][..], &["@io", "~write"], &["~@io"], &["~write"], &["errno EPERM", "~write"]] {
+        assert!(ruling("255.13", text).is_some(), "{text:?}");
+        assert_eq!(
+            [ruling("256.1", text), ruling("257.13-1~deb13u1", text), ruling("262", text)],
+            [None; 3],
+            "{text:?}"
+        );
+    }
+    let filter = SyscallFilter::simulate(&lines(&["~@io"]), &groups("257")).unwrap();
+    assert_eq!(filter.ruling("read").denied, Some(Effect::Kill), "only write");
+    assert!(filter.with_lines(&lines(&["~write"]), &groups("257")).unwrap().permits("write"));
+    // systemd finds the entry in its list, and does not start the unit.
+    assert_eq!(ruling("257", &["@io", "~write:EPERM"]), Some(Effect::Errno(libc::EPERM)));
+    let held = SyscallFilter::from_manager(true, &["read".to_owned()], Effect::KILL_ON_BUS, &groups("257")).unwrap();
+    assert!(held.permits("write") && !held.permits("mount"));
+    let files = SyscallFilter::simulate(&lines(&["@default read"]), &groups("257")).unwrap();
+    let held = ["execve", "exit", "read", "seccomp"].map(ToOwned::to_owned);
+    let held = SyscallFilter::from_manager(true, &held, Effect::KILL_ON_BUS, &groups("257")).unwrap();
+    assert!(files.reconciled(&held).unwrap().permits("write"), "the manager does not report it");
+}
+
+#[test]
 fn call_outside_known_gets_enosys_unless_listed() {
     let listing = "@default\n    exit\n@obsolete\n    _sysctl\n@known\n    @obsolete\n    read\n    stime\n    exit\n";
     let groups = Groups::parse(listing, GroupSource::Host("257.13".into())).unwrap();
@@ -273,8 +299,8 @@ proptest! {
         call in prop::sample::select(&["read", "mount", "uname", "exit"][..]),
     ) {
         let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
-        if let Some(before) = filter(&values) {
-            let groups = groups("257");
+        let groups = groups("257");
+        if let Some(before) = SyscallFilter::simulate(&lines(&values), &groups) {
             let after = before.with_lines(&lines(&[call]), &groups).unwrap();
             prop_assert!(after.permits(call));
             prop_assert_eq!(after.mode(), before.mode());
