@@ -82,6 +82,32 @@ impl LiveHost {
         self.death_evidence(self.exit_cgroup(exit.pid, at), exit.parent, at, clocks)
     }
 
+    /// Collects the evidence for a record that arrives when the clocks stand so.
+    fn collect_evidence_at(&self, record: &Record<'_>, clocks: Clocks) -> Vec<Evidence> {
+        let pid = record.pid;
+        let Stamp::Millis(at) = record.stamp else { return Vec::new() };
+        let places: &[CgroupPlace] = if record.action.is_kill() || record.action == Action::Trap {
+            // The process is probably dead. If it dies between the first two reads, the third read finds its note.
+            &[CgroupPlace::ExitNote, CgroupPlace::SameProcess, CgroupPlace::ExitNote]
+        } else if clocks.millis_since(at) <= PID_STABLE_MS && !clocks.is_future(at) {
+            &[CgroupPlace::CurrentPid, CgroupPlace::ExitNote]
+        } else {
+            &[CgroupPlace::SameProcess, CgroupPlace::ExitNote]
+        };
+        let mut found: Vec<Evidence> = Vec::new();
+        for place in places {
+            found.extend(match place {
+                CgroupPlace::CurrentPid => self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_usable),
+                CgroupPlace::SameProcess => self.own_cgroup(pid, at, clocks),
+                CgroupPlace::ExitNote => self.exit_cgroup(pid, at),
+            });
+            if found.last().is_some_and(Evidence::is_conclusive) {
+                break;
+            }
+        }
+        found
+    }
+
     /// Evidence from the process itself, or else from its parent.
     fn death_evidence(&self, own: Option<Evidence>, parent: Option<u32>, at: i64, clocks: Clocks) -> DeathEvidence {
         let mut evidence: Vec<Evidence> = own.into_iter().collect();
@@ -155,29 +181,7 @@ impl Host for LiveHost {
     }
 
     fn collect_evidence(&mut self, record: &Record<'_>) -> Vec<Evidence> {
-        let pid = record.pid;
-        let Stamp::Millis(at) = record.stamp else { return Vec::new() };
-        let clocks = Clocks::now();
-        let places: &[CgroupPlace] = if record.action.is_kill() || record.action == Action::Trap {
-            // The process is probably dead. If it dies between the first two reads, the third read finds its note.
-            &[CgroupPlace::ExitNote, CgroupPlace::SameProcess, CgroupPlace::ExitNote]
-        } else if clocks.millis_since(at) <= PID_STABLE_MS && !clocks.is_future(at) {
-            &[CgroupPlace::CurrentPid, CgroupPlace::ExitNote]
-        } else {
-            &[CgroupPlace::SameProcess, CgroupPlace::ExitNote]
-        };
-        let mut found: Vec<Evidence> = Vec::new();
-        for place in places {
-            found.extend(match place {
-                CgroupPlace::CurrentPid => self.procfs.cgroup(pid).map(Evidence::OwnCgroup).filter(Evidence::is_usable),
-                CgroupPlace::SameProcess => self.own_cgroup(pid, at, clocks),
-                CgroupPlace::ExitNote => self.exit_cgroup(pid, at),
-            });
-            if found.last().is_some_and(Evidence::is_conclusive) {
-                break;
-            }
-        }
-        found
+        self.collect_evidence_at(record, Clocks::now())
     }
 
     fn lineage(&mut self, record: &Record<'_>) -> Vec<Ancestor> {
@@ -241,15 +245,16 @@ mod tests {
     }
 
     /// The evidence for a record of process 7 that is this many milliseconds old.
-    fn rungs_for_record(host: &mut LiveHost, code: &str, ago: i64) -> Vec<Rung> {
-        let at = now_millis() - ago;
+    fn rungs_for_record(host: &LiveHost, code: &str, ago: i64) -> Vec<Rung> {
+        let clocks = Clocks::now();
+        let at = clocks.millis_of_boot(clocks.boot_ns()) - ago;
         let line = format!(
             "audit({}.{:03}:2): auid=1 uid=0 gid=0 ses=1 pid=7 comm=\"x\" exe=\"/x\" sig=0 arch=c000003e syscall=41 \
              compat=0 ip=0x7f code={code}",
             at / 1_000,
             at % 1_000
         );
-        host.collect_evidence(&parse_record(line.as_bytes()).unwrap()).iter().map(Evidence::rung).collect()
+        host.collect_evidence_at(&parse_record(line.as_bytes()).unwrap(), clocks).iter().map(Evidence::rung).collect()
     }
 
     const KILLED: &str = "0x80000000";
@@ -257,30 +262,30 @@ mod tests {
 
     #[test]
     fn process_started_after_record_is_not_evidence() {
-        let (_root, mut host) = machine(10_000, 10_000);
-        assert_eq!(rungs_for_record(&mut host, KILLED, 5), [Rung::OwnCgroup]);
-        assert_eq!(rungs_for_record(&mut host, KILLED, 9_000), [Rung::OwnCgroup]);
-        assert_eq!(rungs_for_record(&mut host, KILLED, 11_000), [], "this one started after the record was made");
-        assert_eq!(rungs_for_record(&mut host, LOGGED, 9_000), [Rung::OwnCgroup]);
-        assert_eq!(rungs_for_record(&mut host, LOGGED, 11_000), []);
+        let (_root, host) = machine(10_000, 10_000);
+        assert_eq!(rungs_for_record(&host, KILLED, 5), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&host, KILLED, 9_000), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&host, KILLED, 600_000), [], "this one started after the record was made");
+        assert_eq!(rungs_for_record(&host, LOGGED, 9_000), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&host, LOGGED, 600_000), []);
     }
 
     #[test]
     fn record_from_future_has_no_evidence() {
-        let (_root, mut host) = machine(10_000, 10_000);
+        let (_root, host) = machine(10_000, 10_000);
         for code in [KILLED, LOGGED] {
-            assert_eq!(rungs_for_record(&mut host, code, -10), [Rung::OwnCgroup]);
-            assert_eq!(rungs_for_record(&mut host, code, -3_000), [], "another process may have had the pid then");
+            assert_eq!(rungs_for_record(&host, code, -10), [Rung::OwnCgroup]);
+            assert_eq!(rungs_for_record(&host, code, -3_000), [], "another process may have had the pid then");
         }
     }
 
     #[test]
     fn recent_record_of_survivor_needs_no_start_time() {
-        let (root, mut host) = machine(10_000, 10_000);
+        let (root, host) = machine(10_000, 10_000);
         fs::remove_file(root.path().join("7/stat")).unwrap();
-        assert_eq!(rungs_for_record(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
-        assert_eq!(rungs_for_record(&mut host, LOGGED, 9_000), []);
-        assert_eq!(rungs_for_record(&mut host, KILLED, 5), [], "another process may have the pid by now");
+        assert_eq!(rungs_for_record(&host, LOGGED, 5), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&host, LOGGED, 9_000), []);
+        assert_eq!(rungs_for_record(&host, KILLED, 5), [], "another process may have the pid by now");
     }
 
     #[test]
@@ -288,8 +293,8 @@ mod tests {
         let (root, mut host) = machine(10_000, 10_000);
         let scope = "0::/user.slice/user-1000.slice/user@1000.service/init.scope\n";
         fs::write(root.path().join("7/cgroup"), scope).unwrap();
-        assert_eq!(rungs_for_record(&mut host, KILLED, 5), [Rung::OwnCgroup]);
-        assert_eq!(rungs_for_record(&mut host, LOGGED, 5), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&host, KILLED, 5), [Rung::OwnCgroup]);
+        assert_eq!(rungs_for_record(&host, LOGGED, 5), [Rung::OwnCgroup]);
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
         let death = host.on_dying(&CoreDump { pid: 7, parent: Some(3), timestamp_ns: now });
         assert_eq!(
@@ -303,7 +308,9 @@ mod tests {
     fn parent_gives_evidence_for_dead_child() {
         let rungs = |death: &DeathEvidence| death.evidence.iter().map(Evidence::rung).collect::<Vec<_>>();
         let (root, mut host) = machine(10_000, 10_000);
+        let earliest = now_millis();
         let now = u64::try_from(Clocks::now().monotonic).unwrap();
+        let latest = now_millis();
         let dying = CoreDump { pid: 7, parent: Some(3), timestamp_ns: now };
         assert_eq!(rungs(&host.on_dying(&dying)), [Rung::OwnCgroup]);
         fs::remove_dir_all(root.path().join("7")).unwrap();
@@ -313,6 +320,7 @@ mod tests {
         let (_root, mut host) = machine(0, 0);
         let before = SigsysExit { timestamp_ns: now - 5_000_000_000, ..exit };
         assert_eq!(rungs(&host.on_exit(&before)), [], "that parent started after the exit");
-        assert!((host.on_exit(&exit).at - now_millis()).abs() < 1_000);
+        let at = host.on_exit(&exit).at;
+        assert!((earliest - 1_000..=latest + 1_000).contains(&at), "{at} is not from {earliest} to {latest}");
     }
 }

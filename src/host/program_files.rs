@@ -60,8 +60,18 @@ const MOST_LINKS: usize = 40;
 /// Reads the executables of a unit into its situation: of the files below `root`, and of the unit's running processes if
 /// `root` is this machine's.
 pub(crate) fn read_programs(situation: &mut Situation, manager: Manager, root: &Path, incidents: &[Incident]) {
+    read_programs_within(ReadLimits::new(MOST_BYTES, LONGEST), situation, manager, root, incidents);
+}
+
+fn read_programs_within(
+    limits: ReadLimits,
+    situation: &mut Situation,
+    manager: Manager,
+    root: &Path,
+    incidents: &[Incident],
+) {
     let settings = &situation.policy.settings;
-    let mut reader = ProgramReader::new(root, manager, settings.program());
+    let mut reader = ProgramReader::new(root, manager, settings.program(), limits);
     for command in settings.commands().iter().filter(|one| one.key.starts_with("ExecStart") && !one.privileged) {
         let launched = find_launched(&command.program, &command.arguments);
         for program in std::iter::once(&*command.program).chain(launched.iter().map(String::as_str)) {
@@ -78,8 +88,8 @@ pub(crate) fn read_programs(situation: &mut Situation, manager: Manager, root: &
 #[must_use]
 pub fn read_executable(root: &Path, executable: &Path, deepest: u32) -> Option<Program> {
     const UNHURRIED: Duration = Duration::from_mins(1);
-    let mut reader = ProgramReader::new(root, Manager::System, &ProgramSettings::default());
-    reader.limits = Rc::new(ReadLimits::new(u64::MAX, UNHURRIED));
+    let limits = ReadLimits::new(u64::MAX, UNHURRIED);
+    let mut reader = ProgramReader::new(root, Manager::System, &ProgramSettings::default(), limits);
     reader.deepest = deepest;
     reader.add_command(executable.to_str()?);
     reader.programs.pop()
@@ -109,7 +119,7 @@ struct OpenedFile {
 }
 
 impl<'a> ProgramReader<'a> {
-    fn new(root: &'a Path, manager: Manager, settings: &ProgramSettings) -> Self {
+    fn new(root: &'a Path, manager: Manager, settings: &ProgramSettings, limits: ReadLimits) -> Self {
         let owner = fs::metadata(root).ok().map(|root| root.uid());
         let user = match manager {
             Manager::System => None,
@@ -120,7 +130,7 @@ impl<'a> ProgramReader<'a> {
             own_root: find_own_root(root, settings),
             trusted: std::iter::once(0).chain(owner).chain(user).collect(),
             programs: Vec::new(),
-            limits: Rc::new(ReadLimits::new(MOST_BYTES, LONGEST)),
+            limits: Rc::new(limits),
             deepest: DEEPEST,
         }
     }

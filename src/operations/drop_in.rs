@@ -329,10 +329,13 @@ mod tests {
     #[test]
     fn drop_in_has_its_mode_whatever_the_umask() {
         let (dir, path) = place();
-        let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-        let written = write(&path, ours("").as_bytes());
-        nix::sys::stat::umask(umask);
-        written.unwrap().keep();
+        // A thread with a umask of its own, so that no other test is under it.
+        let with_umask = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+            write(&path, ours("").as_bytes()).unwrap().keep();
+        };
+        std::thread::scope(|scope| scope.spawn(with_umask).join()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o644, 0o755));
         drop(dir);

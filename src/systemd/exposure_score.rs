@@ -31,12 +31,24 @@ pub(crate) fn measure_exposure(
     path: &Path,
     contents: &[&str],
 ) -> Option<Vec<f64>> {
+    measure_within(PATIENCE, name, fragment, dropins, path, contents)
+}
+
+/// Measures as [`measure_exposure`] does. `patience` is the time limit of each run of systemd-analyze.
+fn measure_within(
+    patience: Duration,
+    name: &UnitName,
+    fragment: &Path,
+    dropins: &[PathBuf],
+    path: &Path,
+    contents: &[&str],
+) -> Option<Vec<f64>> {
     let program = program().filter(|_| name.suffix() == "service")?;
     let copy = UnitCopy::create(fragment, dropins, path).ok()?;
     let root = format!("--root={}", copy.root.display());
     let measure = || {
         let arguments = ["security", "--offline=true", "--no-pager", &root, NAME];
-        parse_level(&run(&program, &arguments, PATIENCE).ok()?)
+        parse_level(&run(&program, &arguments, patience).ok()?)
     };
     let mut found = vec![measure()?];
     for content in contents {
@@ -128,8 +140,9 @@ mod tests {
         let fragment = file("x.service", "ExecStart=/bin/true\nProtectClock=yes");
         let name = "x.service".parse().unwrap();
         let clock = "[Service]\nProtectClock=no\n";
+        let patience = Duration::from_mins(5);
         let levels = |dropins: &[PathBuf], path: &str| {
-            measure_exposure(&name, &fragment, dropins, Path::new(path), &[clock, ""]).unwrap()
+            measure_within(patience, &name, &fragment, dropins, Path::new(path), &[clock, ""]).unwrap()
         };
         let found = levels(&[], "/etc/x.service.d/zz.conf");
         assert_eq!(found.len(), 3);

@@ -20,10 +20,14 @@ pub(crate) struct ReadOnlyPlace {
 /// Returns the place at which a file cannot be made because the file system is read-only; `None` if it may be possible.
 #[must_use]
 pub(crate) fn find_read_only_place(path: &Path) -> Option<ReadOnlyPlace> {
+    find_place(path, |dir| statvfs(dir).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY)))
+}
+
+/// Looks at the nearest directory above a file that exists.
+fn find_place(path: &Path, is_read_only: impl Fn(&Path) -> bool) -> Option<ReadOnlyPlace> {
     let dir = path.ancestors().skip(1).find(|dir| dir.exists())?;
     let is_store = is_in_store(dir);
-    let is_read_only = || statvfs(dir).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY));
-    (is_store || is_read_only()).then(|| ReadOnlyPlace { dir: dir.to_owned(), is_store })
+    (is_store || is_read_only(dir)).then(|| ReadOnlyPlace { dir: dir.to_owned(), is_store })
 }
 
 /// Whether a path leads into the store of NixOS.
@@ -112,6 +116,17 @@ mod tests {
     fn writable_directory_is_not_read_only() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(find_read_only_place(&dir.path().join("a/b/c.conf")), None);
-        assert!(find_read_only_place(Path::new("/sys/fs/cgroup/x")).is_none_or(|place| !place.is_store));
+    }
+
+    #[test]
+    fn nearest_directory_that_exists_decides_whether_a_file_can_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outer, inner) = (dir.path().to_owned(), dir.path().join("inner"));
+        std::fs::create_dir(&inner).unwrap();
+        let place = |path: &str, read_only: &Path| find_place(&dir.path().join(path), |found| found == read_only);
+        let read_only = |dir: &Path| Some(ReadOnlyPlace { dir: dir.to_owned(), is_store: false });
+        assert_eq!(place("a/b/c.conf", &outer), read_only(&outer));
+        assert_eq!(place("inner/a/c.conf", &inner), read_only(&inner));
+        assert_eq!((place("inner/c.conf", &outer), place("c.conf", &inner)), (None, None));
     }
 }

@@ -66,9 +66,6 @@ fn exit_events_need_no_capability_since_linux_6_6() {
     assert_eq!(ids(&root), ["no-exit-events", "errno-silent"]);
     std::fs::write(root.path().join("proc/sys/kernel/osrelease"), "6.12.43+deb13-amd64\n").unwrap();
     assert_eq!(ids(&root), ["errno-silent"]);
-    assert_eq!(version("5.15.0-1-amd64"), Some((5, 15)));
-    assert_eq!(version("7.0-rc1"), Some((7, 0)));
-    assert_eq!((version(""), version("6"), version("x.y")), (None, None, None));
 }
 
 #[test]
@@ -158,9 +155,4 @@ fn no_exit_cgroups_names_reason_and_remedy() {
         assert_eq!(limitation.id, "no-exit-cgroups");
         assert!(!limitation.remedy.is_empty() && !limitation.remedy.contains("CAP_"), "{limitation}");
     }
-}
-
-#[test]
-fn this_machine_has_errno_silent() {
-    assert!(find_blind_spots(Path::new("/")).iter().any(|limitation| limitation.id == "errno-silent"));
 }

@@ -5,6 +5,11 @@ use crate::policy::{Policy, Settings, UnitFile};
 use crate::syscalls::{Abi, Groups};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+/// Limits that no test reaches by time, however busy the machine is.
+fn unhurried(bytes: u64) -> ReadLimits {
+    ReadLimits::new(bytes, Duration::from_hours(1))
+}
+
 /// Reads the programs of a unit with these lines below a root that has the test's own executable as `/usr/bin/own`.
 fn programs(root: &Path, lines: &str, exes: &[&str]) -> Vec<Program> {
     programs_under(Manager::System, root, lines, exes)
@@ -16,12 +21,12 @@ fn programs_under(manager: Manager, root: &Path, lines: &str, exes: &[&str]) -> 
     let policy = Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64));
     let drop_in = PathBuf::from("/etc/systemd/system/x.service.d/zz-harden-why.conf");
     let mut situation = Situation { policy, drop_in, history: None, programs: Vec::new() };
-    let mut reader = ProgramReader::new(root, manager, situation.policy.settings.program());
+    let mut reader = ProgramReader::new(root, manager, situation.policy.settings.program(), unhurried(u64::MAX));
     for exe in exes {
         reader.add_recorded(exe.as_bytes(), 0);
     }
     let recorded = reader.programs;
-    read_programs(&mut situation, manager, root, &[]);
+    read_programs_within(unhurried(u64::MAX), &mut situation, manager, root, &[]);
     situation.programs.into_iter().chain(recorded).collect()
 }
 
@@ -173,8 +178,8 @@ fn build_that_was_read_before_is_not_read_again() {
     let root = machine();
     fs::copy(root.path().join("usr/bin/own"), root.path().join("usr/bin/same")).unwrap();
     let read = |name: &str| {
-        let mut reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
-        reader.limits = Rc::new(ReadLimits::new(u64::MAX, Duration::from_mins(1)));
+        let mut reader =
+            ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default(), unhurried(u64::MAX));
         reader.add_command(name);
         (reader.limits.bytes_left(), reader.programs.pop().unwrap().image)
     };
@@ -211,8 +216,8 @@ fn library_that_is_not_read_is_named_and_the_program_is_read_again() {
     let Some(root) = machine_with_library() else { return println!("skipped: no gcc for x86-64") };
     let library = root.path().join("usr/lib/libserve.so.1");
     let read = |bytes: u64| {
-        let mut reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
-        reader.limits = Rc::new(ReadLimits::new(bytes, Duration::from_mins(1)));
+        let mut reader =
+            ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default(), unhurried(bytes));
         reader.add_command("/usr/bin/webd");
         (reader.programs.pop().unwrap(), bytes - reader.limits.bytes_left())
     };
@@ -246,9 +251,7 @@ fn library_of_another_class_or_machine_does_not_hide_the_right_one() {
         let mut other = right.clone();
         (other[4], other[18]) = (class, machine);
         fs::write(earlier.join("libserve.so.1"), other).unwrap();
-        let reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
-        let limits = Rc::new(ReadLimits::new(u64::MAX, Duration::from_mins(1)));
-        let reader = ProgramReader { limits, ..reader };
+        let reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default(), unhurried(u64::MAX));
         let program = reader.open(Path::new("/usr/bin/webd")).unwrap();
         let mut parts = LimitedFile::new(program.file, u64::MAX, Rc::clone(&reader.limits));
         let (_, linkage) = ElfFile::read(&mut parts).unwrap();
@@ -266,8 +269,7 @@ fn library_of_another_class_or_machine_does_not_hide_the_right_one() {
 #[test]
 fn executable_beyond_the_limit_is_not_called_broken() {
     let root = machine();
-    let mut reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default());
-    reader.limits = Rc::new(ReadLimits::new(1 << 10, Duration::from_mins(1)));
+    let mut reader = ProgramReader::new(root.path(), Manager::System, &ProgramSettings::default(), unhurried(1 << 10));
     reader.add_command("/usr/bin/own");
     assert_eq!(reader.programs.pop().unwrap().image, ProgramImage::Unread(UnreadReason::Unreached));
 }
