@@ -321,7 +321,7 @@ mod tests {
         write(&fake, &plan).unwrap();
         fake.fail_at(1, Fault::Refused);
         let error = format!("{:#}", restart_unit(&fake).unwrap_err());
-        assert!(error.contains("is written and loaded"), "{error}");
+        assert!(error.contains("was not restarted (run systemctl restart x.service)"), "{error}");
         assert!(fake.snapshot().holds(REMEDY_DROP_IN));
     }
 

@@ -45,8 +45,8 @@ pub(crate) async fn restart<M: ServiceManagers>(
         watch(&manager, &unit.name, look).await
     };
     interruption.or(restart).await.with_context(|| {
-        let path = shown_path(drop_in);
-        format!("{path} is written and loaded, but {} did not start again in time", unit.name)
+        let restart = unit.manager.systemctl(&format!("restart {}", unit.name));
+        format!("systemd has read {}, but {} was not restarted (run {restart})", shown_path(drop_in), unit.name)
     })
 }
 

@@ -13,7 +13,9 @@ pub fn entry(unit: Option<&Unit>, pid: u32) -> AlertEntry {
         Some(Unit { manager: Manager::User(uid), name }) => format!("{name} of user {uid}: "),
         None => String::new(),
     };
-    let message = format!("{whose}the record of the death of pid {pid} arrived late: it did not die without a record");
+    let message = format!(
+        "{whose}the kernel's record of the death of process {pid} arrived late; the alert that there is none was wrong"
+    );
     let mut entry = start_entry(message, CORRECTION, Priority::Notice);
     if let Some(unit) = unit {
         push_unit(&mut entry, unit);
@@ -31,8 +33,8 @@ mod tests {
         let unit = Unit { manager: Manager::User(1000), name: "a.service".parse().unwrap() };
         let entry = entry(Some(&unit), 7);
         let fields: Vec<_> = entry.fields().map(|(name, value)| (name, str::from_utf8(value).unwrap())).collect();
-        let message =
-            "a.service of user 1000: the record of the death of pid 7 arrived late: it did not die without a record";
+        let message = "a.service of user 1000: the kernel's record of the death of process 7 arrived late; the alert that \
+            there is none was wrong";
         assert!(fields.contains(&("MESSAGE", message)), "{fields:?}");
         assert!(fields.contains(&("OBJECT_SYSTEMD_USER_UNIT", "a.service")), "{fields:?}");
     }

@@ -342,7 +342,8 @@ async fn signal_during_the_restart_keeps_the_confirmed_change() {
     assert_eq!(restart.header().member().unwrap().as_str(), "RestartUnit");
     send(&client, Signal::SIGINT);
     let said = error(ended(client).await);
-    let starts = format!("{DROP_IN} is written and loaded, but x.service did not start again in time");
+    let starts =
+        format!("systemd has read {DROP_IN}, but x.service was not restarted (run systemctl restart x.service)");
     assert_eq!(said, format!("{starts}: interrupted by SIGINT"));
     assert!(machine.drop_in().exists());
 }
