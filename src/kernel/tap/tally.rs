@@ -29,8 +29,6 @@ pub(crate) struct RefusalKind {
     pub(crate) arch: Arch,
     /// The call's number.
     pub(crate) number: u32,
-    /// The argument that filters decide by, if it is known.
-    pub(crate) argument: Option<u32>,
     /// What the call returned.
     pub(crate) result: CallResult,
     /// Whether these may be the ends of permitted calls that began before the tap.
@@ -40,6 +38,9 @@ pub(crate) struct RefusalKind {
     /// The owner of the process. It can differ from the target: children move to other cgroups, and a slice or a user
     /// manager has units below it.
     pub(crate) owner: ProcessOwner,
+    /// The argument that filters decide by, if it is known. The last field, so that kinds that differ in it alone are
+    /// neighbours in a sorted map.
+    pub(crate) argument: Option<u32>,
 }
 
 /// Who owns a process, by the process's own cgroup.
@@ -167,8 +168,8 @@ impl RefusalTally {
 
     /// Returns how many arguments of one call and one program are counted apart.
     fn count_arguments(&self, kind: &RefusalKind) -> usize {
-        let same = |other: &RefusalKind| RefusalKind { argument: kind.argument, ..other.clone() } == *kind;
-        self.kinds.keys().filter(|other| other.number == kind.number && other.argument.is_some() && same(other)).count()
+        let with = |argument: u32| RefusalKind { argument: Some(argument), ..kind.clone() };
+        self.kinds.range(with(0)..=with(u32::MAX)).count()
     }
 
     /// Returns the target's index and the process's owner of all refusals, certain or not.
