@@ -12,6 +12,7 @@ mod location;
 mod query;
 mod record;
 mod rehearsals;
+mod replacement;
 mod retention;
 mod row;
 mod schema;
@@ -28,12 +29,13 @@ use nix::unistd::{AccessFlags, faccessat};
 use rusqlite::{Connection, OpenFlags};
 
 use super::incident::Incident;
-use location::{FileId, LOG, check_regular, file_id, immutable_uri, is_other, with_suffix};
+use location::{FileId, LOG, check_regular, file_id, immutable_uri, with_suffix};
 
 pub use error::StoreError;
 pub use query::{Query, Stored, UnitSummary};
 pub use record::{Recorded, RowId};
 pub use rehearsals::RehearsalSpan;
+pub use replacement::ReplacedFile;
 pub use retention::Evicted;
 pub use row::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD};
 #[cfg(any(test, fuzzing))]
@@ -52,9 +54,6 @@ pub const MAX_LOG: u64 = 4 * 1024 * 1024;
 /// How long to wait for another process's lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many damaged files are kept; then a person has to look.
-const MAX_DAMAGED: u32 = 9;
-
 const PAGE: u64 = 4096;
 
 /// The incidents on disk.
@@ -67,15 +66,6 @@ pub struct Store {
     log: Option<FileId>,
     /// The lock on the directory, which makes this the only writer.
     _lock: Option<Flock<File>>,
-}
-
-/// A file that is no longer the store: it was damaged and renamed, or was removed.
-#[derive(Debug)]
-pub struct ReplacedFile {
-    /// Its new path, if it was renamed.
-    pub path: Option<PathBuf>,
-    /// What was wrong with it.
-    pub error: StoreError,
 }
 
 impl Store {
@@ -111,42 +101,6 @@ impl Store {
         .map_err(sqlite)?;
         let (file, log) = (file_id(&path), file_id(&with_suffix(&path, LOG)));
         Ok(Self { conn, path, file, log, _lock: Some(lock) })
-    }
-
-    /// Opens the store like [`open`](Self::open), but renames a damaged file and begins a new one.
-    ///
-    /// # Errors
-    /// Those of [`open`](Self::open) except damage, and damage if there are nine damaged files already.
-    pub fn open_or_replace(dir: &Path) -> Result<(Self, Option<ReplacedFile>), StoreError> {
-        match Self::open(dir) {
-            Ok(store) => Ok((store, None)),
-            Err(error @ StoreError::Damaged { .. }) => {
-                Self::replace_damaged(dir, error).map(|(new, old)| (new, Some(old)))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Renames a damaged file, and begins a new one. No process may have the file open for writing.
-    ///
-    /// # Errors
-    /// Those of [`open`](Self::open), and `error` itself if there are nine damaged files already.
-    pub fn replace_damaged(dir: &Path, error: StoreError) -> Result<(Self, ReplacedFile), StoreError> {
-        let path = absolute(dir)?;
-        let damaged = |number: u32| with_suffix(&path, &format!(".damaged-{number}"));
-        let Some(free) = (1..=MAX_DAMAGED).map(damaged).find(|free| !free.exists()) else {
-            return Err(error);
-        };
-        // The log gets the name under which SQLite looks for it; SQLite rebuilds the index from the log.
-        for suffix in [LOG, "-shm", ""] {
-            match fs::rename(with_suffix(&path, suffix), with_suffix(&free, suffix)) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::from_io(&path, source));
-                }
-                _ => {}
-            }
-        }
-        Ok((Self::open(dir)?, ReplacedFile { path: Some(free), error }))
     }
 
     /// Opens the store for reading, with or without a writer, also on read-only media.
@@ -195,29 +149,6 @@ impl Store {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Whether the file or its log was removed or replaced. `SQLite` goes on writing to the files that it has open, which
-    /// no reader will find. This compares paths only, because opening and closing a file would release its locks.
-    pub fn was_removed(&mut self) -> bool {
-        let log = with_suffix(&self.path, LOG);
-        self.log = self.log.or_else(|| file_id(&log));
-        is_other(&self.path, self.file) || is_other(&log, self.log)
-    }
-
-    /// Closes a store that [was removed](Self::was_removed). First writes the log into its file, wherever that file is
-    /// now. Otherwise `SQLite` would apply the log to the file that is now at the path.
-    #[must_use]
-    pub fn close_removed(self) -> ReplacedFile {
-        let Self { conn, path, file, log, _lock } = self;
-        // Nothing can be done if these fail.
-        _ = conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)");
-        drop(conn);
-        let at = with_suffix(&path, LOG);
-        if is_other(&path, file) && log.is_some() && file_id(&at) == log {
-            _ = fs::remove_file(&at);
-        }
-        ReplacedFile { path: None, error: StoreError::Removed { path } }
     }
 
     /// Adds sightings, all or none, and returns the state of each incident in the order given.

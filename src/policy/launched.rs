@@ -3,6 +3,9 @@
 //! Only the first word of a command is a program; any other word may be data, as in `install -o man`. After an unknown
 //! option, the search ignores all further words: the next word could be the option's value.
 
+use super::shell_script::split_simple_commands;
+use crate::audit::text::base_name;
+
 /// The longest chain of launchers that the search follows.
 const DEEPEST: usize = 4;
 
@@ -240,114 +243,12 @@ fn find_script(words: &[String]) -> Option<&str> {
     None
 }
 
-/// Returns the words of each simple command in a script. Returns nothing if the script has a `case`, a function, a
-/// here-document or an unclosed quote.
-fn split_simple_commands(script: &str) -> Vec<Vec<String>> {
-    let mut parts = ScriptWords::default();
-    let mut chars = script.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some('\n') | None => {}
-                Some(next) => parts.push(next),
-            },
-            '\'' | '"' => {
-                parts.begin();
-                let mut closed = false;
-                while let Some(inner) = chars.next() {
-                    if inner == c {
-                        closed = true;
-                        break;
-                    }
-                    let escaped = inner == '\\' && c == '"';
-                    match if escaped { chars.next() } else { Some(inner) } {
-                        Some(inner) => parts.push(inner),
-                        None => break,
-                    }
-                }
-                if !closed {
-                    return Vec::new();
-                }
-            }
-            '#' if parts.word.is_none() => while chars.next_if(|&c| c != '\n').is_some() {},
-            '>' | '<' => {
-                if c == '<' && chars.peek() == Some(&'<') {
-                    return Vec::new();
-                }
-                parts.redirect();
-                while chars.next_if(|c| ">&|".contains(*c)).is_some() {}
-            }
-            '&' if chars.peek() == Some(&'>') => parts.end_word(),
-            ';' | '&' | '|' | '\n' | '(' | ')' | '`' => parts.end_command(),
-            c if c.is_whitespace() => parts.end_word(),
-            c => parts.push(c),
-        }
-    }
-    parts.end_command();
-    let is_unclear =
-        |words: &Vec<String>| words.iter().any(|word| matches!(word.as_str(), "case" | "esac" | "function"));
-    if script.contains("()") || parts.commands.iter().any(is_unclear) {
-        return Vec::new();
-    }
-    parts.commands.retain(|words| !matches!(words.first().map(String::as_str), Some("for" | "select")));
-    parts.commands
-}
-
-/// The commands and words of a script, as far as it is read.
-#[derive(Default)]
-struct ScriptWords {
-    commands: Vec<Vec<String>>,
-    words: Vec<String>,
-    word: Option<String>,
-    /// Whether the next word is the target of a redirection.
-    is_target: bool,
-}
-
-impl ScriptWords {
-    fn begin(&mut self) {
-        self.word.get_or_insert_default();
-    }
-
-    fn push(&mut self, c: char) {
-        self.word.get_or_insert_default().push(c);
-    }
-
-    fn end_word(&mut self) {
-        if let Some(word) = self.word.take()
-            && !std::mem::take(&mut self.is_target)
-        {
-            self.words.push(word);
-        }
-    }
-
-    /// Starts a redirection. A number directly before the operator is a file descriptor, not a word.
-    fn redirect(&mut self) {
-        if self.word.as_ref().is_some_and(|word| word.chars().all(|c| c.is_ascii_digit())) {
-            self.word = None;
-        }
-        self.end_word();
-        self.is_target = true;
-    }
-
-    fn end_command(&mut self) {
-        self.end_word();
-        self.is_target = false;
-        if !self.words.is_empty() {
-            self.commands.push(std::mem::take(&mut self.words));
-        }
-    }
-}
-
 fn is_assignment(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| {
         !name.is_empty()
             && !name.starts_with(|c: char| c.is_ascii_digit())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     })
-}
-
-fn base_name(program: &str) -> &str {
-    program.rsplit('/').next().unwrap_or(program)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub(crate) mod sandbox;
 mod set_up_keys;
 mod set_up_lines;
 pub(crate) mod settings;
+mod shell_script;
 pub(crate) mod source_line;
 pub(crate) mod syscall_filter;
 pub(crate) mod unit_file;

@@ -8,6 +8,7 @@ pub(crate) mod all_units;
 pub(crate) mod build;
 pub(crate) mod control;
 mod held_lines;
+mod known_properties;
 pub(crate) mod past_processes;
 pub(crate) mod private;
 pub(crate) mod processes;
@@ -24,11 +25,11 @@ pub use unit_properties::{NameList, UnitProperties};
 use super::bus_address::BusAddress;
 use crate::audit::text::escape;
 use crate::units::{Manager, UnitName};
+use known_properties::KnownProperties;
 use property_map::PropertyMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use unit_properties::KnownProperties;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, connection, fdo};
 
 /// The time limit of one call.

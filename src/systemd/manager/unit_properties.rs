@@ -1,6 +1,7 @@
 //! A unit's properties in its manager: its files, its state, and the settings that install seccomp filters.
 
 use super::held_lines::held_lines;
+use super::known_properties::{KnownProperties, is_known};
 use super::property_map::{PropertyMap, take};
 use crate::policy::Namespaces;
 use crate::policy::capabilities::{CapabilitySet, find_withheld};
@@ -8,92 +9,10 @@ use crate::policy::settings::exec_section;
 use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
 use crate::syscalls::Groups;
 use crate::units::UnitName;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use zbus::OwnedVariant;
-
-/// Those of a unit's properties that [`UnitProperties::parse`] reads: a manager sends some hundred others.
-#[derive(Debug, Default)]
-pub(super) struct KnownProperties(PropertyMap);
-
-impl KnownProperties {
-    /// Adds those of another interface.
-    pub(super) fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
-    }
-}
-
-impl zbus::Type for KnownProperties {
-    const SIGNATURE: &'static zbus::Signature = PropertyMap::SIGNATURE;
-}
-
-impl<'de> Deserialize<'de> for KnownProperties {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(KnownVisitor)
-    }
-}
-
-/// Keeps the values of known names.
-struct KnownVisitor;
-
-impl<'de> Visitor<'de> for KnownVisitor {
-    type Value = KnownProperties;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("properties by name")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<KnownProperties, A::Error> {
-        let mut known = KnownProperties::default();
-        while let Some(name) = entries.next_key::<&str>()? {
-            if is_known(name) {
-                known.0.insert(name.to_owned(), entries.next_value()?);
-            } else {
-                entries.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(known)
-    }
-}
-
-/// Whether [`UnitProperties::parse`] reads a property.
-fn is_known(name: &str) -> bool {
-    const NAMES: [&str; 24] = [
-        "ActiveState",
-        "AmbientCapabilities",
-        "CanStart",
-        "CapabilityBoundingSet",
-        "DropInPaths",
-        "ExecMainStartTimestamp",
-        "FragmentPath",
-        "Id",
-        "InactiveExitTimestamp",
-        "InvocationID",
-        "LoadState",
-        "MainPID",
-        "NeedDaemonReload",
-        "NoNewPrivileges",
-        "RefuseManualStop",
-        "RestrictAddressFamilies",
-        "RestrictNamespaces",
-        "SubState",
-        "SystemCallArchitectures",
-        "SystemCallErrorNumber",
-        "SystemCallFilter",
-        "SystemCallLog",
-        "Transient",
-        "User",
-    ];
-    static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-        let withholding = Directive::ALL.iter().copied().filter(|directive| !directive.filters_calls());
-        Directive::switches().chain(withholding).map(Directive::key).chain(NAMES).collect()
-    });
-    KNOWN.contains(name)
-}
 
 /// An allow list or a deny list (D-Bus type `bas`).
 #[derive(Debug, Clone, PartialEq, Eq)]
