@@ -187,7 +187,8 @@ fn write_units(home: &Path, random: &mut Choice, groups: &Groups) -> Vec<String>
         names.push(name);
     }
     // Each family on a line of its own, so that an unknown one does not invalidate others.
-    let families = AddressFamilies::KNOWN.map(|family| format!("RestrictAddressFamilies={family}\n")).concat();
+    let families = AddressFamilies::known_names().map(|family| format!("RestrictAddressFamilies={family}\n"));
+    let families = families.collect::<String>();
     fs::write(config.join("families.service"), format!("[Service]\nExecStart=/bin/true\n{families}")).unwrap();
     names.push("families.service".to_owned());
     // What libseccomp resolves; @known itself lacks some calls that other groups have.

@@ -134,6 +134,16 @@ pub(crate) fn join_or(words: &[&str]) -> String {
     }
 }
 
+/// Returns what follows the last slash of a path.
+pub(crate) fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Returns what follows the last slash of a path, which a process chose.
+pub(crate) fn untrusted_base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
 /// Quotes a word for a shell.
 pub(crate) fn quote_word(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c);

@@ -4,6 +4,7 @@
 use super::alert_rate::AlertRate;
 use super::config::AlertLimits;
 use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
+use super::retry::Retry;
 use crate::incidents::{FairQueue, Incident, IncidentEvent, IncidentKey, Owner, Stored};
 use crate::outlet::alert_summary::Summary;
 use crate::outlet::journal::{JournalSendError, JournalSocket};
@@ -18,9 +19,8 @@ const MAX_WAITING: usize = 1024;
 /// How many sent alerts about deaths without a record can still be corrected.
 const MAX_SENT_DEATHS: usize = 256;
 
-/// The first and the longest wait between attempts to reach the journal.
+/// The wait after a first failure to reach the journal.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
-const MAX_RETRY: Duration = Duration::from_mins(1);
 
 /// A message for the journal.
 #[derive(Debug)]
@@ -81,8 +81,8 @@ pub(super) struct Alerts {
     dropped: u64,
     /// The deaths without a record whose alerts were sent, with the process of each.
     sent_deaths: VecDeque<(IncidentKey, u32)>,
-    /// After a failure: when to try again, and the wait before that attempt.
-    retry: Option<(Instant, Duration)>,
+    /// When to try again after a failure.
+    retry: Retry,
     /// A change that [`take_change`](Self::take_change) has not returned yet.
     change: Option<JournalChange>,
 }
@@ -107,7 +107,7 @@ impl Alerts {
             unsent: FairQueue::new(MAX_WAITING),
             dropped: 0,
             sent_deaths: VecDeque::new(),
-            retry: None,
+            retry: Retry::new(FIRST_RETRY),
             change: None,
         }
     }
@@ -187,7 +187,7 @@ impl Alerts {
             self.push(Alert::Summary(summary));
         }
         self.explainer.start_questions();
-        if self.retry.is_some_and(|(at, _)| now < at) {
+        if !self.retry.is_due(now) {
             return;
         }
         while let Some(alert) = self.unsent.front().filter(|alert| alert.waits_until().is_none_or(|until| until <= now))
@@ -210,7 +210,7 @@ impl Alerts {
                     self.journal = Some(journal);
                     let sent = self.unsent.pop_front();
                     self.remember_death(sent);
-                    if self.retry.take().is_some() {
+                    if self.retry.succeed() {
                         tracing::info!("the journal accepts alerts again");
                         self.change = Some(JournalChange::Recovered);
                     }
@@ -238,26 +238,22 @@ impl Alerts {
     }
 
     fn schedule_retry(&mut self, error: &JournalSendError, now: Instant) {
-        let wait = if let Some((_, wait)) = self.retry {
-            (2 * wait).min(MAX_RETRY)
-        } else {
+        if !self.retry.is_failing() {
             tracing::warn!("{error}; alerts wait until the journal accepts them");
             self.change = Some(JournalChange::Failed(error.to_string()));
-            FIRST_RETRY
-        };
-        self.retry = Some((now + wait, wait));
+        }
+        self.retry.fail(now);
     }
 
     /// Returns when the next alert or summary is due.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        let retry = self.retry.map(|(at, _)| at);
         let first = self.unsent.front().and_then(Alert::waits_until);
-        retry.max(first).into_iter().chain(self.rate.next_wake()).min()
+        self.retry.at().max(first).into_iter().chain(self.rate.next_wake()).min()
     }
 
     /// Sends all alerts that the journal takes now, without waiting for causes.
     pub(super) fn finish(mut self) {
-        self.retry = None;
+        self.retry.succeed();
         for alert in self.unsent.iter_mut() {
             if let Alert::Incident { cause: cause @ AlertCause::Asked(..), .. } = alert {
                 *cause = AlertCause::Known(Explanation::NoDirective(NoDirective::Late));
@@ -431,7 +427,7 @@ mod tests {
             alerts.send(now);
             now = alerts.next_wake().unwrap();
         }
-        assert!(now - start > 5 * MAX_RETRY);
+        assert!(now - start > Duration::from_mins(5));
         assert_eq!((alerts.unsent.len(), alerts.dropped), (MAX_WAITING, 5000 - MAX_WAITING as u64));
     }
 }

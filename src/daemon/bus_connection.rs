@@ -1,6 +1,7 @@
 //! The daemon's connection to the bus. The bus can be unavailable for a time. A separate task owns the connection, so a
 //! slow bus never delays the loop.
 
+use super::retry::Retry;
 use crate::incidents::{FairQueue, Owner, Stored};
 use crate::outlet::StatusSource;
 use crate::outlet::bus::{BusServer, serve};
@@ -8,7 +9,7 @@ use crate::outlet::client_requests::RequestQueue;
 use crate::systemd::bus_address::BusAddress;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -19,9 +20,8 @@ const MAX_WAITING: usize = 1024;
 /// How long the bus may take to accept the daemon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The first and the longest wait between attempts to connect.
+/// The wait after a first failure to connect.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
-const MAX_RETRY: Duration = Duration::from_mins(1);
 
 /// The loop's handle of the connection. Dropping the handle leaves the bus.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Server {
         let Self { address, state_dir, .. } = &self;
         let mut attempted = Some(attempted);
         let mut reported = None;
-        let mut wait = FIRST_RETRY;
+        let mut retry = Retry::new(FIRST_RETRY);
         loop {
             let outcome = self.connect().await;
             if let Some(attempted) = attempted.take() {
@@ -139,7 +139,8 @@ impl Server {
             match outcome {
                 Ok(bus) => {
                     tracing::info!("answering on the {address} bus");
-                    (reported, wait) = (None, FIRST_RETRY);
+                    reported = None;
+                    retry.succeed();
                     announce_all(&bus, &waiting).await;
                     tracing::warn!("the {address} bus is gone; harden-whyd tries again");
                 }
@@ -153,8 +154,7 @@ impl Server {
                     reported = Some(why);
                 }
             }
-            sleep(wait).await;
-            wait = (2 * wait).min(MAX_RETRY);
+            sleep(retry.fail(Instant::now())).await;
         }
     }
 

@@ -26,10 +26,12 @@ mod explainer;
 pub mod log_writer;
 mod reloadable_config;
 mod request_handler;
+mod retry;
 mod silent_deaths;
 mod status;
 mod stop_signals;
 mod storage;
+mod store_owner;
 mod store_writer;
 mod supervisor;
 
@@ -58,7 +60,8 @@ use status::SharedStatus;
 use std::path::{Path, PathBuf};
 use stop_signals::StopSignals;
 use storage::Storage;
-use store_writer::{Retention, StoreWriter};
+use store_owner::Retention;
+use store_writer::StoreWriter;
 
 /// The daemon's command-line options.
 #[derive(Debug)]
@@ -134,7 +137,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         status,
         turn: event_loop::TurnState::default(),
     };
-    event_loop.run().await
+    Box::pin(event_loop.run()).await
 }
 
 /// Reads the rehearsals that an earlier daemon knew. Processes that outlived them still log calls.

@@ -2,8 +2,10 @@
 //! later.
 
 use super::config::Config;
+use super::retry::Retry;
 use super::status::SharedStatus;
-use super::store_writer::{Retention, StoreWriter, Written};
+use super::store_owner::Retention;
+use super::store_writer::{StoreWriter, Written};
 use crate::incidents::{Fold, Folded, Incident, IncidentKey, Recorded, RehearsalSpan, StoreError, Stored};
 use crate::outlet::client_requests::ForgetRequest;
 use crate::outlet::wire::MAX_COUNT_LAG;
@@ -18,9 +20,8 @@ const FULL_INTERVAL: Duration = Duration::from_millis(20);
 /// second.
 const MAX_HOLD: Duration = Duration::from_millis(100);
 
-/// The first and the longest wait between attempts to write a store that failed.
+/// The wait after a first failure to write the store.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
-const MAX_RETRY: Duration = Duration::from_mins(1);
 
 /// How many changes one job stores. A new incident must not wait long for earlier changes.
 const MAX_CHANGES: usize = 2 << 10;
@@ -31,8 +32,8 @@ pub(super) struct Storage {
     status: SharedStatus,
     /// When the next changes are due.
     flush_at: Option<Instant>,
-    /// After a failure: when to try again, and the wait before that attempt.
-    retry: Option<(Instant, Duration)>,
+    /// When to try again after a failure.
+    retry: Retry,
     /// The earliest time of the next write that a full memory causes.
     full_flush_at: Option<Instant>,
     /// When the writer got its latest job.
@@ -71,7 +72,8 @@ pub(super) struct StoredIncident {
 impl Storage {
     pub(super) fn new(writer: StoreWriter, status: SharedStatus) -> Self {
         let (forgotten, subtracted) = (Vec::new(), Vec::new());
-        Self { writer, status, flush_at: None, retry: None, full_flush_at: None, sent_at: None, forgotten, subtracted }
+        let retry = Retry::new(FIRST_RETRY);
+        Self { writer, status, flush_at: None, retry, full_flush_at: None, sent_at: None, forgotten, subtracted }
     }
 
     /// Applies another configuration.
@@ -105,7 +107,7 @@ impl Storage {
     }
 
     fn may_try(&self, now: Instant) -> bool {
-        self.retry.is_none_or(|(at, _)| at <= now)
+        self.retry.is_due(now)
     }
 
     /// Sends changes to the writer, unless it is busy.
@@ -117,7 +119,7 @@ impl Storage {
         // There may be more.
         self.flush_at = (changes.len() == MAX_CHANGES).then(Instant::now);
         // After a failure an empty job shows whether the store works again.
-        if !changes.is_empty() || self.retry.is_some() {
+        if !changes.is_empty() || self.retry.is_failing() {
             self.sent_at = Some(Instant::now());
             self.writer.send(changes);
         }
@@ -181,7 +183,7 @@ impl Storage {
                 return WriteResult::Failed;
             }
         };
-        if self.retry.take().is_some() {
+        if self.retry.succeed() {
             tracing::info!("the store is writable again");
             self.status.lock().store_error = None;
         }
@@ -195,12 +197,11 @@ impl Storage {
 
     /// Reports that the store failed, and schedules the next attempt.
     pub(super) fn on_failure(&mut self, error: &StoreError) {
-        if self.retry.is_none() {
+        if !self.retry.is_failing() {
             tracing::error!("{error}; incidents are kept in memory and stored as soon as possible");
         }
         let now = Instant::now();
-        let wait = self.retry.map_or(FIRST_RETRY, |(_, wait)| (2 * wait).min(MAX_RETRY));
-        self.retry = Some((now + wait, wait));
+        self.retry.fail(now);
         self.flush_at = Some(now);
         self.status.lock().store_error = Some(error.to_string());
     }
@@ -215,7 +216,7 @@ impl Storage {
     /// Returns when the next write is due. `None` while the writer is busy, because its answer wakes the loop.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let at = self.flush_at.filter(|_| !self.writer.is_busy())?;
-        Some(self.retry.map_or(at, |(retry, _)| at.max(retry)))
+        Some(self.retry.at().map_or(at, |retry| at.max(retry)))
     }
 
     /// Stores all changes and waits for the results. Stops at the first failure.

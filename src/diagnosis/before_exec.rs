@@ -1,5 +1,6 @@
 //! Calls that systemd's own code makes in a service process before it executes the program.
 
+use crate::audit::text::untrusted_base_name;
 use crate::incidents::{Incident, SightingSource};
 
 /// The call by which systemd loads a filter. If systemd loads another filter after the one that logs, the record of
@@ -16,7 +17,7 @@ pub(crate) fn is_before_exec(incident: &Incident) -> bool {
 /// systemd names a task `(program)` between fork and exec; since systemd 255 it runs systemd-executor there. Any process
 /// can choose such a name, but not its executable.
 pub(crate) fn is_systemd_before_exec(comm: &[u8], exe: &[u8]) -> bool {
-    let name = exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let name = untrusted_base_name(exe);
     comm.starts_with(b"(") && matches!(name, b"systemd" | b"systemd-executor")
 }
 

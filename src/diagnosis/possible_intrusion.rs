@@ -5,6 +5,7 @@
 //! count. The process does not run as the user that the unit sets (root, if it sets none), and none of the unit's commands
 //! runs its program. Scripts and helpers of a service never show both, unless they change their user first.
 
+use crate::audit::text::untrusted_base_name;
 use crate::incidents::Incident;
 use crate::policy::launched::find_launched;
 use crate::policy::{Directive, ExecCommand, Settings};
@@ -58,19 +59,15 @@ fn can_have_uid(settings: &Settings, uid: &str) -> bool {
 
 /// Whether a command runs the program of an incident: itself, by a launcher, or as a script by its interpreter.
 fn runs(command: &ExecCommand, incident: &Incident) -> bool {
-    let exe = base_name(&incident.key.exe);
+    let exe = untrusted_base_name(&incident.key.exe);
     let comm = &incident.sample.comm;
     let launched = find_launched(&command.program, &command.arguments);
     let mut programs = std::iter::once(&*command.program).chain(launched.iter().map(AsRef::as_ref));
     exe.is_empty()
         || programs.any(|program| {
-            let name = base_name(program.as_bytes());
+            let name = untrusted_base_name(program.as_bytes());
             name == exe || name.get(..LONGEST_COMM).unwrap_or(name) == comm
         })
-}
-
-fn base_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,7 +85,7 @@ mod tests {
         let settings = Settings::new(&"web.service".parse().unwrap(), Some(file), Vec::new());
         let event =
             IncidentEvent::Denial(Denial { call: Call::named(Arch::X86_64, call), action: Action::KillProcess });
-        let comm = base_name(exe.as_bytes()).to_vec();
+        let comm = untrusted_base_name(exe.as_bytes()).to_vec();
         let incident = Incident {
             key: IncidentKey { unit: None, event, exe: exe.into(), source: SightingSource::Audit },
             rung: None,

@@ -5,6 +5,7 @@ use crate::kernel::exit_cgroups::ExitCgroupsError;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::procfs::status_value;
 use crate::systemd::journal::JournalReadError;
+use crate::unit_files::kernel_version::read_kernel_version;
 use crate::unit_files::rooted::RootedTree;
 use std::fmt;
 use std::path::Path;
@@ -93,7 +94,7 @@ pub fn find_blind_spots(root: &Path) -> Vec<BlindSpot> {
              is a container",
         ));
     }
-    let release = text(root, "proc/sys/kernel/osrelease").and_then(|release| version(&release));
+    let release = read_kernel_version(RootedTree::new(root));
     if is_other_network(root) {
         found.push(blind_spot(
             NETWORK_NAMESPACE,
@@ -251,12 +252,6 @@ fn text(root: &Path, path: &str) -> Option<String> {
 fn audit_is_off(line: &str) -> bool {
     let own = line.split_ascii_whitespace().take_while(|word| *word != "--");
     own.filter_map(|word| word.strip_prefix("audit=")).last().is_some_and(|value| matches!(value, "0" | "off"))
-}
-
-/// Major and minor version of a kernel release.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Whether this process is certainly not in the initial network namespace, by the settings in `/proc/sys/net/core`: only

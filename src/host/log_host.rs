@@ -90,7 +90,7 @@ impl Host for LogHost {
             self.single_deaths = self.single_deaths.saturating_sub(1);
         }
         let user = self.users().and_then(|users| uid_of_record(users, record.uid));
-        let assumed = self.assumed_unit(user).map(|unit| Evidence::Named(Rung::Told, unit));
+        let assumed = self.assumed_unit(user).map(|unit| Evidence::Named(Rung::Assumed, unit));
         let guess = |exe: UntrustedText<'_>| self.guess(user, &exe.decode(), &record.comm.decode());
         assumed.into_iter().chain(record.exe.and_then(guess)).collect()
     }

@@ -4,6 +4,7 @@
 //! address or call.
 
 use super::errno_text::find_errno;
+use crate::audit::text::base_name;
 use crate::incidents::{AccessPath, AddressRole, FailedAttempt};
 use crate::policy::family_name;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -204,8 +205,7 @@ fn find_call(lowered: &str, end: usize) -> Option<&'static str> {
         words.filter_map(|word| CALLS.iter().find(|(known, _)| *known == word).map(|(_, call)| *call)).collect()
     };
     // `/bin/chown: changing ownership of …`
-    let program =
-        lowered.split(':').next().filter(|program| !program.contains(' ')).and_then(|path| path.rsplit('/').next());
+    let program = lowered.split(':').next().filter(|program| !program.contains(' ')).map(base_name);
     let named = calls(&lowered[..end]).last().copied().or_else(|| calls(&lowered[end..]).first().copied());
     named.or_else(|| calls(program?).first().copied())
 }

@@ -4,6 +4,7 @@
 //! small by then, and come from a user who may call the method.
 
 use super::access::{BusCaller, CallerAccess, Trust};
+use super::user_room::UserRoom;
 use super::wire::BusError;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use std::collections::HashMap;
@@ -16,9 +17,11 @@ use zbus::fdo::DBusProxy;
 use zbus::message::Header;
 use zbus::names::{BusName, OwnedUniqueName};
 
-/// The most calls at once of one user or connection, and of all users except root.
-pub(crate) const MOST_OF_ONE: usize = 16;
-pub(crate) const MOST: usize = 64;
+/// The most calls at once of one user or connection.
+const MOST_OF_ONE: usize = 16;
+
+/// The limits on calls at once.
+const ROOM: UserRoom = UserRoom { of_one: MOST_OF_ONE, of_all: 64 };
 
 /// The largest arguments of a call, in bytes: they are names of units. The arguments of `Report` are incidents of up to
 /// some 5 KiB each.
@@ -107,7 +110,7 @@ impl Admission {
     fn admit(&self, permit: &mut CallPermit<'_>, caller: (u32, CallerAccess)) -> Result<(), BusError> {
         let mut all = self.lock();
         let admitted = all.values().filter_map(|calls| Some((calls.caller?.0, calls.admitted)));
-        let has_room = has_room(admitted, caller.0);
+        let has_room = ROOM.is_left(admitted, caller.0);
         if let Some(calls) = all.get_mut(&permit.name) {
             calls.caller = Some(caller);
             if has_room {
@@ -151,16 +154,6 @@ impl Drop for CallPermit<'_> {
             }
         }
     }
-}
-
-/// Whether a user may begin a call, given the admitted calls of each user. Root always may.
-fn has_room(admitted: impl Iterator<Item = (u32, usize)>, uid: u32) -> bool {
-    let (mut own, mut users) = (0, 0);
-    for (other, calls) in admitted {
-        own += if other == uid { calls } else { 0 };
-        users += if other == 0 { 0 } else { calls };
-    }
-    own < MOST_OF_ONE && (uid == 0 || users < MOST)
 }
 
 /// Returns the sender of a message, as the bus guarantees it. A message without a sender is an error.
@@ -229,7 +222,7 @@ mod tests {
             calls.collect::<Vec<_>>()
         };
         let users: Vec<_> = (1..10).flat_map(fill).collect();
-        assert_eq!(users.len(), MOST);
+        assert_eq!(users.len(), ROOM.of_all);
         assert_eq!(fill(0).len(), MOST_OF_ONE);
     }
 

@@ -19,6 +19,7 @@ pub(crate) mod metrics;
 mod rehearsals;
 mod service;
 mod subscribers;
+mod user_room;
 pub mod wire;
 
 pub use explanation::{Explanation, NoDirective};

@@ -1,6 +1,7 @@
 //! The rehearsals under way: one client at a time for each unit, until the client ends it or leaves the bus.
 
 use super::client_requests::{ClientRequest, RequestQueue};
+use super::user_room::UserRoom;
 use super::wire::BusError;
 use crate::units::Unit;
 use std::collections::BTreeMap;
@@ -15,9 +16,8 @@ use zbus::export::futures_core::Stream;
 use zbus::fdo::DBusProxy;
 use zbus::names::{BusName, OwnedUniqueName};
 
-/// The most units that users other than root rehearse at once, and the most of one user.
-const MOST: usize = 64;
-const MOST_OF_ONE: usize = 8;
+/// The limits on units that users rehearse at once.
+const ROOM: UserRoom = UserRoom { of_one: 8, of_all: 64 };
 
 /// How often, and at what interval, the end of a rehearsal is sent to a loop that is too busy.
 const TRIES: u32 = 60;
@@ -67,7 +67,7 @@ impl RehearsalRegistry {
             if active.contains_key(&unit) {
                 return Err(BusError::Busy(format!("{} is being rehearsed already", unit.name)));
             }
-            if !has_room(active.values().map(|rehearsal| rehearsal.uid), uid) {
+            if !ROOM.is_left(active.values().map(|rehearsal| (rehearsal.uid, 1)), uid) {
                 return Err(BusError::Busy("too many units are being rehearsed already".to_owned()));
             }
             let (shared, requests, ended) = (Arc::clone(&self.active), self.requests.clone(), unit.clone());
@@ -116,28 +116,6 @@ impl RehearsalRegistry {
     }
 }
 
-/// Whether a user may begin a rehearsal, given the users of those under way. Root always may.
-fn has_room(active: impl Iterator<Item = u32>, uid: u32) -> bool {
-    let users: Vec<u32> = active.filter(|other| *other != 0).collect();
-    uid == 0 || (users.len() < MOST && users.iter().filter(|other| **other == uid).count() < MOST_OF_ONE)
-}
-
 fn lock(active: &SharedRehearsals) -> MutexGuard<'_, BTreeMap<Unit, ActiveRehearsal>> {
     active.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_at_limit_leaves_room_for_other_users_and_root() {
-        let by = |uid, count| std::iter::repeat_n(uid, count);
-        assert!(has_room(by(1000, MOST_OF_ONE - 1), 1000));
-        assert!(!has_room(by(1000, MOST_OF_ONE), 1000));
-        assert!(has_room(by(1000, MOST_OF_ONE), 1001));
-        assert!(!has_room(by(1000, MOST), 1001), "all users together");
-        assert!(has_room(by(1000, MOST), 0) && has_room(by(0, MOST_OF_ONE), 0), "root always may");
-        assert!(has_room(by(0, MOST), 1000), "root's do not count");
-    }
 }

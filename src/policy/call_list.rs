@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The limit on simulated words (and lines) of one list; the largest real units have some hundred.
-pub(crate) const MOST_WORDS: usize = 4096;
+pub(crate) const MOST_LISTED: usize = 4096;
 
 /// The limit on notes kept for one list.
 const MOST_NOTES: usize = 200;
@@ -86,7 +86,7 @@ impl CallList {
         dialect: Dialect,
         groups: &Groups,
     ) {
-        let mut left = MOST_WORDS;
+        let mut left = MOST_LISTED;
         for line in lines {
             if line.value.is_empty() {
                 *list = None;

@@ -3,7 +3,7 @@
 //! An exclusion counts even if the allow-list never held the call. systemd ignores such a word, but it states what the
 //! owner does not want.
 
-use super::call_list::MOST_WORDS;
+use super::call_list::MOST_LISTED;
 use super::directive::Directive;
 use super::syscall_filter::Reason;
 use super::unit_policy::Policy;
@@ -16,7 +16,7 @@ impl Policy {
     #[must_use]
     pub fn excluded_calls(&self, groups: &Groups) -> CallNames {
         let mut excluded = CallNames::new();
-        let mut left = MOST_WORDS;
+        let mut left = MOST_LISTED;
         for line in self.settings.lines(Directive::SystemCallFilter) {
             if line.value.is_empty() {
                 excluded.clear();

@@ -1,10 +1,7 @@
 //! A unit's command lines (`systemd.service(5)`, COMMAND LINES).
 
 use super::unit_file::{Assignment, Origin};
-use super::words::{Split, split_commands};
-
-/// The limit on words read from one line.
-const MOST_WORDS: usize = 1024;
+use super::words::{MOST_WORDS, Split, split_commands};
 
 /// The keys of command lines in services, sockets, mounts and swaps.
 pub(crate) const KEYS: [&str; 9] = [

@@ -14,61 +14,12 @@ use std::collections::BTreeMap;
 /// (`parse_address_families`, added with systemd-nspawn's option for the same setting; seen with 252 and 262).
 const LINE_ENDS_AT_UNKNOWN_SINCE: u32 = 261;
 
-/// The families that systemd can name: those of libc's headers except `AF_UNSPEC` (`af-list.c`).
-const FAMILIES: [&str; 48] = [
-    "AF_ALG",
-    "AF_APPLETALK",
-    "AF_ASH",
-    "AF_ATMPVC",
-    "AF_ATMSVC",
-    "AF_AX25",
-    "AF_BLUETOOTH",
-    "AF_BRIDGE",
-    "AF_CAIF",
-    "AF_CAN",
-    "AF_DECnet",
-    "AF_ECONET",
-    "AF_FILE",
-    "AF_IB",
-    "AF_IEEE802154",
-    "AF_INET",
-    "AF_INET6",
-    "AF_IPX",
-    "AF_IRDA",
-    "AF_ISDN",
-    "AF_IUCV",
-    "AF_KCM",
-    "AF_KEY",
-    "AF_LLC",
-    "AF_LOCAL",
-    "AF_MCTP",
-    "AF_MPLS",
-    "AF_NETBEUI",
-    "AF_NETLINK",
-    "AF_NETROM",
-    "AF_NFC",
-    "AF_PACKET",
-    "AF_PHONET",
-    "AF_PPPOX",
-    "AF_QIPCRTR",
-    "AF_RDS",
-    "AF_ROSE",
-    "AF_ROUTE",
-    "AF_RXRPC",
-    "AF_SECURITY",
-    "AF_SMC",
-    "AF_SNA",
-    "AF_TIPC",
-    "AF_UNIX",
-    "AF_VSOCK",
-    "AF_WANPIPE",
-    "AF_X25",
-    "AF_XDP",
-];
-
-/// The numbers of families (`linux/socket.h`), the same on every architecture.
-const NUMBERS: [(u16, &str); 45] = [
+/// The families that systemd can name: those of libc's headers except `AF_UNSPEC` (`af-list.c`). The numbers are the same
+/// on every architecture (`linux/socket.h`). Of several names of one number, systemd's own is the first.
+const FAMILIES: [(u16, &str); 48] = [
     (1, "AF_UNIX"),
+    (1, "AF_LOCAL"),
+    (1, "AF_FILE"),
     (2, "AF_INET"),
     (3, "AF_AX25"),
     (4, "AF_IPX"),
@@ -84,6 +35,7 @@ const NUMBERS: [(u16, &str); 45] = [
     (14, "AF_SECURITY"),
     (15, "AF_KEY"),
     (16, "AF_NETLINK"),
+    (16, "AF_ROUTE"),
     (17, "AF_PACKET"),
     (18, "AF_ASH"),
     (19, "AF_ECONET"),
@@ -118,7 +70,7 @@ const NUMBERS: [(u16, &str); 45] = [
 /// Returns systemd's name for a family's number; `None` if it has none.
 #[must_use]
 pub(crate) fn family_name(number: u16) -> Option<&'static str> {
-    NUMBERS.into_iter().find(|(other, _)| *other == number).map(|(_, name)| name)
+    FAMILIES.into_iter().find(|(other, _)| *other == number).map(|(_, name)| name)
 }
 
 /// The effective `RestrictAddressFamilies=`.
@@ -136,7 +88,9 @@ pub struct AddressFamilies {
 
 impl AddressFamilies {
     /// Every name that the directive accepts. Some families have several names.
-    pub const KNOWN: [&'static str; FAMILIES.len()] = FAMILIES;
+    pub fn known_names() -> impl Iterator<Item = &'static str> {
+        FAMILIES.into_iter().map(|(_, name)| name)
+    }
 
     /// Returns the setting, as the systemd that these groups belong to parses it, and notes about ignored words. The
     /// setting is `None` if no line sets it.
@@ -184,7 +138,7 @@ impl AddressFamilies {
         let list = families.insert(list);
         for word in split_words(value, Split::Unquoted, line, notes) {
             let Some(family) = canonical_family(&word) else {
-                let ignored = if whole_line { "and the rest of the line is ignored with it" } else { "ignored" };
+                let ignored = if whole_line { "and systemd ignores the rest of the line too" } else { "ignored" };
                 notes.push(FileNote::at(origin, format!("{} is no address family, {ignored}", escape_excerpt(&word))));
                 if whole_line {
                     break;
@@ -202,11 +156,8 @@ impl AddressFamilies {
 
 /// Returns systemd's own name for a family.
 fn canonical_family(word: &str) -> Option<&'static str> {
-    match word {
-        "AF_FILE" | "AF_LOCAL" => Some("AF_UNIX"),
-        "AF_ROUTE" => Some("AF_NETLINK"),
-        word => FAMILIES.into_iter().find(|family| *family == word),
-    }
+    let (number, _) = FAMILIES.into_iter().find(|(_, name)| *name == word)?;
+    family_name(number)
 }
 
 #[cfg(test)]

@@ -1,13 +1,10 @@
 //! `RestrictNamespaces=` and `SystemCallArchitectures=`: lists of namespaces and of ABIs.
 
 use super::unit_file::{Assignment, FileNote, Origin};
-use super::words::{Split, Words, split};
+use super::words::{MOST_WORDS, Split, Words, split};
 use crate::audit::text::escape_excerpt;
 use crate::syscalls::Abi;
 use std::collections::BTreeMap;
-
-/// The limit on words read from one value.
-const MOST_WORDS: usize = 1024;
 
 /// The effective `RestrictNamespaces=`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,7 @@
 
 use super::lists::parse_boolean;
 use super::unit_file::{Assignment, Origin, UnitFile};
-use super::words::{Split, split};
-
-/// The limit on words read from one line.
-const MOST_WORDS: usize = 1_000;
+use super::words::{MOST_WORDS, Split, split};
 
 /// A variable that a manager reads from its own environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

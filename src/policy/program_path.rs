@@ -3,6 +3,7 @@
 use super::exec_command::ExecCommand;
 use super::launched::find_launched;
 use crate::audit::record::COMM_LENGTH;
+use crate::audit::text::{base_name, untrusted_base_name};
 use crate::programs::interpreter::is_interpreter;
 use std::borrow::Cow;
 
@@ -32,7 +33,7 @@ pub(crate) fn is_task_of(program: &str, exe: &[u8], comm: &[u8]) -> bool {
         return is_systemd(exe) && (is_end || shown == name);
     }
     // The kernel names a task after the script, not after its interpreter (`begin_new_exec`).
-    let is_script = name != base_name_of(exe) && comm == &name[..name.len().min(COMM_LENGTH)];
+    let is_script = name != untrusted_base_name(exe) && comm == &name[..name.len().min(COMM_LENGTH)];
     is_script && is_interpreter(exe)
 }
 
@@ -41,7 +42,7 @@ pub(crate) fn is_task_of(program: &str, exe: &[u8], comm: &[u8]) -> bool {
 pub(crate) fn runs_task(commands: &[ExecCommand], exe: &[u8], comm: &[u8]) -> bool {
     let is_same = |program: &str| {
         let is_bare = !program.contains('/');
-        below_usr(program.as_bytes()) == below_usr(exe) || (is_bare && program.as_bytes() == base_name_of(exe))
+        below_usr(program.as_bytes()) == below_usr(exe) || (is_bare && program.as_bytes() == untrusted_base_name(exe))
     };
     commands.iter().any(|command| {
         let launched = || find_launched(&command.program, &command.arguments);
@@ -53,15 +54,7 @@ pub(crate) fn runs_task(commands: &[ExecCommand], exe: &[u8], comm: &[u8]) -> bo
 
 /// Whether an executable is systemd's own, which runs before a command's program.
 fn is_systemd(exe: &[u8]) -> bool {
-    matches!(base_name_of(exe), b"systemd" | b"systemd-executor")
-}
-
-fn base_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-fn base_name_of(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+    matches!(untrusted_base_name(exe), b"systemd" | b"systemd-executor")
 }
 
 #[cfg(test)]

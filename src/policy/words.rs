@@ -2,6 +2,9 @@
 
 use super::unit_file::WHITESPACE;
 
+/// The limit on words that are read from one line.
+pub(crate) const MOST_WORDS: usize = 1024;
+
 /// The rules for splitting a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Split {

@@ -1,6 +1,7 @@
 //! Reads a manager's own configuration (`systemd-system.conf(5)`). All units inherit their manager's own restrictions.
 
 use super::find::MOST_DROPINS;
+use super::kernel_version::read_kernel_version;
 use super::rooted::{RootedTree, is_dropin, unreadable};
 use super::search::home_dirs;
 use crate::policy::lists::Architectures;
@@ -31,7 +32,7 @@ pub fn load_manager_context(root: &Path, manager: Manager, home: Option<&Path>) 
             (load_architectures(tree, "user.conf", home.as_deref(), &mut notes), system)
         }
     };
-    (ManagerContext { manager: own, system_manager: above, kernel: kernel_version(tree) }, notes)
+    (ManagerContext { manager: own, system_manager: above, kernel: read_kernel_version(tree) }, notes)
 }
 
 /// Finds the last line of a manager's configuration that sets a variable. `config` is the directory of a
@@ -98,19 +99,6 @@ fn config_files(tree: RootedTree<'_>, name: &str, config: Option<&Path>, notes: 
     let mut files: Vec<UnitFile> = dirs.iter().find_map(|dir| parse(&dir.join(name))).into_iter().collect();
     files.extend(dropins.values().take(MOST_DROPINS).filter_map(|path| parse(path)));
     files
-}
-
-/// Major and minor version of the running kernel.
-fn kernel_version(tree: RootedTree<'_>) -> Option<(u32, u32)> {
-    let release = tree.read(Path::new("/proc/sys/kernel/osrelease")).ok()?;
-    parse_version(std::str::from_utf8(&release).ok()?)
-}
-
-/// Parses `6.18.44-cloud` to 6 and 18.
-fn parse_version(release: &str) -> Option<(u32, u32)> {
-    let (major, rest) = release.split_once('.')?;
-    let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -218,14 +206,5 @@ mod tests {
         assert_eq!(dir(&["PATH=/bin", "HOME=/b"]), Path::new("/b/.config/systemd"));
         assert_eq!(dir(&["HOME=/b", "XDG_CONFIG_HOME=/c"]), Path::new("/c/systemd"));
         assert_eq!(dir(&["XDG_CONFIG_HOME=c"]), Path::new("/home/a/.config/systemd"));
-    }
-
-    #[test]
-    fn kernel_version_is_start_of_release() {
-        assert_eq!(parse_version("6.18.44-fc-v595\n"), Some((6, 18)));
-        assert_eq!(parse_version("6.1-cloud"), Some((6, 1)));
-        assert_eq!((parse_version("6"), parse_version("x.y"), parse_version("")), (None, None, None));
-        let (here, _) = load_manager_context(Path::new("/"), Manager::System, None);
-        assert!(here.kernel.is_some_and(|kernel| kernel > (2, 6)));
     }
 }

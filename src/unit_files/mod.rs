@@ -17,6 +17,7 @@
 pub(crate) mod changes;
 pub(crate) mod executables;
 pub(crate) mod find;
+pub(crate) mod kernel_version;
 pub(crate) mod manager_conf;
 pub(crate) mod names;
 pub(crate) mod passwd;

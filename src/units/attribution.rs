@@ -112,7 +112,7 @@ pub fn weigh(evidence: &[Evidence]) -> Option<Attribution> {
         .filter_map(|(_, claim)| if let Claim::UnitOf(manager) = claim { Some(*manager) } else { None })
         .collect();
     claims.retain(|(rung, claim)| match claim {
-        Claim::Unit(unit) => *rung == Rung::Told || bounds.iter().all(|manager| unit.manager == *manager),
+        Claim::Unit(unit) => *rung == Rung::Assumed || bounds.iter().all(|manager| unit.manager == *manager),
         Claim::NoUnit => true,
         Claim::UnitOf(_) | Claim::Nothing => false,
     });
@@ -135,7 +135,7 @@ pub(crate) fn is_settled(evidence: &[Evidence]) -> bool {
 
 /// Orders evidence: the smallest rank overrules the others.
 fn rank(rung: Rung) -> (Confidence, bool) {
-    (rung.confidence(), rung == Rung::Told)
+    (rung.confidence(), rung == Rung::Assumed)
 }
 
 #[cfg(test)]
@@ -177,12 +177,12 @@ mod tests {
         let users = Unit { manager: Manager::User(1000), name: "a.service".parse().unwrap() };
         for own in [scope, dying] {
             assert!(own.is_usable() && !own.is_conclusive());
-            for rung in Rung::ALL.into_iter().filter(|rung| *rung != Rung::Told) {
+            for rung in Rung::ALL.into_iter().filter(|rung| *rung != Rung::Assumed) {
                 let weighed = |unit: Unit| weigh(&[own.clone(), Evidence::Named(rung, unit)]).map(|found| found.unit);
                 assert_eq!(weighed(unit("logind.service")), None, "{rung}");
                 assert_eq!(weighed(users.clone()), Some(users.clone()), "{rung}");
             }
-            assert!(weigh(&[own, named(Rung::Told, "logind.service")]).is_some());
+            assert!(weigh(&[own, named(Rung::Assumed, "logind.service")]).is_some());
         }
         assert!(!below("/init.scope").is_usable(), "services start in the system manager's own scope");
     }
@@ -234,18 +234,18 @@ mod tests {
     #[test]
     fn unit_named_by_user_wins_over_guesses_only() {
         assert_eq!(
-            verdict(&[own("a.service"), named(Rung::Told, "b.service")]),
+            verdict(&[own("a.service"), named(Rung::Assumed, "b.service")]),
             expected("a.service", Rung::OwnCgroup)
         );
         assert_eq!(
-            verdict(&[named(Rung::JournalEntry, "a.service"), named(Rung::Told, "b.service")]),
+            verdict(&[named(Rung::JournalEntry, "a.service"), named(Rung::Assumed, "b.service")]),
             expected("a.service", Rung::JournalEntry)
         );
         assert_eq!(
-            verdict(&[named(Rung::Executable, "a.service"), named(Rung::Told, "b.service")]),
-            expected("b.service", Rung::Told)
+            verdict(&[named(Rung::Executable, "a.service"), named(Rung::Assumed, "b.service")]),
+            expected("b.service", Rung::Assumed)
         );
-        assert_eq!(verdict(&[named(Rung::Told, "a.service"), named(Rung::Told, "b.service")]), None);
+        assert_eq!(verdict(&[named(Rung::Assumed, "a.service"), named(Rung::Assumed, "b.service")]), None);
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(verdict(&[session.clone(), named(Rung::Executable, "nginx.service")]), None);
         assert_eq!(verdict(&[session.clone(), parent("nginx.service")]), None);
         assert_eq!(verdict(&[session.clone(), named(Rung::MainProcess, "nginx.service")]), None);
-        assert_eq!(verdict(&[session, named(Rung::Told, "nginx.service")]), None);
+        assert_eq!(verdict(&[session, named(Rung::Assumed, "nginx.service")]), None);
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
 
         #[test]
         fn weaker_evidence_never_changes_a_settled_attribution(evidence in prop::collection::vec(any_evidence(), 1..5), more in any_evidence()) {
-            prop_assume!(is_settled(&evidence) && more.rung() != Rung::Told && more.rung().confidence() != Confidence::Certain);
+            prop_assume!(is_settled(&evidence) && more.rung() != Rung::Assumed && more.rung().confidence() != Confidence::Certain);
             let before = weigh(&evidence);
             let mut after = evidence;
             after.push(more);

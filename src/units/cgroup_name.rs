@@ -29,7 +29,7 @@ pub(crate) fn escape_unit_name(name: &str) -> String {
 }
 
 /// Returns the name of the unit of a cgroup (`cg_unescape`).
-pub(super) fn unescape_unit_name(level: &[u8]) -> &[u8] {
+pub(crate) fn unescape_unit_name(level: &[u8]) -> &[u8] {
     level.strip_prefix(b"_").unwrap_or(level)
 }
 

@@ -22,7 +22,7 @@ pub enum Rung {
     /// A journal entry of the same pid and boot names the unit.
     JournalEntry,
     /// The user named the unit of records for which the log names none.
-    Told,
+    Assumed,
     /// The manager's journal shows a death of this kind at this time, in one unit only: a guess.
     ExitEntry,
     /// Exactly one unit's `ExecStart=` names the executable: a guess.
@@ -51,7 +51,7 @@ impl Rung {
         Self::ParentCgroup,
         Self::Lineage,
         Self::JournalEntry,
-        Self::Told,
+        Self::Assumed,
         Self::ExitEntry,
         Self::Executable,
     ];
@@ -61,7 +61,7 @@ impl Rung {
     pub fn confidence(self) -> Confidence {
         match self {
             Self::OwnCgroup | Self::ExitCgroup | Self::MainProcess | Self::ControlProcess => Confidence::Certain,
-            Self::ParentCgroup | Self::Lineage | Self::JournalEntry | Self::Told => Confidence::Likely,
+            Self::ParentCgroup | Self::Lineage | Self::JournalEntry | Self::Assumed => Confidence::Likely,
             Self::ExitEntry | Self::Executable => Confidence::Guess,
         }
     }
@@ -70,7 +70,7 @@ impl Rung {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Told => "given",
+            Self::Assumed => "given",
             Self::OwnCgroup => "own-cgroup",
             Self::ExitCgroup => "exit-cgroup",
             Self::MainProcess => "main-process",
@@ -87,7 +87,7 @@ impl Rung {
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Told => "--assume-unit",
+            Self::Assumed => "--assume-unit",
             Self::OwnCgroup => "its own cgroup",
             Self::ExitCgroup => "its own cgroup, which the kernel noted as it died",
             Self::MainProcess => "its pid, which systemd knows as the unit's main process",
@@ -131,6 +131,6 @@ mod tests {
             assert!(!rung.describe().is_empty());
         }
         assert!(Rung::ALL.is_sorted() && Rung::ALL.is_sorted_by_key(|rung| rung.confidence()));
-        assert_eq!("Told".parse::<Rung>(), Err(UnknownRung));
+        assert_eq!("Assumed".parse::<Rung>(), Err(UnknownRung));
     }
 }

@@ -357,7 +357,7 @@ fn previous_format_is_migrated() {
         let is_death = |incident: &Incident| incident.key.event == IncidentEvent::UnrecordedDeath;
         all(&store).into_iter().find(|incident| of_unit(incident) && is_death(incident)).and_then(|death| death.rung)
     };
-    assert_eq!(evidence_of("a.service"), Some(Rung::Told), "the words of format 3 are migrated");
+    assert_eq!(evidence_of("a.service"), Some(Rung::Assumed), "the words of format 3 are migrated");
     assert_eq!(evidence_of("b.service"), Some(Rung::ParentCgroup), "evidence of ancestors is no longer collected");
     assert_ne!(ids[1], 7, "the same call seen another way is another incident");
 }

@@ -3,6 +3,7 @@
 //! A program's message counts for a unit if the journal says so, or if its tag is the name of a program which that unit
 //! alone runs of those that failed. `--assume-unit` names the unit of messages for which the log names none.
 
+use crate::audit::text::base_name;
 use crate::incidents::UnitFailure;
 use crate::intake::failures::{AttemptSource, LoggedAttempt, LoggedFailure, LoggedFailures};
 use crate::policy::ExecCommand;
@@ -87,6 +88,6 @@ fn find_attempts<'a>(
 /// Whether a program logs under a tag: systemd and libc take the name of its file, which the kernel cuts after 15 bytes.
 fn has_tag(command: &ExecCommand, tag: &str) -> bool {
     const SHORT: usize = 15;
-    let name = command.program.rsplit('/').next().unwrap_or_default();
+    let name = base_name(&command.program);
     !name.is_empty() && (name == tag || (tag.len() == SHORT && name.get(..SHORT) == Some(tag)))
 }

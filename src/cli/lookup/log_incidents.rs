@@ -147,7 +147,7 @@ impl Counting {
         let Sighting { key, sample, .. } = sighting.sighting();
         let guess = (!key.exe.is_empty()).then(|| self.assuming.guess(user, &key.exe, &sample.comm)).flatten();
         sighting.add_evidence(guess);
-        sighting.add_evidence(assumed.map(|unit| Evidence::Named(Rung::Told, unit)));
+        sighting.add_evidence(assumed.map(|unit| Evidence::Named(Rung::Assumed, unit)));
         let _ = self.pipeline.add_sighting(sighting);
     }
 

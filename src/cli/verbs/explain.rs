@@ -236,7 +236,7 @@ fn note_missing_settings(answer: &mut Answer, root: &Path) {
 fn contradiction_note(unit: &Unit, incidents: &[Incident], situation: &Situation) -> Option<Note> {
     let runs: BTreeSet<&str> = situation.policy.settings.commands().iter().map(|command| &*command.program).collect();
     let is_other = |incident: &&Incident| {
-        let assumed = incident.rung == Some(Rung::Told) && !is_before_exec(incident);
+        let assumed = incident.rung == Some(Rung::Assumed) && !is_before_exec(incident);
         assumed
             && !incident.key.exe.is_empty()
             && !runs_task(situation.policy.settings.commands(), &incident.key.exe, &incident.sample.comm)

@@ -8,7 +8,7 @@ use super::machines::add_machines_of_remedy;
 use super::remedy::show_line;
 use super::snippet::{Snippet, add_snippet};
 use crate::audit::Note;
-use crate::audit::text::plural;
+use crate::audit::text::{base_name, plural};
 use crate::cli::terminal::output::Detail;
 use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, Page, WARN, is_one_line, styled};
 use crate::cli::terminal::words::count_times;
@@ -220,7 +220,7 @@ fn name_program(denial: &DenialView) -> String {
 
 fn describe_process(denial: &DenialView) -> String {
     let program = name_program(denial);
-    let base = program.rsplit('/').next().unwrap_or_default();
+    let base = base_name(&program);
     let is_other =
         !denial.before_exec && denial.exe.is_some() && !denial.comm.is_empty() && !base.starts_with(&denial.comm);
     let is_main = denial.attribution.as_ref().is_some_and(|found| found.evidence == "main-process");

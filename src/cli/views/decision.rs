@@ -1,7 +1,7 @@
 //! The file and line that decided a denial, in one word.
 
 use super::answer::CauseView;
-use crate::audit::text::shown_path;
+use crate::audit::text::{base_name, shown_path};
 use crate::diagnosis::{DenialCause, Elsewhere, Finding};
 use crate::incidents::local_time::LocalTime;
 
@@ -33,7 +33,7 @@ pub(crate) fn shorten_place(places: &[String], room: usize) -> String {
     if fits(first) {
         return format!("{first}{more}");
     }
-    let name = first.rsplit('/').next().unwrap_or(first);
+    let name = base_name(first);
     let parents =
         first.match_indices('/').skip(1).map(|(at, _)| format!("\u{2026}{}", first.get(at..).unwrap_or(name)));
     let longest = parents.into_iter().find(|place| fits(place));

@@ -69,7 +69,7 @@ async fn loop_whose_source_ends_stores_everything() {
     event_loop.take_record(4_194_401, 0x0005_0000);
     assert!(event_loop.attributor.awaits_soon());
     writer.write_all(b"x").unwrap();
-    let outcome = event_loop.run().await;
+    let outcome = Box::pin(event_loop.run()).await;
     assert!(outcome.unwrap_err().to_string().contains("cannot read the kernel"));
     let stored = Store::open_read_only(temp.path()).unwrap().incidents(&Query::default()).unwrap();
     assert_eq!(stored.len(), 2, "{stored:?}");

@@ -153,7 +153,7 @@ impl RefusalTally {
         for refusal in refusals {
             let (exe, owner) = processes.read(refusal.pid, procfs);
             let Refusal { target, arch, number, argument, result, uncertain, .. } = refusal;
-            let mut kind = RefusalKind { target, arch, number, argument, result, uncertain, exe, owner };
+            let mut kind = RefusalKind { target, arch, number, result, uncertain, exe, owner, argument };
             if argument.is_some() && !self.kinds.contains_key(&kind) && self.count_arguments(&kind) >= MOST_ARGUMENTS {
                 kind.argument = None;
             }

@@ -6,8 +6,10 @@ use crate::operations::local_machine::LocalMachine;
 use crate::operations::own_unit::is_own_unit;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::systemd::manager::UnitJob;
+use crate::units::cgroup_name::unescape_unit_name;
 use crate::units::{Unit, UnitName};
 use anyhow::{Context as _, ensure};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 /// The time between two looks at the units.
@@ -47,8 +49,8 @@ pub(crate) async fn start_slices<M: ServiceManagers>(
             drop(Tap::open_before_start(&[], TapOptions { absent: false, entered: false })?);
             is_possible = true;
         }
-        let name = slice.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let name: UnitName = name.strip_prefix('_').unwrap_or(name).parse()?;
+        let name = unescape_unit_name(slice.file_name().unwrap_or_default().as_bytes());
+        let name: UnitName = std::str::from_utf8(name).unwrap_or_default().parse()?;
         machine.connect(unit.manager).await?.run_job(&name, UnitJob::Start).await?;
     }
     Ok(())

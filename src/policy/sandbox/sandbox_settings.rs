@@ -6,11 +6,8 @@ use crate::policy::directive::{Directive, ValueKind};
 use crate::policy::lists::parse_boolean;
 use crate::policy::settings::Settings;
 use crate::policy::unit_file::{Assignment, Origin};
-use crate::policy::words::{Split, split};
+use crate::policy::words::{MOST_WORDS, Split, split};
 use std::collections::BTreeMap;
-
-/// The limit on words read from one value.
-const MOST_WORDS: usize = 1024;
 
 /// A word of a value, and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
