@@ -2,7 +2,7 @@
 //!
 //! A write is complete or has no effect. No write replaces another program's file.
 
-use super::whole_file::{UNFINISHED, replace};
+use super::whole_file::{UNFINISHED, create, replace};
 use crate::audit::text::escape;
 use crate::kernel::procfs::Procfs;
 use std::fs::OpenOptions;
@@ -24,6 +24,9 @@ pub(crate) enum DropInError {
     /// Another program's file has the name.
     #[error("harden-why did not write {}: move it away, or add the lines to it yourself", shown(.0))]
     Foreign(PathBuf),
+    /// A drop-in of harden-why has the name.
+    #[error("another harden-why wrote {} just now: wait until it is done", shown(.0))]
+    Exists(PathBuf),
     /// The caller lacks the rights.
     #[error("cannot change {} ({why}): for a system unit run harden-why as root, for a user unit as that user", shown(.path))]
     NotAllowed {
@@ -94,6 +97,36 @@ pub(crate) fn compose(content: &str, when: &str, why: &str, undo: &str) -> Strin
 /// Another program's file has this name, or the file cannot be written. Nothing is changed in either case.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
     let before = read(path)?;
+    write_by(path, before, || replace(path, bytes))
+}
+
+/// Writes a drop-in as [`write`] does, unless a file has the name: of two processes, one succeeds.
+///
+/// # Errors
+/// A file has this name, or the file cannot be written. Nothing is changed in either case.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
+    if read(path)?.is_some() {
+        return Err(DropInError::Exists(path.to_owned()));
+    }
+    write_by(path, None, || create(path, bytes))
+}
+
+/// Replaces the text of a drop-in of harden-why.
+///
+/// # Errors
+/// The file is another program's, does not exist any more, or cannot be written.
+pub(crate) fn rewrite(path: &Path, bytes: &[u8]) -> Result<(), DropInError> {
+    if read(path)?.is_none() {
+        return Err(DropInError::Gone(path.to_owned()));
+    }
+    replace(path, bytes).map_err(|source| explain(path, source))
+}
+
+fn write_by(
+    path: &Path,
+    before: Option<Vec<u8>>,
+    write_file: impl FnOnce() -> io::Result<()>,
+) -> Result<Undo, DropInError> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let made = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
     let undo = Undo { path: path.to_owned(), before, made };
@@ -102,7 +135,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
         // The umask does not apply to directories of drop-ins either. A directory without this mode still works.
         let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
     }
-    match written.and_then(|()| replace(path, bytes).map_err(|source| explain(path, source))) {
+    match written.and_then(|()| write_file().map_err(|source| explain(path, source))) {
         Ok(()) => Ok(undo),
         Err(error) => {
             undo.remove_dirs();
@@ -213,6 +246,7 @@ fn explain(path: &Path, why: io::Error) -> DropInError {
     match why.kind() {
         ErrorKind::PermissionDenied => DropInError::NotAllowed { path, why },
         ErrorKind::ReadOnlyFilesystem => DropInError::ReadOnly(path),
+        ErrorKind::AlreadyExists => DropInError::Exists(path),
         _ => DropInError::Io { path, why },
     }
 }
@@ -300,6 +334,18 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "[Service]\n").unwrap();
         assert!(matches!(rename(&path, &aside), Err(DropInError::Foreign(_))));
+    }
+
+    #[test]
+    fn new_drop_in_replaces_none_and_a_removed_one_is_not_rewritten() {
+        let (dir, path) = place();
+        let made = write_new(&path, ours("[Service]\nA=1\n").as_bytes()).unwrap();
+        assert!(matches!(write_new(&path, b"x"), Err(DropInError::Exists(_))));
+        rewrite(&path, ours("[Service]\nA=2\n").as_bytes()).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().ends_with("A=2\n"));
+        made.undo().unwrap();
+        assert!(matches!(rewrite(&path, b"x"), Err(DropInError::Gone(_))));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -14,12 +14,25 @@ pub(super) const UNFINISHED: &str = ".harden-why.";
 /// # Errors
 /// It cannot be written. A file that was there is unchanged.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_by(path, bytes, |temporary, path| fs::rename(temporary, path))
+}
+
+/// Writes a file as [`replace`] does, unless a file has the name.
+///
+/// # Errors
+/// It cannot be written; [`io::ErrorKind::AlreadyExists`] if a file has the name.
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Of two processes that link a file to one name, one succeeds (link(2)).
+    write_by(path, bytes, |temporary, path| fs::hard_link(temporary, path).and_then(|()| fs::remove_file(temporary)))
+}
+
+fn write_by(path: &Path, bytes: &[u8], place: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     // systemd and node_exporter ignore hidden files, and files without the suffix that they read.
     let temporary = dir.join(format!("{UNFINISHED}{}", std::process::id()));
     // A killed process may have had the same pid.
     let _ = fs::remove_file(&temporary);
-    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    let written = write_new(&temporary, bytes).and_then(|()| place(&temporary, path));
     if written.is_err() {
         // The file may not exist.
         let _ = fs::remove_file(&temporary);
@@ -53,5 +66,15 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing else is left");
         assert!(replace(Path::new("/nonexistent/x.prom"), b"").is_err());
+    }
+
+    #[test]
+    fn created_file_replaces_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x.conf");
+        create(&file, b"first").unwrap();
+        assert_eq!(create(&file, b"second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&file).unwrap(), b"first");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "nothing else is left");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::audit::text::plural;
 use crate::units::Manager;
+use std::time::Duration;
 
 /// Returns `1 call`, `2 calls`.
 pub(crate) fn count_calls(count: usize) -> String {
@@ -30,4 +31,9 @@ pub(crate) fn describe_unit(name: &str, manager: &str) -> String {
         Some(_) if manager == own => format!("{name} (user)"),
         Some(uid) => format!("{name} (uid {uid})"),
     }
+}
+
+/// Returns a span of time in words: `5s`, `1m 30s`.
+pub(crate) fn describe_span(span: Duration) -> String {
+    format!("{:#}", jiff::SignedDuration::try_from(span).unwrap_or(jiff::SignedDuration::MAX))
 }

@@ -82,8 +82,8 @@ pub(crate) async fn rehearse(
     let daemon = ListeningDaemon::connect(&common.bus).await?;
     let machine = LocalMachine::new(&managers);
     let mut plan = RehearsalPlan::prepare(machine, &request, syscall_groups::load(), &clock).await?;
-    plan.notes.extend(started.note());
-    plan.notes.extend(hearing_notes(&daemon.status));
+    plan.target.notes.extend(started.note());
+    plan.target.notes.extend(hearing_notes(&daemon.status));
     let mut interruption = Interruption::from_signals()?;
     let refused = if asked.dry_run {
         Some(RehearsalOutcome::DryRun)
@@ -95,16 +95,16 @@ pub(crate) async fn rehearse(
     if let Some(outcome) = refused {
         return show_plan(common, &plan, outcome, color);
     }
-    plan.refresh(machine).await?;
-    let tap = match BackgroundTap::start(machine, &plan.unit, &plan.loaded.groups).await {
+    plan.target.refresh(machine).await?;
+    let tap = match BackgroundTap::start(machine, &plan.target.unit, &plan.target.loaded.groups).await {
         Ok(tap) => Some(Arc::new(tap)),
         Err(error) => {
-            plan.notes.push(unseen_accesses_note(&error));
+            plan.target.notes.push(unseen_accesses_note(&error));
             None
         }
     };
     let since = Timestamp::now().as_millisecond();
-    let (client, unit) = (daemon.client, plan.unit.clone());
+    let (client, unit) = (daemon.client, plan.target.unit.clone());
     let mut feed = DaemonFeed::begin(client, common.bus.clone(), unit, since, tap.clone()).await?;
     let mut show = RehearsalProgress::new(&plan, color, common.is_json(), clock);
     let work = RehearsalAnswerer { common, asked, plan: &plan, client: feed.client(), tap, color };
@@ -126,7 +126,7 @@ pub(crate) async fn rehearse(
 /// Fails if the unit failed during the rehearsal although none of its filters is the reason.
 fn ensure_no_other_failure(plan: &RehearsalPlan, finished: &FinishedRehearsal) -> anyhow::Result<()> {
     let Some(outcome) = failure(&finished.end).filter(|_| finished.calls.is_empty()) else { return Ok(()) };
-    let name = plan.unit.name.as_str();
+    let name = plan.target.unit.name.as_str();
     bail!(
         "{name} still {} with nothing blocked, and made no call that its settings deny: its filters are not the \
         reason. {}",
@@ -148,7 +148,7 @@ fn show_plan(
     outcome: RehearsalOutcome,
     color: ColorChoice,
 ) -> anyhow::Result<ExitStatus> {
-    let report = Report { schema: SCHEMA, demo: None, units: Vec::new(), log: None, notes: plan.notes.clone() };
+    let report = Report { schema: SCHEMA, demo: None, units: Vec::new(), log: None, notes: plan.target.notes.clone() };
     let rehearsal = RehearsalView::planned(plan, outcome, Detail::from_options(common));
     print_reply(common, color, &Rehearsed { report, rehearsal, applied: None })
 }
@@ -246,7 +246,7 @@ impl RehearsalAnswerer<'_> {
                 }
                 let status = print_reply(common, color, &applied)?;
                 if applied.restarted.is_none() {
-                    print_remark(color, DIM, &finished.restoration.describe(self.plan.unit.name.as_str()));
+                    print_remark(color, DIM, &finished.restoration.describe(self.plan.target.unit.name.as_str()));
                 }
                 Ok(status.max(rehearsed.rehearsal.exit_status()))
             }
@@ -269,15 +269,15 @@ impl RehearsalAnswerer<'_> {
     async fn answer(&self, end: &RehearsalEnd, calls: &[Incident]) -> anyhow::Result<Report> {
         let plan = self.plan;
         let context = Context::from_daemon(self.client.clone(), &self.common.bus).await;
-        let scope = IncidentScope { managers: plan.unit.manager.into(), times: SightingTimes::default() };
-        let mut found = context.incidents.incidents(Some(&plan.unit.name), scope).await?;
-        found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.unit));
-        let unit = answer_for_unit(&context, &plan.unit, found, SilentRefusals::AllRecorded).await;
-        let mut notes = plan.notes.clone();
-        notes.extend(context.notes.into_iter().filter(|note| !plan.notes.contains(note)));
+        let scope = IncidentScope { managers: plan.target.unit.manager.into(), times: SightingTimes::default() };
+        let mut found = context.incidents.incidents(Some(&plan.target.unit.name), scope).await?;
+        found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.target.unit));
+        let unit = answer_for_unit(&context, &plan.target.unit, found, SilentRefusals::AllRecorded).await;
+        let mut notes = plan.target.notes.clone();
+        notes.extend(context.notes.into_iter().filter(|note| !plan.target.notes.contains(note)));
         notes.extend(self.tap.iter().flat_map(|tap| tap.notes()));
         let mut report = Report { schema: SCHEMA, demo: None, units: vec![unit], log: None, notes };
-        report.notes.extend(no_remedy_note(&report, calls, &plan.unit));
+        report.notes.extend(no_remedy_note(&report, calls, &plan.target.unit));
         report.notes.extend(failure(end).map(|outcome| {
             let state = describe_state(outcome);
             let text = if calls.iter().any(|call| call.access().is_some()) {
@@ -302,7 +302,7 @@ fn has_default_remedy(report: &Report) -> bool {
 }
 
 fn chosen_unit(plan: &RehearsalPlan) -> ChosenUnit {
-    ChosenUnit { name: plan.unit.name.clone(), managers: plan.unit.manager.into() }
+    ChosenUnit { name: plan.target.unit.name.clone(), managers: plan.target.unit.manager.into() }
 }
 
 /// Says why a rehearsal ends without a remedy, and what to do next; `None` if there is a remedy.
@@ -332,9 +332,9 @@ fn no_remedy_note(report: &Report, calls: &[Incident], unit: &Unit) -> Option<No
 
 /// Returns the arguments that apply the answer's default remedy and restart the unit.
 fn apply_arguments(plan: &RehearsalPlan, yes: bool) -> args::Apply {
-    let system = plan.unit.manager == Manager::System;
+    let system = plan.target.unit.manager == Manager::System;
     let managers = ManagerFlags { system, user: !system };
-    let chosen = ChosenUnits { units: vec![plan.unit.name.to_string()], managers };
+    let chosen = ChosenUnits { units: vec![plan.target.unit.name.to_string()], managers };
     let source = args::StateDir::default();
     args::Apply {
         chosen,
@@ -350,9 +350,9 @@ fn apply_arguments(plan: &RehearsalPlan, yes: bool) -> args::Apply {
 
 fn question(plan: &RehearsalPlan) -> String {
     let mut notes = Page::default();
-    add_notes(&mut notes, &plan.notes);
-    let name = &plan.unit.name;
-    let what = if plan.facts.is_running() {
+    add_notes(&mut notes, &plan.target.notes);
+    let name = &plan.target.unit.name;
+    let what = if plan.target.facts.is_running() {
         format!("Restart {name} without these settings now, and with them at the end?")
     } else {
         format!("Start {name} without these settings, and stop it at the end?")

@@ -27,6 +27,7 @@ pub(crate) mod remedy;
 pub(crate) mod remedy_list;
 pub(crate) mod running_taps;
 mod snippet;
+mod survivors;
 pub mod system_configuration;
 pub(crate) mod tap_progress;
 pub(crate) mod tapped;

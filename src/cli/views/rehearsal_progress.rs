@@ -48,9 +48,9 @@ impl RehearsalProgress {
     /// The progress of a rehearsal that has not begun.
     pub(crate) fn new(plan: &RehearsalPlan, color: ColorChoice, silent: bool, clock: LocalTime) -> Self {
         Self {
-            name: plan.unit.name.to_string(),
+            name: plan.target.unit.name.to_string(),
             calls: BTreeMap::new(),
-            policy: plan.situation.policy.clone(),
+            policy: plan.target.situation.policy.clone(),
             limits: plan.limits,
             begun: Instant::now(),
             latest_new: Instant::now(),

@@ -2,19 +2,20 @@
 
 use super::answer::Report;
 use super::applied::Applied;
-use crate::audit::text::{escape, escape_excerpt, join, plural, shown_path};
+use super::survivors::{SurvivorView, add_survivors};
+use crate::audit::text::{escape, join, plural, shown_path};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
-use crate::cli::terminal::words::describe_manager;
+use crate::cli::terminal::words::{describe_manager, describe_span};
 use crate::diagnosis::RehearsalDropIn;
 use crate::diagnosis::before_exec::is_systemds_own;
-use crate::host::unit_processes::UnitProcess;
 use crate::incidents::Incident;
 use crate::operations::outcome::RehearsalOutcome;
 use crate::operations::rehearsal::plan::{Limits, RehearsalPlan};
 use crate::operations::rehearsal::run::{FinishedRehearsal, StoppedRehearsal};
 use crate::operations::rehearsal::session::describe_state;
+use crate::operations::rehearsal::target::TemporaryTarget;
 use crate::operations::rehearsal::watch::RehearsalEnd;
 use crate::policy::{Directive, InRehearsal};
 use serde::Serialize;
@@ -86,21 +87,14 @@ struct RehearsedCallView {
     systemd: bool,
 }
 
-/// A process that outlives a rehearsal.
-#[derive(Debug, Serialize)]
-struct SurvivorView {
-    pid: u32,
-    command: String,
-}
-
 impl RehearsalView {
     /// The view of a planned rehearsal.
     pub(crate) fn planned(plan: &RehearsalPlan, outcome: RehearsalOutcome, detail: Detail) -> Self {
         let RehearsalDropIn { lifted, kept, unlogged, content, .. } = &plan.rehearsal;
         let keys = |directives: &[Directive]| directives.iter().map(|directive| directive.key()).collect();
         Self {
-            unit: plan.unit.name.to_string(),
-            manager: plan.unit.manager.to_string(),
+            unit: plan.target.unit.name.to_string(),
+            manager: plan.target.unit.manager.to_string(),
             outcome,
             lifted: keys(lifted),
             kept: keys(kept),
@@ -124,7 +118,7 @@ impl RehearsalView {
     pub(crate) fn stopped(plan: &RehearsalPlan, stopped: &StoppedRehearsal) -> Self {
         let StoppedRehearsal { end, took, calls } = stopped;
         let mut view = Self::after_run(plan, (end, *took), calls);
-        view.words.push(format!("{} is stopped, and starts when you have answered.", plan.unit.name));
+        view.words.push(format!("{} is stopped, and starts when you have answered.", plan.target.unit.name));
         view
     }
 
@@ -134,12 +128,8 @@ impl RehearsalView {
         let mut view = Self::after_run(plan, (end, *took), calls);
         view.then = Some(restoration.action.as_str());
         view.state = restoration.outcome.as_ref().map(|outcome| escape(outcome.active_state.as_bytes()));
-        view.words.push(restoration.describe(plan.unit.name.as_str()));
-        let survivor = |one: &UnitProcess| SurvivorView {
-            pid: one.pid,
-            command: escape_excerpt(&String::from_utf8_lossy(&one.command)),
-        };
-        view.survivors = survivors.iter().map(survivor).collect();
+        view.words.push(restoration.describe(plan.target.unit.name.as_str()));
+        view.survivors = survivors.iter().map(SurvivorView::new).collect();
         view
     }
 
@@ -152,7 +142,7 @@ impl RehearsalView {
                 *systemd &= is_systemds_own(incident);
             }
         }
-        let name = plan.unit.name.as_str();
+        let name = plan.target.unit.name.as_str();
         let why = match end {
             RehearsalEnd::Signal(signal) => format!("until {signal}"),
             RehearsalEnd::Time => "for the given time".to_owned(),
@@ -190,27 +180,6 @@ impl RehearsalView {
         }
     }
 
-    /// Adds the processes that outlive the rehearsal to a page.
-    fn add_survivors(&self, page: &mut Page) {
-        if self.survivors.is_empty() {
-            return;
-        }
-        let which = match self.survivors.len() {
-            1 => "1 process outlives the rehearsal, and runs without the unit's own settings until it ends:".to_owned(),
-            count => format!(
-                "{count} processes outlive the rehearsal, and run without the unit's own settings until they end:"
-            ),
-        };
-        page.gap();
-        page.paragraph(0, &styled(WARN, which));
-        for one in &self.survivors {
-            page.line(format_args!("  {:>8}  {}", one.pid, one.command));
-        }
-        page.line("Log out of such a session, or end them yourself:");
-        let pids: Vec<String> = self.survivors.iter().map(|one| one.pid.to_string()).collect();
-        page.line(format_args!("  {}", styled(GOOD, format_args!("kill {}", pids.join(" ")))));
-    }
-
     pub(crate) fn exit_status(&self) -> ExitStatus {
         match self.outcome {
             RehearsalOutcome::Rehearsed if !self.calls.is_empty() => ExitStatus::Found,
@@ -235,7 +204,7 @@ impl Reply for Rehearsed {
         for words in &self.rehearsal.words {
             page.paragraph(0, words);
         }
-        self.rehearsal.add_survivors(&mut page);
+        add_survivors(&mut page, &self.rehearsal.survivors, "rehearsal");
         let report = self.report.page(detail);
         if !report.is_empty() {
             page.gap();
@@ -252,7 +221,8 @@ impl Reply for Rehearsed {
 
 /// Describes what a rehearsal would do, and its risks. Without details, calls are counted.
 pub(crate) fn describe_plan(plan: &RehearsalPlan, detail: Detail) -> String {
-    let RehearsalPlan { unit, facts, rehearsal, limits, reloads, path, marker, .. } = plan;
+    let RehearsalPlan { target, rehearsal, limits, reloads } = plan;
+    let TemporaryTarget { unit, facts, path, marker, .. } = target;
     let mut page = Page::default();
     let whose = describe_manager(&unit.manager.to_string());
     page.line(format_args!("{} {}", styled(BOLD, &unit.name), styled(DIM, format_args!("({whose})"))));
@@ -319,16 +289,12 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan, detail: Detail) -> String {
 fn describe_limits(limits: &Limits, reloads: bool, ran: bool) -> String {
     let mut when = vec!["on Ctrl-C".to_owned(), "when it ends by itself".to_owned()];
     if let Some(time) = limits.time {
-        when.push(format!("after {}", seconds(time)));
+        when.push(format!("after {}", describe_span(time)));
     }
     if let Some(idle) = limits.idle {
-        when.push(format!("once no new call came for {}", seconds(idle)));
+        when.push(format!("once no new call came for {}", describe_span(idle)));
     }
     let then = if ran { "stopped, and started under its own settings" } else { "stopped, as it is now" };
     let reload = if reloads { "reloaded once if it can be (--no-reload), " } else { "" };
     format!("{}; then it is {reload}{then}", join(when.into_iter()).replace(" and ", " or "))
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{:#}", jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX))
 }

@@ -17,6 +17,9 @@ const DISARMED: &str = "zzzz-harden-why-rehearsal.over";
 /// The prefix of the line that says whether the unit ran before.
 const BEFORE: &str = "# Before: ";
 
+/// The line of a bisection. Without the line, a rehearsal wrote the drop-in.
+const BISECTION: &str = "# Activity: bisection";
+
 /// The prefix of the line that lists the units that stop together with the unit.
 const DEPENDENTS: &str = "# Dependents: ";
 
@@ -25,9 +28,58 @@ pub(crate) fn disarmed_path(path: &Path) -> PathBuf {
     path.with_file_name(DISARMED)
 }
 
-/// The facts that a drop-in records about its rehearsal.
+/// What runs a unit under a temporary drop-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// One run that blocks no call.
+    Rehearsal,
+    /// Several runs, each without some of the unit's hardening.
+    Bisection,
+}
+
+impl Activity {
+    /// The verb of harden-why.
+    pub(crate) fn verb(self) -> &'static str {
+        match self {
+            Self::Rehearsal => "rehearse",
+            Self::Bisection => "bisect",
+        }
+    }
+
+    /// The past participle of the verb.
+    pub(crate) fn participle(self) -> &'static str {
+        match self {
+            Self::Rehearsal => "rehearsed",
+            Self::Bisection => "bisected",
+        }
+    }
+
+    /// The present participle of the verb.
+    pub(crate) fn gerund(self) -> &'static str {
+        match self {
+            Self::Rehearsal => "rehearsing",
+            Self::Bisection => "bisecting",
+        }
+    }
+
+    /// The noun.
+    pub(crate) fn plain_noun(self) -> &'static str {
+        match self {
+            Self::Rehearsal => "rehearsal",
+            Self::Bisection => "bisection",
+        }
+    }
+
+    /// The noun with its article.
+    pub(crate) fn noun(self) -> String {
+        format!("a {}", self.plain_noun())
+    }
+}
+
+/// The facts that a drop-in records about its rehearsal or bisection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RehearsalMarker {
+    pub(crate) activity: Activity,
     owner: Option<OwnerMarker>,
     /// Whether the unit ran before.
     pub(crate) ran: bool,
@@ -38,17 +90,20 @@ pub(crate) struct RehearsalMarker {
 }
 
 impl RehearsalMarker {
-    /// The marker of a rehearsal by this process. `before` holds the unit's earlier properties, `dependents` the running
+    /// The marker of an activity of this process. `before` holds the unit's earlier properties, `dependents` the running
     /// units that stop with it.
-    pub(crate) fn new(before: &UnitProperties, dependents: Vec<UnitName>) -> Self {
+    pub(crate) fn new(activity: Activity, before: &UnitProperties, dependents: Vec<UnitName>) -> Self {
         let (ran, invocation) = (before.is_running(), before.invocation_id);
-        Self { owner: OwnerMarker::current(), ran, invocation, dependents }
+        Self { activity, owner: OwnerMarker::current(), ran, invocation, dependents }
     }
 
     /// Returns the comment lines, which precede the settings.
     pub(crate) fn lines(&self) -> String {
         let mut lines = String::new();
         // Writing to a String cannot fail.
+        if self.activity == Activity::Bisection {
+            let _ = writeln!(lines, "{BISECTION}");
+        }
         if let Some(owner) = self.owner {
             let _ = writeln!(lines, "{owner}");
         }
@@ -68,7 +123,9 @@ impl RehearsalMarker {
         let text = String::from_utf8_lossy(drop_in);
         let before = text.lines().find_map(|line| line.strip_prefix(BEFORE)?.split_once(' '));
         let dependents = text.lines().find_map(|line| line.strip_prefix(DEPENDENTS)).unwrap_or_default();
+        let is_bisection = text.lines().any(|line| line == BISECTION);
         Self {
+            activity: if is_bisection { Activity::Bisection } else { Activity::Rehearsal },
             owner: OwnerMarker::find_line(&text).and_then(OwnerMarker::parse),
             ran: before.is_none_or(|(state, _)| state != "stopped"),
             invocation: before.and_then(|(_, id)| Some(u128::from_str_radix(id, 16).ok()?.to_be_bytes())),
@@ -97,7 +154,7 @@ impl RehearsalMarker {
     pub(crate) async fn start_dependents(&self, manager: &impl ServiceManager) {
         for name in &self.dependents {
             if let Err(error) = manager.start_job(name, UnitJob::Start).await {
-                tracing::warn!("{name} stopped with the rehearsed unit, and cannot be started again: {error}");
+                tracing::warn!("{name} stopped with the unit, and cannot be started again: {error}");
             }
         }
     }
@@ -109,10 +166,12 @@ mod tests {
 
     #[test]
     fn written_marker_parses_to_the_same_marker() {
-        for (ran, invocation) in [(true, Some([7; 16])), (false, None), (false, Some([0; 16]))] {
+        use Activity::{Bisection, Rehearsal};
+        let states = [(Rehearsal, true, Some([7; 16])), (Rehearsal, false, None), (Bisection, false, Some([0; 16]))];
+        for (activity, ran, invocation) in states {
             let dependents =
                 if ran { vec!["y@1.service".parse().unwrap(), "z.service".parse().unwrap()] } else { Vec::new() };
-            let marker = RehearsalMarker { owner: OwnerMarker::current(), ran, invocation, dependents };
+            let marker = RehearsalMarker { activity, owner: OwnerMarker::current(), ran, invocation, dependents };
             let text = format!("# Written by harden-why\n{}[Service]\n", marker.lines());
             let parsed = RehearsalMarker::parse(text.as_bytes());
             assert_eq!(parsed, marker);
@@ -124,11 +183,14 @@ mod tests {
     fn malformed_marker_restores_most() {
         for text in ["", "# Owner: x y\n# Before: \n", "# Owner: 1\n# Before: perhaps zz\n", "\u{0}\n[Service]\n"] {
             let marker = RehearsalMarker::parse(text.as_bytes());
-            assert_eq!(
-                marker,
-                RehearsalMarker { owner: None, ran: true, invocation: None, dependents: Vec::new() },
-                "{text:?}"
-            );
+            let most = RehearsalMarker {
+                activity: Activity::Rehearsal,
+                owner: None,
+                ran: true,
+                invocation: None,
+                dependents: Vec::new(),
+            };
+            assert_eq!(marker, most, "{text:?}");
             assert_eq!(marker.living_owner(), None);
         }
     }

@@ -12,4 +12,5 @@ pub(crate) mod plan;
 pub(crate) mod recover;
 pub(crate) mod run;
 pub(crate) mod session;
+pub(crate) mod target;
 pub(crate) mod watch;

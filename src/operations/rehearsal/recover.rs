@@ -1,4 +1,4 @@
-//! Restores the own settings of units whose `rehearse` was killed.
+//! Restores the own settings of units whose `rehearse` or `bisect` was killed.
 
 use super::marker;
 use super::marker::RehearsalMarker;
@@ -22,7 +22,7 @@ use std::time::Duration;
 /// How long to wait for a unit's start. harden-whyd's start waits for the recovery, and the unit may wait for harden-whyd.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A unit whose `rehearse` was killed.
+/// A unit whose `rehearse` or `bisect` was killed.
 #[derive(Debug)]
 pub(crate) struct StaleRehearsal {
     unit: Unit,
@@ -87,7 +87,8 @@ impl StaleRehearsal {
     /// Restores the unit's own settings. Returns a sentence about what was done, or what is left to do.
     pub(crate) async fn recover<M: ServiceManagers>(self, machine: LocalMachine<'_, M>) -> String {
         let name = &self.unit.name;
-        let what = format!("a killed rehearsal left {name} less protected than its settings say");
+        let noun = self.marker.activity.plain_noun();
+        let what = format!("a killed {noun} left {name} less protected than its settings say");
         if self.unit.manager == Manager::System && machine.uid() != 0 {
             return format!("{what}: the next harden-why of root restores it ({})", root_command("harden-why restore"));
         }
@@ -104,9 +105,10 @@ impl StaleRehearsal {
         let disarmed = marker::disarmed_path(path);
         // During the recovery of other units, another process can begin to rehearse this unit.
         if let Some(drop_in) = read_drop_in(path)
-            && RehearsalMarker::parse(&drop_in).living_owner().is_some()
+            && let marker = RehearsalMarker::parse(&drop_in)
+            && marker.living_owner().is_some()
         {
-            return Ok("another rehearsal of it is running".to_owned());
+            return Ok(format!("another {} of it is running", marker.activity.plain_noun()));
         }
         match drop_in::rename(path, &disarmed) {
             // Another process renamed the file, and may have been killed as well.

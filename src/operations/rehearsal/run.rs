@@ -10,7 +10,8 @@ use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::ServiceManagers;
 use crate::outlet::wire::MAX_COUNT_LAG;
-use anyhow::Context as _;
+use crate::policy::Policy;
+use anyhow::{Context as _, anyhow};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -116,7 +117,7 @@ async fn run_until_stopped<'a, M: ServiceManagers>(
     interruption: &mut Interruption,
 ) -> anyhow::Result<RunOutcome<'a, M>> {
     let begun = Instant::now();
-    let mut session = match RehearsalSession::open(machine, plan).await {
+    let mut session = match RehearsalSession::open(machine, &plan.target, &plan.text()).await {
         Ok(session) => session,
         Err(error) => {
             feed.end().await;
@@ -124,18 +125,22 @@ async fn run_until_stopped<'a, M: ServiceManagers>(
         }
     };
     observer.start();
-    let end = match interruption.or(session.start()).await {
+    let confirm = |policy: &Policy| {
+        let verified = plan.rehearsal.verify(policy, &plan.target.loaded.groups);
+        verified.map_err(|call| anyhow!("systemd's filter does not treat {call} as a rehearsal requires"))
+    };
+    let end = match interruption.or(session.start(confirm)).await {
         Ok(()) => watch(plan, session.manager(), feed, observer, interruption).await,
         Err(error) => Err(error),
     };
     let took = begun.elapsed();
     observer.show_end();
-    let processes = session.stop(interruption).await;
+    let processes = session.stop(plan.reloads, interruption).await;
     let failure = match (end, session.restore().await) {
         (Ok(end), Ok(unit)) => return Ok(RunOutcome { end, took, processes, unit }),
         (Err(error), Ok(unit)) => match unit.finish(false, interruption).await {
             Ok(restoration) => {
-                let done = restoration.describe(plan.unit.name.as_str());
+                let done = restoration.describe(plan.target.unit.name.as_str());
                 error.context(done.trim_end_matches('.').to_owned())
             }
             Err(why) => why.context(format!("{error:#}")),
@@ -172,7 +177,7 @@ async fn read_last_calls(
 
 /// Says where to find the calls of a rehearsal whose feed fails.
 fn ask_later(plan: &RehearsalPlan, restoration: &Restoration) -> String {
-    let name = plan.unit.name.as_str();
+    let name = plan.target.unit.name.as_str();
     let done = restoration.describe(name);
     format!("{done} The calls cannot be queried now; 'harden-why {name}' shows them later")
 }
@@ -541,10 +546,10 @@ mod tests {
     fn refresh_reads_whether_the_unit_runs_now() {
         let fake = FakeMachine::running();
         let mut plan = prepare(&fake, SHORT).unwrap();
-        assert!(plan.marker.ran);
+        assert!(plan.target.marker.ran);
         fake.stop();
-        fake.run(plan.refresh(fake.machine())).unwrap().unwrap();
-        assert!(!plan.marker.ran);
+        fake.run(plan.target.refresh(fake.machine())).unwrap().unwrap();
+        assert!(!plan.target.marker.ran);
     }
 
     #[test]

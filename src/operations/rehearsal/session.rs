@@ -1,10 +1,10 @@
-//! A unit under rehearsal: writes its drop-in, confirms it, and removes it again, even after a failure.
+//! A unit under a temporary drop-in: writes the drop-in, confirms it, and removes it again, even after a failure.
 //!
 //! The unit stops before its own settings come back, so that `ExecStop=` and `ExecStopPost=` run without them. systemd
 //! takes the settings of a command from the unit as it is when the command starts (`service_spawn`).
 
 use super::marker;
-use super::plan::RehearsalPlan;
+use super::target::{TemporaryTarget, ensure_is_free};
 use crate::audit::note;
 use crate::audit::text::{escape, shown_path};
 use crate::host::unit_processes;
@@ -17,6 +17,7 @@ use crate::operations::drop_in::{DropInError, Undo};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager as _, ServiceManagers};
+use crate::policy::Policy;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
 use crate::units::UnitName;
 use anyhow::{Context as _, ensure};
@@ -28,10 +29,10 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the program may take for a reload after `ExecReload=` ended.
 const RELOAD_WORK: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
 
-/// A unit with a rehearsal's drop-in.
+/// A unit with a temporary drop-in.
 #[must_use = "the unit's own settings have to come back"]
 pub(crate) struct RehearsalSession<'a, M: ServiceManagers> {
-    plan: &'a RehearsalPlan,
+    target: &'a TemporaryTarget,
     machine: LocalMachine<'a, M>,
     /// This connection keeps the unit loaded for as long as the connection lives.
     manager: M::Connection,
@@ -45,7 +46,7 @@ pub(crate) struct RehearsalSession<'a, M: ServiceManagers> {
 /// A unit whose own settings are in force again. It stays stopped until [`finish`](Self::finish).
 #[must_use = "a unit that ran before has to run again"]
 pub(crate) struct StoppedUnit<'a, M: ServiceManagers> {
-    plan: &'a RehearsalPlan,
+    target: &'a TemporaryTarget,
     /// The drop-in under its second name; `None` if another process removed it.
     undo: Option<Undo>,
     /// Keeps the unit loaded.
@@ -71,7 +72,7 @@ pub(crate) enum RestoreAction {
     Restarted,
     /// It did not run before, so it was stopped, unless it had ended by itself.
     Stopped,
-    /// It was not started for the rehearsal, so it needed no job.
+    /// It was not started under the drop-in, so it needed no job.
     Left,
 }
 
@@ -80,10 +81,25 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
     ///
     /// # Errors
     /// The manager is unreachable, or the drop-in cannot be written. Nothing is changed in either case.
-    pub(crate) async fn open(machine: LocalMachine<'a, M>, plan: &'a RehearsalPlan) -> anyhow::Result<Self> {
-        let manager = machine.connect(plan.unit.manager).await?;
-        let undo = drop_in::write(&plan.path, plan.text().as_bytes())?;
-        Ok(Self { plan, machine, manager, undo, restarted: false, since: i64::MAX })
+    pub(crate) async fn open(
+        machine: LocalMachine<'a, M>,
+        target: &'a TemporaryTarget,
+        text: &str,
+    ) -> anyhow::Result<Self> {
+        let manager = machine.connect(target.unit.manager).await?;
+        // Another process may have begun since the check of the plan.
+        ensure_is_free(&target.path, &target.unit.name)?;
+        let undo = drop_in::write_new(&target.path, text.as_bytes())?;
+        Ok(Self { target, machine, manager, undo, restarted: false, since: i64::MAX })
+    }
+
+    /// Replaces the text of the drop-in, which systemd reads later.
+    ///
+    /// # Errors
+    /// The drop-in was removed by another process, or cannot be written.
+    pub(crate) fn rewrite(&self, text: &str) -> anyhow::Result<()> {
+        drop_in::rewrite(&self.target.path, text.as_bytes())?;
+        Ok(())
     }
 
     /// Returns the connection to the unit's manager.
@@ -92,11 +108,12 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
     }
 
     /// Makes systemd read the drop-in, confirms its settings, and requests the unit's restart without waiting for it.
+    /// `confirm` judges the policy that systemd then holds.
     ///
     /// # Errors
-    /// systemd does not answer, or holds other settings than the rehearsal needs.
-    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
-        let RehearsalPlan { unit, rehearsal, loaded, path, .. } = self.plan;
+    /// systemd does not answer, or holds other settings than the drop-in needs.
+    pub(crate) async fn start(&mut self, confirm: impl FnOnce(&Policy) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let TemporaryTarget { unit, loaded, path, .. } = self.target;
         self.manager.reload().await.context("systemd does not reload its files")?;
         self.manager
             .wait_for_unit_properties(&unit.name, JOB_PATIENCE)
@@ -111,31 +128,29 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         ensure!(listed, "systemd reads no drop-ins in {}", shown_path(path));
         let policy = known.situation.context("cannot read the unit's settings after the change")?.policy;
         ensure!(known.matches_manager, "the settings in systemd differ from the unit's files: {notes}");
-        rehearsal
-            .verify(&policy, &loaded.groups)
-            .map_err(|call| anyhow::anyhow!("systemd's filter does not treat {call} as a rehearsal requires"))?;
+        confirm(&policy)?;
         // Without the reference, systemd can unload the unit once it ends; only its result stays unknown then.
         let _ = self.manager.keep_loaded(&unit.name).await;
-        self.since = Clocks::now().boot_ns();
-        // systemd may carry out a job although its answer is lost.
-        self.restarted = true;
+        self.since = self.since.min(Clocks::now().boot_ns());
+        // systemd may carry out a job although its answer is lost. Of several restarts, an earlier one counts as well.
+        let was_restarted = std::mem::replace(&mut self.restarted, true);
         let started = self.manager.start_job(&unit.name, UnitJob::Restart).await;
         if let Err(SystemdError::Refused(_) | SystemdError::NoSuchUnit(_) | SystemdError::AccessDenied(_)) = started {
-            self.restarted = false;
+            self.restarted = was_restarted;
         }
         started.with_context(|| format!("{} does not start again", unit.name))
     }
 
-    /// Reloads the unit once (`ExecReload=`) and stops it, both without its own settings. Returns the processes that
-    /// started without them, and ran before the stop.
+    /// Reloads the unit once (`ExecReload=`) if asked to, and stops it, both without its own settings. Returns the
+    /// processes that started without them, and ran before the stop.
     ///
     /// A signal ends the wait. A failure ends nothing: after the restoration a job stops what still runs.
-    pub(crate) async fn stop(&self, interruption: &mut Interruption) -> Vec<UnitProcess> {
+    pub(crate) async fn stop(&self, reloads: bool, interruption: &mut Interruption) -> Vec<UnitProcess> {
         if !self.restarted {
             return Vec::new();
         }
-        let RehearsalPlan { unit, reloads, .. } = self.plan;
-        if *reloads {
+        let unit = &self.target.unit;
+        if reloads {
             let reload = async {
                 self.manager.start_job(&unit.name, UnitJob::Reload).await?;
                 self.manager.wait_for_job(&unit.name, RELOAD_PATIENCE).await?;
@@ -160,8 +175,8 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
     /// # Errors
     /// systemd does not answer, or the drop-in cannot be renamed or removed. The next harden-why completes the work.
     pub(crate) async fn restore(mut self) -> anyhow::Result<StoppedUnit<'a, M>> {
-        let name = &self.plan.unit.name;
-        let is_ours = match self.undo.set_aside(&marker::disarmed_path(&self.plan.path)) {
+        let name = &self.target.unit.name;
+        let is_ours = match self.undo.set_aside(&marker::disarmed_path(&self.target.path)) {
             Ok(()) => true,
             // Another process removed the file; systemd may still hold its settings.
             Err(DropInError::Gone(_)) => false,
@@ -173,13 +188,13 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
             }
         };
         let (manager, job) = self.reset().await.with_context(|| may_still_run(name))?;
-        Ok(StoppedUnit { plan: self.plan, undo: is_ours.then_some(self.undo), _first: self.manager, manager, job })
+        Ok(StoppedUnit { target: self.target, undo: is_ours.then_some(self.undo), _first: self.manager, manager, job })
     }
 
     /// Reloads the manager. Returns the job that ends processes without the unit's own settings, and gives the unit the
     /// state that it had before.
     async fn reset(&self) -> anyhow::Result<(M::Connection, Option<UnitJob>)> {
-        let RehearsalPlan { unit, marker, .. } = self.plan;
+        let TemporaryTarget { unit, marker, .. } = self.target;
         // The first connection may be lost.
         let manager = self.machine.connect(unit.manager).await?;
         manager.reload().await?;
@@ -200,7 +215,7 @@ impl<M: ServiceManagers> StoppedUnit<'_, M> {
     /// # Errors
     /// systemd does not answer, or the drop-in cannot be removed. The next harden-why completes the work.
     pub(crate) async fn finish(self, is_started: bool, interruption: &mut Interruption) -> anyhow::Result<Restoration> {
-        let Self { plan: RehearsalPlan { unit, marker, .. }, undo, manager, job, .. } = self;
+        let Self { target: TemporaryTarget { unit, marker, .. }, undo, manager, job, .. } = self;
         let name = &unit.name;
         if let Some(job) = job.filter(|_| !is_started) {
             manager.start_job(name, job).await.with_context(|| may_still_run(name))?;

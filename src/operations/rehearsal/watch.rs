@@ -55,7 +55,7 @@ pub(crate) async fn watch(
     observer: &mut impl RehearsalObserver,
     interruption: &mut Interruption,
 ) -> anyhow::Result<RehearsalEnd> {
-    let RehearsalPlan { unit, limits, .. } = plan;
+    let (unit, limits) = (&plan.target.unit, &plan.limits);
     let begun = Instant::now();
     let (mut answered, mut last_read, mut latest_new) = (begun, begun, begun);
     let mut feed_fails = false;

@@ -1,0 +1,196 @@
+//! A unit that runs for a while under a temporary drop-in: the checks before any change, and the state to restore.
+//!
+//! A rehearsal and a bisection both run such a unit.
+
+use super::marker;
+use super::marker::{Activity, RehearsalMarker};
+use crate::audit::Note;
+use crate::audit::note;
+use crate::audit::text::shown_path;
+use crate::diagnosis::Situation;
+use crate::host::unit_settings::REHEARSAL_DROP_IN;
+use crate::incidents::local_time::LocalTime;
+use crate::operations::drop_in;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::outcome::RequiresRoot;
+use crate::operations::own_unit::is_own_unit;
+use crate::operations::permission::{ensure_may_change, ensure_takes_drop_ins};
+use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::systemd::manager::{SystemdError, UnitProperties};
+use crate::systemd::syscall_groups::{LoadedGroups, groups_note};
+use crate::unit_files::runtime_dropin_path;
+use crate::units::{Manager, Unit, UnitName};
+use anyhow::{Context as _, bail, ensure};
+use std::path::{Path, PathBuf};
+
+/// The buses, without which harden-why does not reach systemd.
+const BUSES: [&str; 2] = ["dbus.service", "dbus-broker.service"];
+
+/// The unit that a user named for a rehearsal or a bisection.
+#[derive(Debug, Clone)]
+pub(crate) struct TemporaryRequest {
+    /// The unit's name, or an alias.
+    pub(crate) unit: UnitName,
+    /// The managers that may have the unit, the first of them first.
+    pub(crate) candidates: Vec<Manager>,
+    pub(crate) activity: Activity,
+}
+
+/// A unit that can run under a temporary drop-in.
+#[derive(Debug)]
+pub(crate) struct TemporaryTarget {
+    pub(crate) unit: Unit,
+    /// The unit's properties before.
+    pub(crate) facts: UnitProperties,
+    /// Its own settings.
+    pub(crate) situation: Situation,
+    /// The path of the drop-in.
+    pub(crate) path: PathBuf,
+    pub(crate) marker: RehearsalMarker,
+    pub(crate) loaded: LoadedGroups,
+    pub(crate) notes: Vec<Note>,
+    /// The date for the drop-in's comments.
+    today: String,
+}
+
+impl TemporaryTarget {
+    /// Checks whether the unit can run under a temporary drop-in. Changes nothing.
+    ///
+    /// # Errors
+    /// The error says what prevents it.
+    pub(crate) async fn prepare<M: ServiceManagers>(
+        machine: LocalMachine<'_, M>,
+        request: &TemporaryRequest,
+        loaded: LoadedGroups,
+        clock: &LocalTime,
+    ) -> anyhow::Result<Self> {
+        let (activity, is_root) = (request.activity, machine.uid() == 0);
+        let verb = activity.verb();
+        ensure!(
+            request.candidates != [Manager::System] || is_root,
+            RequiresRoot(format!("only root can {verb} a system unit"))
+        );
+        let (unit, manager) = find_unit(machine, request).await?;
+        let is_bus = unit.manager == Manager::System && BUSES.contains(&unit.name.as_str());
+        ensure!(!is_bus, "without {} harden-why does not reach systemd, so it cannot {verb} that unit", unit.name);
+        ensure_may_change(&unit, machine.uid(), verb)?;
+        ensure!(
+            unit.manager != Manager::System || is_root,
+            RequiresRoot(format!("only root can {verb} {}, a system unit (for a user unit add --user)", unit.name))
+        );
+        let known = machine.settings_in_force(&unit, &loaded.groups).await;
+        ensure_takes_drop_ins(&unit, &known)?;
+        let facts = known.properties.context("systemd does not return the unit's settings")?;
+        let situation = known.situation.with_context(|| format!("cannot read the settings of {}", unit.name))?;
+        let section = situation.policy.settings.section();
+        ensure!(!section.is_empty(), "{} runs no processes, so there is nothing to {verb}", unit.name);
+        ensure_can_restart(&unit, &facts, activity)?;
+        let path = machine.resolve(&runtime_dropin_path(&unit, REHEARSAL_DROP_IN));
+        ensure_is_free(&path, &unit.name)?;
+        if let Some(other) = facts.dropins.iter().find(|other| other.file_name() == path.file_name()) {
+            bail!("{} would hide {}'s drop-in: move it away", shown_path(other), activity.noun());
+        }
+        ensure!(
+            known.matches_manager,
+            "the settings of {} in systemd differ from its files: {}",
+            unit.name,
+            note::join_texts(&known.notes)
+        );
+        let dependents = find_dependents(&facts, &manager).await?;
+        Ok(Self {
+            marker: RehearsalMarker::new(activity, &facts, dependents),
+            notes: groups_note(&loaded).into_iter().collect(),
+            today: clock.today(),
+            unit,
+            facts,
+            situation,
+            path,
+            loaded,
+        })
+    }
+
+    /// Rereads the unit's state, which can change while the user thinks about the plan.
+    ///
+    /// # Errors
+    /// The unit's manager does not answer.
+    pub(crate) async fn refresh<M: ServiceManagers>(&mut self, machine: LocalMachine<'_, M>) -> anyhow::Result<()> {
+        let manager = machine.connect(self.unit.manager).await.context("nothing was changed")?;
+        self.facts = manager.unit_properties(&self.unit.name).await.context("nothing was changed")?;
+        let dependents = find_dependents(&self.facts, &manager).await?;
+        self.marker = RehearsalMarker::new(self.marker.activity, &self.facts, dependents);
+        Ok(())
+    }
+
+    /// Returns the text of a drop-in with these settings.
+    pub(crate) fn compose(&self, settings: &str) -> String {
+        let why = format!("{} of {}, which is less protected during it", self.marker.activity.noun(), self.unit.name);
+        let content = format!("{}{settings}", self.marker.lines());
+        drop_in::compose(&content, &self.today, &why, "harden-why restore")
+    }
+}
+
+/// Finds the unit under its own name, and its manager. The system manager comes first.
+async fn find_unit<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    request: &TemporaryRequest,
+) -> anyhow::Result<(Unit, M::Connection)> {
+    let name = &request.unit;
+    let mut why = None;
+    for &candidate in &request.candidates {
+        let answer = async {
+            let manager = machine.connect(candidate).await?;
+            let facts = manager.unit_properties(name).await?;
+            Ok::<_, SystemdError>((Unit { manager: candidate, name: facts.id }, manager))
+        };
+        match answer.await {
+            Ok(found) => return Ok(found),
+            // "There is no such unit" says more than that another manager does not answer.
+            Err(error @ SystemdError::NoSuchUnit(_)) => why = Some(error),
+            Err(error) => why = why.or(Some(error)),
+        }
+    }
+    Err(why.map_or_else(|| SystemdError::NoSuchUnit(name.clone()).into(), Into::into))
+}
+
+/// Checks that a user may start and stop the unit.
+fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, activity: Activity) -> anyhow::Result<()> {
+    let done = activity.participle();
+    ensure!(
+        facts.can_start != Some(false),
+        "only other units may start {} (RefuseManualStart=), so it cannot be {done}",
+        unit.name
+    );
+    ensure!(
+        facts.refuse_manual_stop != Some(true),
+        "only other units may stop {} (RefuseManualStop=), so it cannot be {done}",
+        unit.name
+    );
+    ensure!(!is_own_unit(unit), "this harden-why runs within {}, and would stop with it", unit.name);
+    Ok(())
+}
+
+/// Returns the running units that stop with the unit. If the unit did not run before, its end stops them for good, as it
+/// does without a rehearsal.
+async fn find_dependents(facts: &UnitProperties, manager: &impl ServiceManager) -> anyhow::Result<Vec<UnitName>> {
+    if !facts.is_running() {
+        return Ok(Vec::new());
+    }
+    manager.running_dependents(&facts.id).await.context("nothing was changed")
+}
+
+/// Checks that no rehearsal and no bisection of the unit runs, or was killed and is not restored yet.
+///
+/// # Errors
+/// The error names the process that runs, or the file that is left.
+pub(crate) fn ensure_is_free(path: &Path, name: &UnitName) -> anyhow::Result<()> {
+    for path in [path, &marker::disarmed_path(path)] {
+        let Some(drop_in) = drop_in::read(path)? else { continue };
+        let marker = RehearsalMarker::parse(&drop_in);
+        if let Some(pid) = marker.living_owner() {
+            bail!("process {pid} is {} {name} already", marker.activity.gerund());
+        }
+        let noun = marker.activity.plain_noun();
+        bail!("an earlier {noun} of {name} left {}: run harden-why restore", shown_path(path));
+    }
+    Ok(())
+}
