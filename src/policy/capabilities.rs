@@ -162,6 +162,12 @@ impl CapabilitySet {
     }
 }
 
+/// Whether a line names no capability. Such a line replaces any set.
+pub(super) fn has_no_capability(value: &str) -> bool {
+    let words = value.strip_prefix('~').unwrap_or(value);
+    words.split_whitespace().all(|word| parse_capability(word).is_none())
+}
+
 /// Returns the bit of a capability's name or number. Case does not matter.
 fn parse_capability(name: &str) -> Option<u64> {
     let by_name = || NAMES.iter().position(|other| other.eq_ignore_ascii_case(name));

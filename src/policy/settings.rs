@@ -6,6 +6,7 @@ use super::directive::{Directive, ValueKind};
 use super::effect::DefaultEffect;
 use super::exec_command;
 use super::exec_command::ExecCommand;
+use super::hardening_keys::is_hardening_key;
 use super::lists::{Architectures, Namespaces, parse_boolean};
 use super::program_settings;
 use super::program_settings::ProgramSettings;
@@ -66,7 +67,8 @@ impl Settings {
                         || exec_command::KEYS.contains(&&*line.key)
                         || &*line.key == USER
                         || program_settings::KEYS.contains(&&*line.key)
-                        || is_set_up_key(&line.key))
+                        || is_set_up_key(&line.key)
+                        || is_hardening_key(&line.key))
             });
             file
         };
