@@ -9,6 +9,7 @@ mod access_paths;
 mod access_remedy;
 mod attempt_causes;
 pub(crate) mod before_exec;
+pub(crate) mod bisection;
 pub(crate) mod cause;
 pub(crate) mod default_scope;
 mod denied_call;
