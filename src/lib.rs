@@ -29,7 +29,7 @@
 //! | [`host`] | this machine as a whole: the `Host` trait, late evidence, a unit's settings, blind spots | no |
 //! | [`outlet`] | the interfaces for others: journal alerts, `org.hardenwhy1` on D-Bus, metrics | no |
 //! | [`pipeline`] | record → attribution → fold, the same live and offline | drives |
-//! | [`operations`] | operations on units, without the terminal: drop-ins, rehearsals, taps, logging of refusals, recovery | no |
+//! | [`operations`] | operations on units, without the terminal: drop-ins, rehearsals, bisections, taps, logging of refusals, recovery | no |
 //! | [`daemon`] | `harden-whyd`: one loop that owns everything but the disk | no |
 //! | [`cli`] | `harden-why`: arguments, lookup, views, terminal, verbs | no |
 //!
@@ -90,7 +90,9 @@
 //! | a key of the configuration | [`daemon::config`] and `packaging/harden-why.conf` |
 //! | a BPF program | its C source in `src/kernel/bpf/`, and its reader in [`kernel::exit_cgroups`] or [`kernel::tap`] |
 //! | a verb | [`cli::args::Command`], a file in [`cli::verbs`], its call in `src/cli/mod.rs`, its answer in [`cli::views`] |
-//! | how a unit is changed | [`operations::drop_in`], [`operations::rehearsal`], [`operations::refusal_logging`] |
+//! | how a unit is changed | [`operations::drop_in`], [`operations::rehearsal`], [`operations::bisection`], [`operations::refusal_logging`] |
+//! | which lines a bisection lifts, and how | [`policy::Hardening`]; keys outside the table of directives in `src/policy/hardening_keys.rs` |
+//! | which restarts a bisection takes | `src/diagnosis/bisection.rs` |
 //! | an architecture | [`syscalls::Arch`], [`syscalls::Abi`] and `packaging/syscall-table/generate` |
 //!
 //! `CONTRIBUTING.md` has a recipe for each of the frequent changes, and lists the tests.

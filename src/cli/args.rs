@@ -16,7 +16,7 @@ pub(crate) mod time_span;
 mod usage_error;
 pub(crate) mod values;
 
-pub use changes::{Apply, LogRefusals, Rehearse, Revert};
+pub use changes::{Apply, Bisect, LogRefusals, Rehearse, Revert};
 pub use common_options::{Common, JsonLayout, OutputForm, When};
 pub use journals::JournalOptions;
 pub use metrics::MetricsArgs;
@@ -75,6 +75,11 @@ pub enum Command {
 
     /// Run a unit unblocked once, list what it would be denied
     Rehearse(Rehearse),
+
+    /// Find the lines that break a unit by restarts without half
+    ///
+    /// Each restart lifts some of the unit's hardening lines, by a drop-in below /run. At the end its own settings return.
+    Bisect(Bisect),
 
     /// Remove the drop-in that apply wrote
     Revert(Revert),

@@ -27,8 +27,8 @@ use terminal::page;
 use terminal::quiet::set_quiet;
 use verbs::restore::Restored;
 use verbs::{
-    apply, check, demo, explain, fleet, follow, forget, log_refusals, metrics, overview, rehearse, restore, revert,
-    status, syscall, tap, units,
+    apply, bisect, check, demo, explain, fleet, follow, forget, log_refusals, metrics, overview, rehearse, restore,
+    revert, status, syscall, tap, units,
 };
 use views::remedy_list::RemedyList;
 
@@ -127,6 +127,7 @@ fn answer(cli: &Cli, restored: &Restored, color: ColorChoice) -> anyhow::Result<
         Some(Command::Tap(asked)) => print_reply(common, color, &block_on(tap::tap(common, asked))?),
         Some(Command::Apply(asked)) => block_on(apply::apply_all(common, asked, &local_time_now(), color)),
         Some(Command::Rehearse(asked)) => block_on(rehearse::rehearse(common, asked, color)),
+        Some(Command::Bisect(asked)) => block_on(bisect::bisect(common, asked, color)),
         Some(Command::Revert(asked)) => block_on(revert::revert_all(common, asked, color)),
         Some(Command::LogRefusals(asked)) => {
             print_reply(common, color, &block_on(log_refusals::log_refusals(common, asked, &local_time_now()))?)

@@ -1,9 +1,10 @@
-//! Operations on units: drop-ins, confirmation, rehearsals, the logging of refusals, taps, and recovery after a kill.
+//! Operations on units: drop-ins, confirmation, rehearsals, bisections, the logging of refusals, taps, and recovery after a kill.
 //!
 //! Operations take plain requests, report progress to an observer, and never print. They reach systemd only
 //! through [`service_manager`], so tests can run them against a fake.
 
 pub(crate) mod apply;
+pub(crate) mod bisection;
 pub(crate) mod confirm;
 pub(crate) mod drop_in;
 #[cfg(test)]

@@ -49,6 +49,24 @@ pub(crate) enum RehearsalOutcome {
     DryRun,
 }
 
+/// The outcome of a bisection.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BisectionOutcome {
+    /// The lines are found.
+    Found,
+    /// The unit works with all lines in force.
+    Works,
+    /// The unit does not work with all lines lifted.
+    NotHardening,
+    /// The limit of restarts came first.
+    Limit,
+    /// The user declined.
+    Declined,
+    /// The user wanted only the plan.
+    DryRun,
+}
+
 /// The outcome for the logging of refused calls.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +111,20 @@ impl RehearsalOutcome {
     }
 }
 
+impl BisectionOutcome {
+    /// The word in JSON.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Works => "works",
+            Self::NotHardening => "not-hardening",
+            Self::Limit => "limit",
+            Self::Declined => "declined",
+            Self::DryRun => "dry-run",
+        }
+    }
+}
+
 impl RefusalLogOutcome {
     /// The word in JSON.
     pub(crate) fn as_str(self) -> &'static str {
@@ -114,6 +146,12 @@ impl Serialize for DropInOutcome {
 }
 
 impl Serialize for RehearsalOutcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl Serialize for BisectionOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }

@@ -88,6 +88,7 @@ fn help_lists_every_verb_and_option() {
         "explain",
         "syscall",
         "rehearse",
+        "bisect",
         "restore",
         "demo",
         "status",

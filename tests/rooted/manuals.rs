@@ -243,7 +243,7 @@ fn assert_has_words(page: &str, keys: &BTreeSet<String>) {
 }
 
 /// The source files of each verb's answer, by the headings of its sections in the page.
-const ANSWERS: [(&[&str], &[&str]); 13] = [
+const ANSWERS: [(&[&str], &[&str]); 14] = [
     (&[".B harden-why"], &["verbs/overview.rs", "verbs/overview/silent.rs"]),
     (&[".B follow"], &["verbs/follow.rs"]),
     (&[".B forget"], &["verbs/forget.rs"]),
@@ -253,7 +253,8 @@ const ANSWERS: [(&[&str], &[&str]); 13] = [
     (&[".B check"], &["verbs/check.rs", "verbs/check/checked_access.rs", "views/foreseen.rs"]),
     (&[".B syscall"], &["verbs/syscall.rs"]),
     (&[".B status"], &["views/hearing.rs", "views/running_taps.rs"]),
-    (&[".B rehearse"], &["views/rehearsed.rs"]),
+    (&[".B rehearse"], &["views/rehearsed.rs", "views/survivors.rs"]),
+    (&[".B bisect"], &["views/bisected.rs"]),
     (&[".B restore"], &["verbs/restore.rs"]),
     (&[".B metrics"], &["verbs/metrics.rs"]),
     (&[".B --directory"], &["views/fleet.rs"]),

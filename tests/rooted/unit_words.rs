@@ -118,8 +118,9 @@ fn file_below_no_directory_of_units_is_a_usage_error_of_each_verb() {
     }
     let needs_root = [["tap", "--for=1s"], ["log-refusals", "--yes"]];
     let is_root = nix::unistd::geteuid().is_root();
-    for [verb, option] in
-        [["revert", "--yes"], ["rehearse", "--dry-run"]].into_iter().chain(needs_root.into_iter().filter(|_| is_root))
+    for [verb, option] in [["revert", "--yes"], ["rehearse", "--dry-run"], ["bisect", "--dry-run"]]
+        .into_iter()
+        .chain(needs_root.into_iter().filter(|_| is_root))
     {
         let mut command = Command::new(env!("CARGO_BIN_EXE_harden-why"));
         command.args(["--bus", "unix:path=/nonexistent/bus", verb, option, path]);

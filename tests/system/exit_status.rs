@@ -34,7 +34,7 @@ type Cell = (&'static str, i32, Caller, &'static [&'static str]);
 
 /// The order matters: later commands find what earlier ones changed. `@` is a directory with `log`, and with `locked`,
 /// which only root can read.
-const CELLS: [Cell; 59] = {
+const CELLS: [Cell; 63] = {
     use Caller::{Interrupting, Nobody, Root};
     [
         ("(none)", 0, Root, &[]),
@@ -60,6 +60,10 @@ const CELLS: [Cell; 59] = {
         ("rehearse", 1, Root, &["rehearse", "--yes", NO_BUS, "quiet"]),
         ("rehearse", 3, Nobody, &["rehearse", "--yes", "--system", "quiet"]),
         ("rehearse", 4, Root, &["rehearse", "--yes", "nosuch"]),
+        ("bisect", 0, Root, &["bisect", "--yes", "--wait=1s", "quiet"]),
+        ("bisect", 1, Root, &["bisect", "--yes", NO_BUS, "quiet"]),
+        ("bisect", 3, Nobody, &["bisect", "--yes", "--system", "quiet"]),
+        ("bisect", 4, Root, &["bisect", "--yes", "nosuch"]),
         ("tap", 0, Root, &["tap", "--for=1s", "quiet"]),
         ("tap", 1, Root, &["tap", "--for=1s", "web"]),
         ("tap", 3, Nobody, &["tap", "quiet"]),

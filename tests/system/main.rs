@@ -7,6 +7,7 @@
 mod apply;
 mod apply_again;
 mod attribution_hostile;
+mod bisect;
 mod bus;
 mod causes;
 mod daemon;

@@ -1,7 +1,7 @@
-//! The arguments of the verbs that change units: `apply`, `revert`, `rehearse` and `log-refusals`.
+//! The arguments of the verbs that change units: `apply`, `revert`, `rehearse`, `bisect` and `log-refusals`.
 
 use super::selection::{Chosen, ChosenUnits, ManagerFlags, StateDir};
-use super::values::{Offered, duration, remedy_number};
+use super::values::{Offered, duration, remedy_number, restart_count};
 use crate::policy::Directive;
 use clap::Args;
 use std::time::Duration;
@@ -90,6 +90,42 @@ pub struct Rehearse {
     /// Apply the remedy at the end, then start the unit
     #[arg(long)]
     pub apply: bool,
+
+    /// Show the plan, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// What to bisect, and what decides.
+#[derive(Debug, Args)]
+pub struct Bisect {
+    /// Which unit.
+    #[command(flatten)]
+    pub chosen: Chosen,
+
+    /// Shell command that succeeds if $UNIT works
+    #[arg(long, value_name = "COMMAND")]
+    pub check: Option<String>,
+
+    /// How long it stays active, or the check may fail.
+    #[arg(
+        help = "How long it stays active, or the check may fail [5s]",
+        long,
+        value_name = "SPAN",
+        default_value = "5s",
+        hide_default_value = true,
+        value_parser = duration,
+        allow_hyphen_values = true
+    )]
+    pub wait: Duration,
+
+    /// Stop after this many restarts [enough for two lines]
+    #[arg(long, value_name = "N", value_parser = restart_count, allow_negative_numbers = true)]
+    pub restarts: Option<usize>,
 
     /// Show the plan, and change nothing
     #[arg(long)]

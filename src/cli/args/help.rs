@@ -22,6 +22,7 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
         &[
             ("apply", "harden-why apply --restart nginx"),
             ("revert", "harden-why revert nginx"),
+            ("bisect", "harden-why bisect --check ./works.sh nginx"),
             ("forget", "harden-why forget nginx"),
         ],
     ),
@@ -81,7 +82,7 @@ impl Cli {
             .mut_args(|arg| arg.hide_short_help(true))
             .override_usage("harden-why [OPTION]... [UNIT]...\n       harden-why COMMAND [OPTION]... [ARGUMENT]...")
             .help_template(format!(
-                "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{groups}\n{more}\n\n{{all-args}}{{after-help}}"
+                "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{groups}{more}\n\n{{all-args}}{{after-help}}"
             ))
             .after_long_help(format!(
                 "{}\n\nExit status: 0 answered or done, 1 failed, 2 usage, 3 no rights to see, 4 no such unit.\n\

@@ -52,6 +52,15 @@ pub(super) fn line_count(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| EXPECTED_COUNT.to_owned())
 }
 
+/// Parses a number of restarts. A bisection takes two before its search begins.
+///
+/// # Errors
+/// The text is no such number.
+pub(super) fn restart_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count >= 3);
+    count.ok_or_else(|| "write a number of restarts, at least 3".to_owned())
+}
+
 /// Parses the number of a remedy. The verb knows which numbers there are.
 ///
 /// # Errors

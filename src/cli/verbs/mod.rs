@@ -1,6 +1,7 @@
 //! The verbs, one file or folder each. A verb parses its arguments, does its work, and returns a view.
 
 pub(crate) mod apply;
+pub(crate) mod bisect;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod each_unit;

@@ -4,6 +4,8 @@ mod access;
 pub mod answer;
 pub(crate) mod answer_page;
 pub(crate) mod applied;
+pub(crate) mod bisected;
+pub(crate) mod bisection_progress;
 mod brief_help;
 mod brief_notes;
 mod brief_page;

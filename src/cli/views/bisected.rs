@@ -1,0 +1,412 @@
+//! The views of a bisection: the plan, and the result.
+
+use super::snippet;
+use super::snippet::{Snippet, add_snippet};
+use super::survivors::{SurvivorView, add_survivors};
+use crate::audit::Note;
+use crate::audit::text::{escape, escape_excerpt, join, plural, shown_path};
+use crate::cli::exit_status::ExitStatus;
+use crate::cli::terminal::output::{Detail, Reply, SCHEMA};
+use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
+use crate::cli::terminal::words::{describe_manager, describe_span};
+use crate::diagnosis::bisection::{BisectionResult, Culprit, count_halvings, most_trials};
+use crate::operations::bisection::check::TrialCheck;
+use crate::operations::bisection::plan::BisectionPlan;
+use crate::operations::bisection::run::{BisectionEnd, FinishedBisection};
+use crate::operations::outcome::BisectionOutcome;
+use crate::policy::{Assignment, Hardening, HardeningLine, SourceLine};
+use crate::unit_files::rooted::RootedTree;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The name of a drop-in that lifts lines. systemd reads it after most others, as it read the bisection's.
+const LIFTING: &str = "zzz-bisected.conf";
+
+/// The answer after a bisection.
+#[derive(Debug, Serialize)]
+pub(crate) struct Bisected {
+    schema: u32,
+    unit: String,
+    manager: String,
+    pub(crate) outcome: BisectionOutcome,
+    /// How many lines the unit's hardening has.
+    lines: usize,
+    /// The hardening that stays in force whatever is lifted.
+    kept: Vec<KeptView>,
+    /// The command that decides whether the unit works; null if the unit's state decides.
+    check: Option<String>,
+    /// How long the unit has to stay active, or the command may fail.
+    wait_seconds: f64,
+    /// The most restarts without some of the lines.
+    most_restarts: usize,
+    /// How many restarts it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restarts: Option<usize>,
+    /// The lines without which the unit works.
+    pub(crate) culprits: Vec<CulpritView>,
+    /// What lifts these lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<LiftingRemedy>,
+    /// The command that applies a narrower remedy for what was denied during the bisection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) apply: Option<String>,
+    /// The command that shows what the unit needs of the lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    narrow: Option<String>,
+    /// Its duration in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    /// The unit afterwards: `restarted`, `stopped` or `left`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    then: Option<&'static str>,
+    /// The unit's `ActiveState` afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    /// The processes that outlive the bisection, and run without the unit's own settings until they end.
+    survivors: Vec<SurvivorView>,
+    pub(crate) notes: Vec<Note>,
+    #[serde(skip)]
+    words: Vec<String>,
+    /// What a dry run shows.
+    #[serde(skip)]
+    plan: String,
+}
+
+/// Hardening that stays in force.
+#[derive(Debug, Serialize)]
+struct KeptView {
+    directive: String,
+    why: &'static str,
+}
+
+/// A line without which the unit works.
+#[derive(Debug, Serialize)]
+pub(crate) struct CulpritView {
+    #[serde(flatten)]
+    pub(crate) line: BisectedLine,
+    /// The lines with which it keeps the unit from working; none if it does that by itself.
+    with: Vec<BisectedLine>,
+}
+
+/// A line of a unit's hardening.
+#[derive(Debug, Serialize)]
+pub(crate) struct BisectedLine {
+    /// Its key.
+    pub(crate) directive: String,
+    /// Its value, escaped.
+    value: String,
+    /// The file.
+    file: String,
+    /// The line in it.
+    line: u32,
+    /// The further lines of a list, each as file and line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more: Vec<String>,
+    /// Its text in the file, if the caller may read it.
+    #[serde(serialize_with = "snippet::serialize_line", skip_serializing_if = "Option::is_none")]
+    source: Option<SourceLine>,
+}
+
+/// A drop-in that lifts the lines. The bisection has seen the unit work with it.
+#[derive(Debug, Serialize)]
+struct LiftingRemedy {
+    drop_in: String,
+    content: String,
+}
+
+impl Bisected {
+    /// The view of a bisection that was not begun.
+    pub(crate) fn planned(plan: &BisectionPlan, outcome: BisectionOutcome) -> Self {
+        let unit = &plan.target.unit;
+        let TrialCheck { command, wait, .. } = &plan.check;
+        let kept = plan.hardening.kept().iter();
+        Self {
+            schema: SCHEMA,
+            unit: unit.name.to_string(),
+            manager: unit.manager.to_string(),
+            outcome,
+            lines: plan.hardening.lines().len(),
+            kept: kept.map(|kept| KeptView { directive: kept.key.to_string(), why: kept.why }).collect(),
+            check: command.as_deref().map(escape_excerpt),
+            wait_seconds: wait.as_secs_f64(),
+            most_restarts: plan.most,
+            restarts: None,
+            culprits: Vec::new(),
+            remedy: None,
+            apply: None,
+            narrow: None,
+            seconds: None,
+            then: None,
+            state: None,
+            survivors: Vec::new(),
+            notes: plan.target.notes.clone(),
+            words: Vec::new(),
+            plan: if outcome == BisectionOutcome::DryRun { describe_plan(plan) } else { String::new() },
+        }
+    }
+
+    /// The view of a finished bisection. The lines are read below a root, with the rights of the caller.
+    pub(crate) fn finished(plan: &BisectionPlan, finished: &FinishedBisection, root: &Path) -> Self {
+        let FinishedBisection { end, restarts, took, restoration, survivors } = finished;
+        let (outcome, culprits) = match end {
+            BisectionEnd::Result(BisectionResult::Works) => (BisectionOutcome::Works, Vec::new()),
+            BisectionEnd::Result(BisectionResult::NotHardening) => (BisectionOutcome::NotHardening, Vec::new()),
+            BisectionEnd::Result(BisectionResult::Found(culprits)) => (BisectionOutcome::Found, culprits.clone()),
+            BisectionEnd::Limit(lifted) => {
+                let culprit = |line: &usize| Culprit { line: *line, partners: BTreeSet::new() };
+                (BisectionOutcome::Limit, lifted.iter().map(culprit).collect())
+            }
+        };
+        let mut view = Self::planned(plan, outcome);
+        let tree = RootedTree::new(root);
+        let find = |line: &usize| plan.hardening.lines().get(*line).map(|line| BisectedLine::new(line, &tree));
+        view.culprits = culprits
+            .iter()
+            .filter_map(|culprit| {
+                Some(CulpritView {
+                    line: find(&culprit.line)?,
+                    with: culprit.partners.iter().filter_map(find).collect(),
+                })
+            })
+            .collect();
+        view.remedy = LiftingRemedy::new(plan, &culprits);
+        view.narrow = view.remedy.as_ref().map(|_| narrowing_command(plan, &view.culprits));
+        let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
+        (view.restarts, view.seconds) = (Some(*restarts), Some(seconds));
+        view.then = Some(restoration.action.as_str());
+        view.state = restoration.outcome.as_ref().map(|outcome| escape(outcome.active_state.as_bytes()));
+        view.survivors = survivors.iter().map(SurvivorView::new).collect();
+        view.words = vec![describe_result(&view), restoration.describe(&view.unit)];
+        view
+    }
+
+    /// Returns the keys of all lines that keep the unit from working.
+    pub(crate) fn culprit_keys(&self) -> BTreeSet<&str> {
+        let lines = self.culprits.iter().flat_map(|culprit| [&culprit.line].into_iter().chain(&culprit.with));
+        lines.map(|line| line.directive.as_str()).collect()
+    }
+
+    /// Adds the lines, each with what it does.
+    fn add_culprits(&self, page: &mut Page, detail: Detail) {
+        /// The most lines that the page shows in full without `--verbose`.
+        const SHOWN: usize = 3;
+        let shown = if detail == Detail::Full { self.culprits.len() } else { SHOWN };
+        let is_single = self.culprits.len() == 1;
+        for culprit in self.culprits.iter().take(shown) {
+            let label = match (self.outcome, &culprit.with[..]) {
+                (BisectionOutcome::Limit, _) => "perhaps not this one",
+                (_, []) if is_single => "without this line it works",
+                (_, []) => "has to go as well",
+                (_, [_]) => "without this line it works, or without the next one",
+                _ => "without this line it works, or without one of the next ones",
+            };
+            culprit.line.add_to_page(page, label, is_single && culprit.with.is_empty());
+            for partner in &culprit.with {
+                partner.add_to_page(page, "harmful only together with the line above", false);
+            }
+        }
+        let rest = self.culprits.iter().skip(shown).map(|culprit| culprit.line.place());
+        if self.culprits.len() > shown {
+            page.hanging((2, 4), &format!("and: {}", join(rest)));
+        }
+    }
+
+    fn add_remedy(&self, page: &mut Page) {
+        let Some(LiftingRemedy { drop_in, content }) = &self.remedy else { return };
+        if let Some(apply) = &self.apply {
+            page.hanging((0, 2), &format!("{} allow what was denied, and no more:", styled(BOLD, "help:")));
+            page.gap();
+            page.line(format_args!("  {}", styled(GOOD, apply)));
+            page.gap();
+            page.paragraph(0, "or lift what was found, as the bisection did:");
+        } else {
+            let lifts = if self.culprits.len() == 1 { "lift the line" } else { "lift these lines" };
+            page.hanging((0, 2), &format!("{} {lifts}, as the bisection did:", styled(BOLD, "help:")));
+        }
+        page.line(format_args!("  {}", styled(PLACE, drop_in)));
+        for line in content.lines() {
+            page.line(format_args!("  {}", styled(GOOD, escape(line.as_bytes()))));
+        }
+        if let Some(narrow) = self.narrow.as_ref().filter(|_| self.apply.is_none()) {
+            page.paragraph(0, "To see what the unit needs of it, and allow only that:");
+            page.gap();
+            page.line(format_args!("  {}", styled(GOOD, narrow)));
+        }
+    }
+}
+
+impl Reply for Bisected {
+    fn page(&self, detail: Detail) -> String {
+        let mut page = Page::default();
+        match self.outcome {
+            BisectionOutcome::Declined => page.line("Nothing was changed."),
+            BisectionOutcome::DryRun => {
+                page.line(self.plan.trim_end());
+                page.line("Nothing was changed (--dry-run).");
+            }
+            _ => {}
+        }
+        let mut words = self.words.iter();
+        if let Some(result) = words.next() {
+            page.hanging((0, 2), result);
+        }
+        self.add_culprits(&mut page, detail);
+        words.for_each(|words| page.paragraph(0, words));
+        self.add_remedy(&mut page);
+        add_survivors(&mut page, &self.survivors, "bisection");
+        add_notes(&mut page, &self.notes);
+        page.finish()
+    }
+
+    fn exit_status(&self) -> ExitStatus {
+        match self.outcome {
+            BisectionOutcome::Found | BisectionOutcome::Limit => ExitStatus::Found,
+            BisectionOutcome::Works | BisectionOutcome::NotHardening | BisectionOutcome::DryRun => ExitStatus::Done,
+            BisectionOutcome::Declined => ExitStatus::Failed,
+        }
+    }
+}
+
+impl BisectedLine {
+    fn new(HardeningLine { first, more }: &HardeningLine, tree: &RootedTree<'_>) -> Self {
+        let Assignment { key, value, origin, .. } = first;
+        let source = tree.read(&origin.path).ok();
+        let source = source.and_then(|contents| SourceLine::find(&contents, origin.line, key, None));
+        Self {
+            directive: key.to_string(),
+            value: escape_excerpt(value),
+            file: shown_path(&origin.path),
+            line: source.as_ref().map_or(origin.line, |source| source.number),
+            more: more.iter().map(|line| escape(line.origin.to_string().as_bytes())).collect(),
+            source,
+        }
+    }
+
+    fn place(&self) -> String {
+        format!("{}:{}", self.file, self.line)
+    }
+
+    fn add_to_page(&self, page: &mut Page, label: &str, is_framed: bool) {
+        let more = match &self.more[..] {
+            [] => String::new(),
+            more => format!(", with its list at {}", join(more.iter().cloned())),
+        };
+        let marks = vec![(self.source.as_ref(), format!("{label}{more}"))];
+        let place = match self.source {
+            Some(_) => self.place(),
+            None => format!("{} ({}={})", self.place(), self.directive, self.value),
+        };
+        add_snippet(page, &Snippet { place, marks }, is_framed);
+    }
+}
+
+impl LiftingRemedy {
+    fn new(plan: &BisectionPlan, culprits: &[Culprit]) -> Option<Self> {
+        let lifted: BTreeSet<usize> = culprits.iter().map(|culprit| culprit.line).collect();
+        let situation = &plan.target.situation;
+        let section = situation.policy.settings.section();
+        let content = format!("[{section}]\n{}", plan.hardening.lift(&lifted));
+        let drop_in = situation.drop_in.with_file_name(LIFTING);
+        (!lifted.is_empty()).then(|| Self { drop_in: shown_path(&drop_in), content })
+    }
+}
+
+/// Returns the command that shows what the unit needs of lines.
+fn narrowing_command(plan: &BisectionPlan, culprits: &[CulpritView]) -> String {
+    let unit = &plan.target.unit;
+    let is_filter = culprits.iter().all(|culprit| culprit.line.directive.starts_with("SystemCall"));
+    let verb = if is_filter { "rehearse" } else { "tap --restart" };
+    format!("harden-why {verb} {}{}", unit.manager.option(), unit.name)
+}
+
+/// Says what was found, in a sentence.
+fn describe_result(view: &Bisected) -> String {
+    let name = styled(BOLD, &view.unit);
+    let took = plural(view.restarts.unwrap_or_default() as u64, "restart");
+    let lines = plural(view.lines as u64, "hardening line");
+    let check = if view.check.is_some() { "passes the check" } else { "works" };
+    match view.outcome {
+        BisectionOutcome::Works => {
+            format!("{name} {check} with all of its {lines} in force ({took}): there is nothing to find.")
+        }
+        BisectionOutcome::NotHardening => {
+            format!("{name} does not work even with its {lines} lifted ({took}): the reason is another one.")
+        }
+        BisectionOutcome::Limit => format!(
+            "{name} {check} without these {} of its {lines}, and perhaps without fewer: the limit of {took} came \
+            first (--restarts).",
+            view.culprits.len()
+        ),
+        _ => match &view.culprits[..] {
+            [CulpritView { with, .. }] if with.is_empty() => {
+                format!("{name} does not work because of 1 of its {lines} ({took}):")
+            }
+            [CulpritView { with, .. }] => {
+                let count = with.len() + 1;
+                format!("{name} does not work because of {count} of its {lines} together ({took}):")
+            }
+            culprits => format!("{name} does not work because of {} of its {lines} ({took}):", culprits.len()),
+        },
+    }
+}
+
+/// Describes a bisection before it begins: what it lifts, and how often it restarts the unit.
+pub(crate) fn describe_plan(plan: &BisectionPlan) -> String {
+    let target = &plan.target;
+    let mut page = Page::default();
+    let whose = describe_manager(&target.unit.manager.to_string());
+    page.line(format_args!("{} {}", styled(BOLD, &target.unit.name), styled(DIM, format_args!("({whose})"))));
+    page.line(format_args!("  {}", styled(PLACE, shown_path(&target.path))));
+    let count = plan.hardening.lines().len();
+    let text = format!(
+        "It is restarted several times, each time without some of its {}, and once without all of them. It runs less \
+        protected than its settings say until the end.",
+        plural(count as u64, "hardening line")
+    );
+    page.paragraph(2, &styled(WARN, text));
+    page.field("lifted", &describe_keys(&plan.hardening));
+    for kept in plan.hardening.kept() {
+        page.field("kept", &format!("{}=: {}", kept.key, kept.why));
+    }
+    let TrialCheck { command, wait, is_oneshot } = &plan.check;
+    let check = match command {
+        Some(command) => {
+            format!("{} succeeds within {} of the start", escape_excerpt(command), describe_span(*wait))
+        }
+        None if *is_oneshot => "its start succeeds".to_owned(),
+        None => format!("it stays active for {}", describe_span(*wait)),
+    };
+    page.field("works", &format!("if {check}"));
+    page.field("takes", &describe_restarts(count, plan.most));
+    let then = if target.marker.ran { "started under its own settings" } else { "left stopped, as it is now" };
+    page.field("ends", &format!("when the lines are found, or on Ctrl-C; then it is stopped, and {then}"));
+    page.finish()
+}
+
+fn describe_restarts(count: usize, most: usize) -> String {
+    let (one, two) = most_trials(count);
+    let halvings = count_halvings(count);
+    let limit = if most == two { String::new() } else { format!("; it stops after {most} (--restarts)") };
+    format!(
+        "at most {one} restarts if one line is the reason, {two} if two are: {halvings} halve {}, and the others prove the \
+        result{limit}",
+        plural(count as u64, "line")
+    )
+}
+
+/// Returns the keys of the lines, each with its count if it has several.
+fn describe_keys(hardening: &Hardening) -> String {
+    let mut keys: Vec<(&str, usize)> = Vec::new();
+    for line in hardening.lines() {
+        match keys.last_mut().filter(|(key, _)| *key == &*line.first.key) {
+            Some((_, count)) => *count += 1,
+            None => keys.push((&line.first.key, 1)),
+        }
+    }
+    let name = |(key, count): (&str, usize)| match count {
+        1 => format!("{key}="),
+        count => format!("{key}= ({count} lines)"),
+    };
+    join(keys.into_iter().map(name))
+}

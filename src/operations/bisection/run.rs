@@ -1,0 +1,118 @@
+//! Runs a bisection, from its first change until every change is undone.
+
+use super::plan::BisectionPlan;
+use crate::diagnosis::bisection::{BisectionResult, BisectionStep, Trials};
+use crate::host::unit_processes::UnitProcess;
+use crate::operations::interruption::Interruption;
+use crate::operations::local_machine::LocalMachine;
+use crate::operations::rehearsal::session::{RehearsalSession, Restoration};
+use crate::operations::service_manager::ServiceManagers;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Shows a bisection's progress to the user.
+pub(crate) trait BisectionObserver {
+    /// Shows that a trial begins: its number, and the lines that are lifted.
+    fn show_trial(&mut self, number: usize, lifted: &BTreeSet<usize>);
+
+    /// Shows whether the unit worked.
+    fn show_outcome(&mut self, works: bool);
+
+    /// Shows that the unit is stopped, and gets its own settings back.
+    fn show_end(&mut self);
+}
+
+/// A bisection that is over; the unit has its own settings again.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct FinishedBisection {
+    pub(crate) end: BisectionEnd,
+    /// The number of restarts under a drop-in.
+    pub(crate) restarts: usize,
+    pub(crate) took: Duration,
+    pub(crate) restoration: Restoration,
+    /// The processes that outlive the bisection. They run without some of the unit's own settings until they end.
+    pub(crate) survivors: Vec<UnitProcess>,
+}
+
+/// How the search ended.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BisectionEnd {
+    /// With a result.
+    Result(BisectionResult),
+    /// At the limit of restarts. Lifting these lines helps; fewer may be enough.
+    Limit(BTreeSet<usize>),
+}
+
+/// Bisects a unit's hardening.
+///
+/// # Errors
+/// The bisection failed, or a signal came. Either the unit has its own settings again, or the error says how to bring
+/// them back.
+pub(crate) async fn bisect<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    plan: &BisectionPlan,
+    observer: &mut impl BisectionObserver,
+    interruption: &mut Interruption,
+) -> anyhow::Result<FinishedBisection> {
+    let begun = Instant::now();
+    let first = plan.target.compose(&plan.settings(&BTreeSet::new()));
+    let mut session = RehearsalSession::open(machine, &plan.target, &first).await?;
+    let mut trials = Trials::default();
+    let end = run_trials(&mut session, plan, &mut trials, observer, interruption).await;
+    let took = begun.elapsed();
+    observer.show_end();
+    let processes = session.stop(false, interruption).await;
+    let restored = match session.restore().await {
+        Ok(unit) => unit.finish(false, interruption).await,
+        Err(error) => Err(error),
+    };
+    match (end, restored) {
+        (Ok(end), Ok(restoration)) => {
+            let survivors = processes.into_iter().filter(UnitProcess::is_running).collect();
+            Ok(FinishedBisection { end, restarts: trials.len(), took, restoration, survivors })
+        }
+        (Err(error), Ok(restoration)) => {
+            let done = restoration.describe(plan.target.unit.name.as_str());
+            Err(error.context(done.trim_end_matches('.').to_owned()))
+        }
+        (Ok(_), Err(error)) => Err(error),
+        (Err(why), Err(error)) => Err(error.context(format!("{why:#}"))),
+    }
+}
+
+/// Runs the trials that the search needs, up to the limit.
+async fn run_trials<M: ServiceManagers>(
+    session: &mut RehearsalSession<'_, M>,
+    plan: &BisectionPlan,
+    trials: &mut Trials,
+    observer: &mut impl BisectionObserver,
+    interruption: &mut Interruption,
+) -> anyhow::Result<BisectionEnd> {
+    let count = plan.hardening.lines().len();
+    loop {
+        let lifted = match trials.next_step(count) {
+            BisectionStep::End(result) => return Ok(BisectionEnd::Result(result)),
+            BisectionStep::Try(lifted) => lifted,
+        };
+        if trials.len() >= plan.most
+            && let Some(helps) = trials.fewest_that_work()
+        {
+            return Ok(BisectionEnd::Limit(helps.clone()));
+        }
+        observer.show_trial(trials.len() + 1, &lifted);
+        session.rewrite(&plan.target.compose(&plan.settings(&lifted)))?;
+        let trial = async {
+            session.start(|held| plan.confirm(&lifted, held)).await?;
+            plan.check.is_working(session.manager(), &plan.target.unit.name).await
+        };
+        let works = interruption.or(trial).await?;
+        observer.show_outcome(works);
+        trials.add(lifted, works);
+    }
+}
+
+#[cfg(test)]
+mod tests;
