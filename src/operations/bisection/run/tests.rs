@@ -67,8 +67,8 @@ fn prepare_as(fake: &FakeMachine, machine: LocalMachine<'_, FakeMachine>) -> any
 /// Plans a bisection of a unit that works once one of these lines is in the drop-in.
 fn prepare(fake: &FakeMachine, helps: &[&str]) -> BisectionPlan {
     let mut plan = prepare_as(fake, fake.machine()).unwrap();
-    let patterns: String = helps.iter().map(|line| format!(" -e '^{line}$'")).collect();
-    plan.check.command = Some(format!("grep -q{patterns} {}", plan.target.path.display()));
+    let patterns: Vec<String> = helps.iter().map(|line| format!("-e '^{line}$'")).collect();
+    plan.check.command = Some(format!("grep -q {} {}", patterns.join(" "), plan.target.path.display()));
     plan
 }
 
