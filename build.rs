@@ -14,21 +14,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed={COMPILER}");
     let (arch, endian) = (env::var("CARGO_CFG_TARGET_ARCH")?, env::var("CARGO_CFG_TARGET_ENDIAN")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // The tap reads registers, which are the architecture's.
-    let has_tap = matches!(arch.as_str(), "x86_64" | "aarch64" | "riscv64") && endian == "little";
-    let tap = has_tap.then(|| format!("tap.{arch}.bpf.o"));
-    match env::var(COMPILER) {
-        Ok(clang) if !clang.is_empty() => {
-            compile(&clang, &endian, "exit_notes", None, &out)?;
-            place(tap.map(|_| compile(&clang, &endian, "tap", Some(&arch), &out)).transpose()?, &out.join("tap.bpf.o"))
-        }
-        _ => {
-            let checked_in = |name: &str| Path::new(SOURCES).join(name);
-            let notes = (endian == "little").then(|| checked_in("exit_notes.bpf.o"));
-            place(notes, &out.join("exit_notes.bpf.o"))?;
-            place(tap.map(|name| checked_in(&name)), &out.join("tap.bpf.o"))
-        }
+    // Some read registers, which are the architecture's.
+    let has_registers = matches!(arch.as_str(), "x86_64" | "aarch64" | "riscv64") && endian == "little";
+    let clang = env::var(COMPILER).ok().filter(|clang| !clang.is_empty());
+    for (name, is_known, arch) in [
+        ("exit_notes", endian == "little" || clang.is_some(), None),
+        ("call_sites", has_registers, Some(&*arch)),
+        ("tap", has_registers, Some(&*arch)),
+    ] {
+        let checked_in = || match arch {
+            Some(arch) => Path::new(SOURCES).join(format!("{name}.{arch}.bpf.o")),
+            None => Path::new(SOURCES).join(format!("{name}.bpf.o")),
+        };
+        let object = match &clang {
+            Some(clang) => is_known.then(|| compile(clang, &endian, name, arch, &out)).transpose()?,
+            None => is_known.then(checked_in),
+        };
+        place(object, &out.join(format!("{name}.bpf.o")))?;
     }
+    Ok(())
 }
 
 /// Copies an object to its place. An empty file stands for an object that this machine has not.

@@ -2,6 +2,7 @@
 
 mod access;
 mod access_words;
+mod call_site;
 pub mod failure;
 pub(crate) mod fair_share;
 pub(crate) mod fold;
@@ -14,6 +15,7 @@ pub mod store;
 
 pub use access::{Access, AccessDenial, AccessPath, CapabilityLack, DeviceAccess, DeviceNode};
 pub(crate) use access_words::{describe_access, name_access};
+pub use call_site::{CallSite, CodePlace};
 pub use failure::{AddressRole, FailedAttempt, FailedStep, UnitFailure};
 pub(crate) use fair_share::{FairQueue, FairWindow};
 pub use fold::{Fold, Folded, IncidentChange, RepeatSighting, Sighting, Slot};

@@ -10,6 +10,33 @@ use std::io;
 /// How much of the end of the verifier's log is kept, in bytes. The last lines say why the verifier refused the program.
 const LOG_KEPT: usize = 8 << 10;
 
+/// Loads objects for the running kernel. Holds the kernel's types, so it should not live long.
+pub(crate) struct BpfLoader<'a>(Option<EbpfLoader<'a>>);
+
+impl<'a> BpfLoader<'a> {
+    /// Parses the kernel's types, which takes most of the time of a start and 20 MB. Ignores types that it cannot parse: then
+    /// the programs refuse to run (`REQUIRE_OFFSETS` in `kernel.h`).
+    pub(crate) fn new() -> Self {
+        Self(Some(EbpfLoader::new()))
+    }
+
+    /// Creates the maps of an object, and sets constants of its programs. An object that is loaded later must have these
+    /// constants, too.
+    pub(crate) fn load(&mut self, object: &[u8], constants: &'a [(&'static str, u64)]) -> Result<BpfObject, BpfError> {
+        if object.is_empty() {
+            return Err(BpfError::unsupported("this build has no BPF programs for this machine's architecture"));
+        }
+        BpfObject::load_with(self.0.get_or_insert_with(EbpfLoader::new), object, constants)
+    }
+}
+
+impl Drop for BpfLoader<'_> {
+    fn drop(&mut self) {
+        drop(self.0.take());
+        trim_heap();
+    }
+}
+
 /// An object whose maps exist, and whose programs can be attached. Dropping it ends the programs.
 #[derive(Debug)]
 pub(crate) struct BpfObject(Ebpf);
@@ -17,16 +44,7 @@ pub(crate) struct BpfObject(Ebpf);
 impl BpfObject {
     /// Creates the maps of an object, and sets constants of its programs.
     pub(crate) fn load(object: &[u8], constants: &[(&'static str, u64)]) -> Result<Self, BpfError> {
-        if object.is_empty() {
-            return Err(BpfError::unsupported("this build has no BPF programs for this machine's architecture"));
-        }
-        // This parses the kernel's types, which takes most of the time of a start and 20 MB. It ignores types that it cannot
-        // parse: then the programs refuse to run (`REQUIRE_OFFSETS` in `kernel.h`).
-        let mut loader = EbpfLoader::new();
-        let result = Self::load_with(&mut loader, object, constants);
-        drop(loader);
-        trim_heap();
-        result
+        BpfLoader::new().load(object, constants)
     }
 
     fn load_with<'a>(

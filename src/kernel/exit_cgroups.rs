@@ -18,7 +18,7 @@ pub(crate) mod name_cache;
 
 pub(crate) use cgroup_names::unified_mount;
 
-use super::bpf::{BpfError, BpfObject};
+use super::bpf::{BpfError, BpfLoader, BpfObject};
 use super::clock::Clocks;
 use aya::include_bytes_aligned;
 use aya::maps::{HashMap, MapData};
@@ -92,6 +92,11 @@ impl ExitCgroups {
     /// # Errors
     /// Says what is missing.
     pub fn open() -> Result<Self, ExitCgroupsError> {
+        Self::open_with(&mut BpfLoader::new())
+    }
+
+    /// Does the same with a loader that loads other programs as well.
+    pub(crate) fn open_with(loader: &mut BpfLoader<'_>) -> Result<Self, ExitCgroupsError> {
         // The programs read pointers of 64 bits, and inodes of 32 bits would not be ids.
         if cfg!(not(target_pointer_width = "64")) {
             return Err(ExitCgroupsError::Kernel(io::ErrorKind::Unsupported.into()));
@@ -100,7 +105,7 @@ impl ExitCgroups {
         if !Path::new("/sys/kernel/btf/vmlinux").exists() {
             return Err(ExitCgroupsError::NoTypes);
         }
-        let mut programs = BpfObject::load(OBJECT, &[])?;
+        let mut programs = loader.load(OBJECT, &[])?;
         let processes = [programs.take_map("killed")?, programs.take_map("ended")?];
         let cgroups = programs.take_map("removed")?;
         // The names first: then every noted process whose cgroup is removed has that cgroup's name noted, too.

@@ -2,6 +2,9 @@
 // puts in the offsets of the running kernel (CO-RE), so the structures here list only these members.
 #pragma once
 
+struct task_struct;
+struct pt_regs;
+
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -36,6 +39,11 @@ static long (*const read_user_string)(void *to, u32 size, const void *from) = (v
 static long (*const read_kernel_string)(void *to, u32 size, const void *from) = (void *)115;
 static u64 (*const current_ancestor_cgroup)(int level) = (void *)123;
 static u64 (*const boot_time)(void) = (void *)125;
+static struct task_struct *(*const current_task_typed)(void) = (void *)158;
+static struct pt_regs *(*const task_registers)(struct task_struct *task) = (void *)175;
+// Calls a function with the mapping of an address, and the context.
+static long (*const find_mapping)(struct task_struct *task, u64 address, void *function, void *context,
+                                  u64 flags) = (void *)180;
 
 // Copies a member of a kernel structure; zeros where that fails.
 #define READ(to, member) read_kernel(&(to), sizeof(to), &(member))
@@ -149,10 +157,16 @@ struct cred {
     struct user_namespace *user_ns;
 };
 
+struct super_block {
+    u32 s_dev;
+};
+
 struct inode {
     u16 i_mode;
     kuid_t i_uid;
     kgid_t i_gid;
+    struct super_block *i_sb;
+    unsigned long i_ino;
 };
 
 struct qstr {
@@ -160,10 +174,22 @@ struct qstr {
 };
 
 struct dentry {
+    struct dentry *d_parent;
     struct qstr d_name;
 };
 
+struct vfsmount {
+    struct dentry *mnt_root;
+};
+
+struct mount {
+    struct mount *mnt_parent;
+    struct dentry *mnt_mountpoint;
+    struct vfsmount mnt;
+};
+
 struct path {
+    struct vfsmount *mnt;
     struct dentry *dentry;
 };
 
@@ -174,6 +200,25 @@ struct file {
 
 struct mm_struct {
     struct file *exe_file;
+};
+
+struct vm_area_struct {
+    unsigned long vm_start;
+    unsigned long vm_flags;
+    unsigned long vm_pgoff;
+    struct file *vm_file;
+};
+
+struct sigaction {
+    void *sa_handler;
+};
+
+struct k_sigaction {
+    struct sigaction sa;
+};
+
+struct sighand_struct {
+    struct k_sigaction action[64];
 };
 
 struct linux_binprm {
@@ -194,6 +239,7 @@ struct task_struct {
     struct task_struct *group_leader;
     struct task_struct *real_parent;
     struct signal_struct *signal;
+    struct sighand_struct *sighand;
     struct seccomp seccomp;
 };
 
@@ -207,6 +253,7 @@ struct pt_regs {
     unsigned long di;
     unsigned long orig_ax;
     unsigned long ip;
+    unsigned long sp;
 };
 #elif defined(ARCH_aarch64)
 struct pt_regs {
@@ -238,6 +285,7 @@ struct pt_regs {
         if (__builtin_preserve_field_info(none->absent, FIELD_EXISTS))                                     \
             return unknown_helper();                                                                       \
     } while (0)
+#define FIELD_OFFSET 0 // `BPF_FIELD_BYTE_OFFSET`.
 #define FIELD_EXISTS 2 // `BPF_FIELD_EXISTS` (`enum bpf_core_relo_kind`).
 static int (*const unknown_helper)(void) = (void *)0x7fffffff;
 
