@@ -67,6 +67,8 @@
 //! | the refusal of a drop-in that would start an allow-list | `would_start_allow_list` in `src/diagnosis/proof.rs` |
 //! | what a default remedy may open | [`diagnosis::DefaultScope`]; [`diagnosis::relatives`] lists the calls that give no further power |
 //! | which calls count as needed by the program | `src/diagnosis/program_calls.rs`; `src/programs/libc_functions.rs` lists the calls of libc's functions |
+//! | when a noted caller is believed | `find_called` in `src/kernel/bpf/call_sites.bpf.c`, and `src/programs/stack_use.rs` |
+//! | the names of functions and packages in call sites | [`host::call_site_names`]; `src/host/packages.rs` |
 //! | which executables are read | `src/host/program_files.rs`; its libraries in `program_files/libraries.rs` |
 //! | how deep libraries are followed | [`programs::library_calls::DEEPEST`] |
 //! | what `check` foresees, and what differs on other machines | `src/diagnosis/foreseen_calls.rs`, `src/diagnosis/portability.rs` |
@@ -88,7 +90,7 @@
 //! | the page for Cockpit | `packaging/cockpit`; `tests/cockpit/run` tests it in a browser |
 //! | a D-Bus method | `src/outlet/service.rs`, its caller's side in [`outlet::client`], and `systemd/org.hardenwhy1.xml` |
 //! | a key of the configuration | [`daemon::config`] and `packaging/harden-why.conf` |
-//! | a BPF program | its C source in `src/kernel/bpf/`, and its reader in [`kernel::exit_cgroups`] or [`kernel::tap`] |
+//! | a BPF program | its C source in `src/kernel/bpf/`, and its reader in [`kernel::exit_cgroups`], [`kernel::call_sites`] or [`kernel::tap`] |
 //! | a verb | [`cli::args::Command`], a file in [`cli::verbs`], its call in `src/cli/mod.rs`, its answer in [`cli::views`] |
 //! | how a unit is changed | [`operations::drop_in`], [`operations::rehearsal`], [`operations::bisection`], [`operations::refusal_logging`] |
 //! | which lines a bisection lifts, and how | [`policy::Hardening`]; keys outside the table of directives in `src/policy/hardening_keys.rs` |

@@ -14,7 +14,7 @@ mod waiting_sightings;
 pub use unattributed::UnattributedSighting;
 
 use crate::audit::{Record, Stamp};
-use crate::host::Host;
+use crate::host::{CallSiteNote, Host};
 use crate::incidents::{Fold, Folded, Incident, RehearsalSpan, RepeatSighting, Sighting};
 use crate::units::{Evidence, Rung, Unit};
 use record_cache::{CacheHit, CachedRecord, RecordCache, Repetitions, SeparateNumbers};
@@ -80,6 +80,7 @@ impl<H: Host> Pipeline<H> {
         let mut evidence = self.host.collect_evidence(record);
         evidence.extend(named.map(|unit| Evidence::Named(Rung::JournalEntry, unit.clone())));
         let mut sighting = UnattributedSighting::from_record(record);
+        let awaits_call_site = self.add_call_site(sighting.sighting_mut());
         if self.rehearsed.may_claim(record) {
             sighting.add_evidence(evidence.iter().cloned());
             let mut sighting = sighting.clone().into_sighting();
@@ -97,7 +98,7 @@ impl<H: Host> Pipeline<H> {
         if !is_attributed {
             sighting.sighting_mut().sample.parent = self.host.parent(record);
         }
-        if !sighting.is_inconclusive() {
+        if !sighting.is_inconclusive() && !awaits_call_site {
             let (folded, is_lasting) = self.count(sighting.into_sighting());
             if context.is_some() && is_lasting {
                 self.cache.remember(CachedRecord::Counted(folded.slot()));
@@ -111,7 +112,9 @@ impl<H: Host> Pipeline<H> {
     /// Counts a sighting that waited for evidence, with or without a unit, and the records that repeated it.
     pub(crate) fn add_sighting(&mut self, sighting: UnattributedSighting) -> Folded {
         let key = sighting.key().map(Box::from);
-        let (folded, is_lasting) = self.count(sighting.into_sighting());
+        let mut sighting = sighting.into_sighting();
+        self.add_call_site(&mut sighting);
+        let (folded, is_lasting) = self.count(sighting);
         if let Some(repetitions) = key.and_then(|key| self.cache.resolve(key, folded.slot(), is_lasting))
             && let Some(glimpse) = repetitions.latest()
         {
@@ -186,6 +189,18 @@ impl<H: Host> Pipeline<H> {
         }
     }
 
+    /// Adds where the process made the call, as far as the kernel noted it. Returns whether the kernel notes more later.
+    fn add_call_site(&self, sighting: &mut Sighting) -> bool {
+        let (noted, is_awaited) = match self.host.call_site(sighting) {
+            CallSiteNote::Noted(site) => (Some(site), false),
+            CallSiteNote::Later(site) => (site, true),
+            CallSiteNote::None => (None, false),
+        };
+        let known = &mut sighting.sample.call_site;
+        *known = noted.or(known.take());
+        is_awaited
+    }
+
     /// Counts a sighting. Returns its place, and whether repeating records count in the same place.
     fn count(&mut self, mut sighting: Sighting) -> (Folded, bool) {
         let is_lasting = self.rehearsed.set_source(&mut sighting);
@@ -197,7 +212,7 @@ impl<H: Host> Pipeline<H> {
 mod tests {
     use super::*;
     use crate::audit::parse_record;
-    use crate::incidents::Moment;
+    use crate::incidents::{CallSite, CodePlace, Moment};
     use crate::units::Manager;
 
     /// A machine with one live process.
@@ -205,6 +220,7 @@ mod tests {
         context: Option<u64>,
         evidence: Vec<Evidence>,
         collections: u32,
+        site: CallSiteNote,
     }
 
     impl Host for Machine {
@@ -215,6 +231,10 @@ mod tests {
 
         fn evidence_key(&mut self, _: &Record<'_>) -> Option<u64> {
             self.context
+        }
+
+        fn call_site(&self, _: &Sighting) -> CallSiteNote {
+            self.site.clone()
         }
     }
 
@@ -260,7 +280,25 @@ mod tests {
     }
 
     fn machine(context: Option<u64>, evidence: Vec<Evidence>) -> Pipeline<Machine> {
-        Pipeline::new(Machine { context, evidence, collections: 0 }, 8)
+        Pipeline::new(Machine { context, evidence, collections: 0, site: CallSiteNote::None }, 8)
+    }
+
+    #[test]
+    fn attributed_record_waits_for_the_note_of_its_call_site() {
+        let mut pipeline = machine(None, vec![Evidence::Named(Rung::MainProcess, unit())]);
+        let site = Box::new(CallSite { code: CodePlace::default(), caller: None });
+        pipeline.host.site = CallSiteNote::Later(Some(site.clone()));
+        let RecordOutcome::Unattributed(sighting) = add_record(&mut pipeline, 1, 41) else {
+            panic!("the kernel notes the caller in a moment")
+        };
+        let site = Box::new(CallSite { caller: Some(CodePlace::default()), ..*site });
+        pipeline.host.site = CallSiteNote::Noted(site.clone());
+        let _ = pipeline.add_sighting(*sighting);
+        assert!(matches!(add_record(&mut pipeline, 2, 41), RecordOutcome::Counted(Folded::Again(_))));
+        pipeline.host.site = CallSiteNote::None;
+        assert!(matches!(add_record(&mut pipeline, 3, 41), RecordOutcome::Counted(Folded::Again(_))));
+        let incident = pipeline.fold.take_changes(usize::MAX).remove(0).incident;
+        assert_eq!((incident.count, incident.sample.call_site), (3, Some(site)), "of an earlier sighting");
     }
 
     #[test]

@@ -41,6 +41,8 @@ use crate::host::live_host::LiveHost;
 use crate::incidents::{RehearsalSpan, Store};
 use crate::intake::netlink::{AuditSocket, AuditStream, OpenError, RECEIVE_BUFFER};
 use crate::intake::record_source::{RecordSource, RecordSources};
+use crate::kernel::bpf::BpfLoader;
+use crate::kernel::call_sites::CallSites;
 use crate::kernel::clock::now_millis;
 use crate::kernel::exit_cgroups::ExitCgroups;
 use crate::outlet::wire::Status;
@@ -95,7 +97,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         receive_buffer: audit.as_ref().map_or(0, |audit| audit.receive_buffer() as u64),
         ..Status::default()
     });
-    let exit_cgroups = open_exit_cgroups(&status);
+    let (exit_cgroups, call_sites) = open_notes(&status);
     if let Err(error) = journal_entries::check_exists(Path::new("/")) {
         status.add_limitation(&blind_spots::no_journal(&error).to_string());
     }
@@ -112,7 +114,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let bus = BusConnection::start(options.bus.clone(), options.state_dir.clone(), status_source, orders);
     let late_evidence = LateEvidence::new(Managers::new(&options.bus));
     let explainer = Explainer::new(late_evidence.managers());
-    let host = LiveHost::new(late_evidence).with_exit_cgroups(exit_cgroups);
+    let host = LiveHost::new(late_evidence).with_exit_cgroups(exit_cgroups).with_call_sites(call_sites);
     let writer = StoreWriter::start(store, options.state_dir.clone(), Retention::from(&settings))?;
     let mut storage = Storage::new(writer, status.clone());
     if let Some(failure) = failure {
@@ -177,17 +179,20 @@ fn open_audit() -> Result<(Option<AuditSocket>, Option<String>), OpenError> {
     Ok((opened.ok(), not_listening))
 }
 
-/// Attaches the BPF program that notes the cgroups of dying processes. A failure becomes a limitation in the status.
-fn open_exit_cgroups(status: &SharedStatus) -> Option<ExitCgroups> {
-    match ExitCgroups::open() {
-        Ok(exit_cgroups) => Some(exit_cgroups),
-        Err(error) => {
-            tracing::warn!("the kernel does not note the cgroups of dying processes: {error}");
-            status.add_limitation(&blind_spots::no_exit_cgroups(&error).to_string());
-            if let Some(log) = error.verifier_log() {
-                status.set_verifier_log(log);
-            }
-            None
+/// Attaches the BPF programs that note the cgroups of dying processes, and where killed processes made their calls. A failure
+/// of the former becomes a limitation in the status. Without the latter, answers name no call sites.
+fn open_notes(status: &SharedStatus) -> (Option<ExitCgroups>, Option<CallSites>) {
+    let mut loader = BpfLoader::new();
+    let exit_cgroups = ExitCgroups::open_with(&mut loader);
+    let exit_cgroups = exit_cgroups.inspect_err(|error| {
+        tracing::warn!("the kernel does not note the cgroups of dying processes: {error}");
+        status.add_limitation(&blind_spots::no_exit_cgroups(error).to_string());
+        if let Some(log) = error.verifier_log() {
+            status.set_verifier_log(log);
         }
-    }
+    });
+    let call_sites = CallSites::open_with(&mut loader);
+    let call_sites =
+        call_sites.inspect_err(|error| tracing::info!("the kernel does not note where denied calls are made: {error}"));
+    (exit_cgroups.ok(), call_sites.ok())
 }

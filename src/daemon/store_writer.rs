@@ -1,11 +1,12 @@
 //! The only writer of the store. It runs on a separate thread, so a slow or full disk never delays the loop.
 
 use super::store_owner::{PRUNE_ROWS, Retention, StoreOwner, UnsavedRehearsals, lock};
+use crate::host::call_site_names::add_build_ids;
 use crate::incidents::{
     Evicted, IncidentChange, IncidentKey, Recorded, RehearsalSpan, ReplacedFile, Store, StoreError,
 };
 use crate::outlet::client_requests::ForgetRequest;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -133,7 +134,7 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
     owner.prune();
     let (mut written, mut pruned) = (0, Instant::now());
     while let Ok(job) = inbox.recv() {
-        let changes = match job {
+        let mut changes = match job {
             Job::Record(changes) => changes,
             Job::SetRetention(retention) => {
                 owner.retention = retention;
@@ -153,6 +154,8 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
                 continue;
             }
         };
+        let sites = changes.iter_mut().filter_map(|change| change.incident.sample.call_site.as_deref_mut());
+        add_build_ids(sites, Path::new("/"));
         // A small store is pruned more often, so that it stays small.
         let max_rows = PRUNE_ROWS.min(usize::try_from(owner.retention.max_incidents / 4).unwrap_or(PRUNE_ROWS));
         let is_just_opened = owner.store.is_none();

@@ -1,9 +1,10 @@
 //! The running machine as a source of evidence.
 
 use super::late_evidence::LateEvidence;
-use super::{Ancestor, Host};
+use super::{Ancestor, CallSiteNote, Host};
 use crate::audit::{Action, Record, Stamp};
-use crate::incidents::Parent;
+use crate::incidents::{Denial, IncidentEvent, Moment, Parent, Sighting};
+use crate::kernel::call_sites::CallSites;
 use crate::kernel::clock::{Clocks, PID_STABLE_MS, ns_of_ticks};
 use crate::kernel::exit_cgroups::ExitCgroups;
 use crate::kernel::pid_cache::PidCache;
@@ -31,6 +32,7 @@ pub(crate) struct DeathEvidence {
 pub(crate) struct LiveHost {
     procfs: Procfs,
     exit_cgroups: Option<ExitCgroups>,
+    call_sites: Option<Box<CallSites>>,
     pids: PidCache,
     late_evidence: Arc<LateEvidence>,
 }
@@ -42,6 +44,7 @@ impl LiveHost {
         Self {
             procfs: Procfs::live(),
             exit_cgroups: None,
+            call_sites: None,
             pids: PidCache::new(),
             late_evidence: Arc::new(late_evidence),
         }
@@ -51,6 +54,12 @@ impl LiveHost {
     #[must_use]
     pub(crate) fn with_exit_cgroups(self, exit_cgroups: Option<ExitCgroups>) -> Self {
         Self { exit_cgroups, ..self }
+    }
+
+    /// Adds the places in their code that the kernel noted of killed processes.
+    #[must_use]
+    pub(crate) fn with_call_sites(self, call_sites: Option<CallSites>) -> Self {
+        Self { call_sites: call_sites.map(Box::new), ..self }
     }
 
     /// Starts a batch of records. The caller has received all of its records.
@@ -197,6 +206,25 @@ impl Host for LiveHost {
             next = parent;
         }
         lineage
+    }
+
+    fn call_site(&self, sighting: &Sighting) -> CallSiteNote {
+        // The other two may kill the process or not.
+        let (ip, may_wait) = match sighting.key.event {
+            IncidentEvent::Denial(Denial { action: Action::KillProcess, .. }) => (Some(sighting.sample.ip), true),
+            IncidentEvent::Denial(Denial { action: Action::KillThread | Action::Trap, .. }) => {
+                (Some(sighting.sample.ip), false)
+            }
+            IncidentEvent::UnrecordedDeath => (None, false),
+            IncidentEvent::Denial(_) | IncidentEvent::Access(_) => return CallSiteNote::None,
+        };
+        let (Some(notes), Moment::At(at)) = (&self.call_sites, &sighting.at) else { return CallSiteNote::None };
+        let site = notes.call_site(sighting.sample.pid, *at, ip);
+        match site {
+            Some(found) if found.is_complete || !may_wait => CallSiteNote::Noted(Box::new(found.site)),
+            None if !may_wait => CallSiteNote::None,
+            found => CallSiteNote::Later(found.map(|found| Box::new(found.site))),
+        }
     }
 
     fn parent(&mut self, record: &Record<'_>) -> Option<Parent> {

@@ -6,16 +6,19 @@
 //! - [`late_evidence`] asks service managers and the journal afterwards; `executable_guess` guesses from unit files.
 //! - [`unit_settings`] reads a unit's settings from its manager and its files, and compares the two.
 //! - `program_files` reads the executables of a unit.
+//! - [`call_site_names`] names the functions of call sites, and `packages` the packages of files.
 //! - [`unit_processes`] finds the processes that a unit's processes started, wherever they were moved.
 //! - [`blind_spots`] lists the reasons why denials, or their units, stay invisible.
 
 pub mod blind_spots;
+pub mod call_site_names;
 pub(crate) mod executable_guess;
 pub(crate) mod filter_in_force;
 pub(crate) mod late_evidence;
 pub(crate) mod live_host;
 pub mod log_host;
 pub(crate) mod log_machine;
+pub(crate) mod packages;
 pub mod program_files;
 pub(crate) mod unit_processes;
 pub(crate) mod unit_settings;
@@ -23,7 +26,7 @@ pub(crate) mod unit_settings;
 pub use crate::kernel::clock::{boot_time_millis, now_millis};
 
 use crate::audit::Record;
-use crate::incidents::Parent;
+use crate::incidents::{CallSite, Parent, Sighting};
 use crate::units::Evidence;
 
 /// A process, as its descendants' records need it.
@@ -35,6 +38,17 @@ pub struct Ancestor {
     pub cgroup: Vec<u8>,
     /// Its audit session.
     pub session: Option<u32>,
+}
+
+/// Where in its code a process made a denied call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallSiteNote {
+    /// The kernel noted it.
+    Noted(Box<CallSite>),
+    /// The kernel notes it when it kills the process, which can be a moment after the record. Contains what it noted so far.
+    Later(Option<Box<CallSite>>),
+    /// The kernel notes nothing of such a call.
+    None,
 }
 
 /// A source of evidence about the process of a record: this machine, or a log.
@@ -49,6 +63,11 @@ pub trait Host {
     /// Returns a record's process and its ancestors, nearest first, as far as they are known.
     fn lineage(&mut self, _: &Record<'_>) -> Vec<Ancestor> {
         Vec::new()
+    }
+
+    /// Returns where in its code a process made the denied call, if the kernel noted it.
+    fn call_site(&self, _: &Sighting) -> CallSiteNote {
+        CallSiteNote::None
     }
 
     /// Returns the parent of a record's process, for a process with an unknown unit.

@@ -5,7 +5,7 @@
 //! that they see.
 
 mod libraries;
-mod limited_file;
+pub(super) mod limited_file;
 mod read_cache;
 
 use self::limited_file::{LimitedFile, ReadLimits};

@@ -1,6 +1,7 @@
 //! An incident: sightings of one event. It holds no cause and no remedy: the diagnosis computes these on request.
 
 use super::access::AccessDenial;
+use super::call_site::CallSite;
 use crate::audit::Action;
 use crate::syscalls::Call;
 use crate::units::{Rung, Unit};
@@ -136,6 +137,9 @@ pub struct Sample {
     pub login: Option<u32>,
     /// Instruction pointer of the call.
     pub ip: u64,
+    /// Where in its code the process made the call, if the kernel noted it. Of an earlier sighting if it noted nothing of the
+    /// latest.
+    pub call_site: Option<Box<CallSite>>,
     /// LSM label; empty if there is none.
     pub subject: Vec<u8>,
     /// The parent, if the unit is unknown: the best remaining hint.

@@ -3,7 +3,7 @@
 //! journalctl matches `OBJECT_SYSTEMD_UNIT=` and similar fields only in entries from uid 0 (`src/shared/logs-show.c`:
 //! `add_matches_for_unit`, `add_matches_for_user_unit`).
 
-use super::alert_fields::{Priority, push_access, push_call, push_unit, start_entry};
+use super::alert_fields::{Priority, push_access, push_call, push_call_site, push_unit, start_entry};
 use super::alert_message::message;
 use super::explanation::Explanation;
 use super::journal::AlertEntry;
@@ -51,6 +51,9 @@ pub fn entry(incident: &Incident, id: Option<RowId>, why: Option<&Explanation>) 
     }
     entry.push("HARDEN_WHY_EXE", text::escape(&key.exe));
     entry.push("HARDEN_WHY_COMM", text::escape(&sample.comm));
+    if let Some(site) = &sample.call_site {
+        push_call_site(&mut entry, site);
+    }
     entry.push("HARDEN_WHY_COUNT", count.to_string());
     if let Some(id) = id {
         entry.push("HARDEN_WHY_INCIDENT", id.to_string());

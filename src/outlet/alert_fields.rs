@@ -2,7 +2,7 @@
 
 use super::journal::AlertEntry;
 use crate::audit::text;
-use crate::incidents::AccessDenial;
+use crate::incidents::{AccessDenial, CallSite};
 use crate::policy::Effect;
 use crate::syscalls::{Abi, Call};
 use crate::units::{Manager, Unit};
@@ -64,6 +64,20 @@ pub(super) fn push_access(entry: &mut AlertEntry, AccessDenial { errno, access, 
     let detail = access.detail();
     if !detail.is_empty() {
         entry.push("HARDEN_WHY_ACCESS_DETAIL", detail);
+    }
+}
+
+/// Adds where in its code the process made the call, and what called the function.
+pub(super) fn push_call_site(entry: &mut AlertEntry, site: &CallSite) {
+    const CODE: [&str; 3] = ["HARDEN_WHY_CODE_FILE", "HARDEN_WHY_CODE_BUILD_ID", "HARDEN_WHY_CODE_OFFSET"];
+    const CALLER: [&str; 3] = ["HARDEN_WHY_CALLER_FILE", "HARDEN_WHY_CALLER_BUILD_ID", "HARDEN_WHY_CALLER_OFFSET"];
+    for ([file, build_id, offset], place) in [(CODE, Some(&site.code)), (CALLER, site.caller.as_ref())] {
+        let Some(place) = place else { continue };
+        entry.push(file, text::escape(&place.path));
+        if !place.build_id.is_empty() {
+            entry.push(build_id, place.build_id_words());
+        }
+        entry.push(offset, format!("{:#x}", place.offset));
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use zbus::{DBusError, DeserializeDict, SerializeDict, Type};
 
 use crate::incidents::{
-    Access, AccessDenial, Denial, Evicted, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample,
-    SightingSource, Stored, UnitSummary,
+    Access, AccessDenial, CallSite, CodePlace, Denial, Evicted, Incident, IncidentEvent, IncidentKey, Moment, Parent,
+    Sample, SightingSource, Stored, UnitSummary,
 };
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Unit};
@@ -85,6 +85,10 @@ pub struct IncidentDict {
     pub path: Option<Vec<u8>>,
     /// What the kind and the path of the access do not tell, e.g. `char 10:229 rw`.
     pub detail: Option<String>,
+    /// The place in its code where the process made the call, in words.
+    pub call_code: Option<Vec<u8>>,
+    /// The place that called the function with the call, in words.
+    pub caller_code: Option<Vec<u8>>,
 }
 
 /// Incidents that a client sends. `None` if there are more than [`MAX_INCIDENTS`]; reading stops there.
@@ -223,6 +227,8 @@ impl From<&Stored> for IncidentDict {
             parent_comm: sample.parent.as_ref().map(|parent| parent.comm.clone()),
             source: (key.source != SightingSource::Audit).then(|| key.source.as_str().to_owned()),
             errno: key.source.errno(),
+            call_code: sample.call_site.as_ref().map(|site| site.code.to_words()),
+            caller_code: sample.call_site.as_ref().and_then(|site| site.caller.as_ref()).map(CodePlace::to_words),
             ..Self::default()
         };
         (dict.first, dict.first_text) = moment_values(first);
@@ -253,6 +259,7 @@ impl TryFrom<IncidentDict> for Stored {
 
     fn try_from(mut dict: IncidentDict) -> Result<Self, UnexpectedValue> {
         let event = parse_event(&mut dict)?;
+        let call_site = parse_call_site(&dict)?;
         let rung = dict.evidence.map(|rung| rung.parse().map_err(|_| UnexpectedValue("evidence"))).transpose()?;
         let source = dict.source.as_deref().unwrap_or(SightingSource::Audit.as_str());
         let known = SightingSource::from_word(source, dict.errno);
@@ -271,6 +278,7 @@ impl TryFrom<IncidentDict> for Stored {
                 uid: parse_text(dict.uid, "uid")?,
                 login: None,
                 ip: dict.ip,
+                call_site,
                 subject: dict.subject,
                 parent: dict.parent_pid.zip(dict.parent_comm).map(|(pid, comm)| Parent { pid, comm }),
             },
@@ -316,6 +324,15 @@ fn parse_event(dict: &mut IncidentDict) -> Result<IncidentEvent, UnexpectedValue
     let access = Access::from_parts(&access.unwrap_or_default(), &path, &detail).ok_or(UnexpectedValue("access"))?;
     let errno = dict.errno.ok_or(UnexpectedValue("error"))?;
     Ok(IncidentEvent::Access(AccessDenial { call, errno, access }))
+}
+
+/// Reads the call site of a dictionary.
+fn parse_call_site(dict: &IncidentDict) -> Result<Option<Box<CallSite>>, UnexpectedValue> {
+    let place = |words: Option<&[u8]>| {
+        words.map(|words| CodePlace::parse(words).ok_or(UnexpectedValue("call site"))).transpose()
+    };
+    let (code, caller) = (place(dict.call_code.as_deref())?, place(dict.caller_code.as_deref())?);
+    Ok(code.map(|code| Box::new(CallSite { code, caller })))
 }
 
 fn unit_words(unit: Option<&Unit>) -> (Option<String>, Option<String>) {

@@ -178,6 +178,7 @@ fn sighting_of_record(record: &Record<'_>) -> Sighting {
             uid: word_of_uid(record.uid),
             login: number_of_login(record),
             ip: record.ip,
+            call_site: None,
             subject: record.subject.map_or(Vec::new(), |label| shortened(label.into())),
             parent: None,
         },

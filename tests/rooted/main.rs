@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod bad_unit_files;
+mod call_sites;
 mod cli;
 mod cockpit;
 mod completions;

@@ -12,8 +12,8 @@ use std::time::Instant;
 use harden_why::audit::Action;
 use harden_why::incidents::store::{FILE, MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD, SCHEMA};
 use harden_why::incidents::{
-    Access, AccessDenial, AccessPath, CapabilityLack, Denial, Evicted, Incident, IncidentEvent, IncidentKey, Moment,
-    Parent, Query, Sample, SightingSource, Store, StoreError, Stored, UnitSummary,
+    Access, AccessDenial, AccessPath, CallSite, CapabilityLack, CodePlace, Denial, Evicted, Incident, IncidentEvent,
+    IncidentKey, Moment, Parent, Query, Sample, SightingSource, Store, StoreError, Stored, UnitSummary,
 };
 use harden_why::policy::Capability;
 use harden_why::syscalls::{Arch, Call, CallId};
@@ -45,6 +45,14 @@ fn denial(unit: Option<Unit>, number: u32) -> Incident {
 
 fn all(store: &Store) -> Vec<Incident> {
     store.incidents(&Query::default()).unwrap().into_iter().map(|stored| stored.incident).collect()
+}
+
+/// A call site of whatever numbers, with a path of whatever bytes.
+fn call_site(number: u64) -> CallSite {
+    let file = (number, number / 2);
+    let code = CodePlace { offset: number, build_id: vec![7; 20], file, path: HOSTILE.to_vec() };
+    let caller = CodePlace { build_id: Vec::new(), ..code.clone() };
+    CallSite { code, caller: number.is_multiple_of(2).then_some(caller) }
 }
 
 /// A fresh state directory below a temporary one.
@@ -763,6 +771,7 @@ fn any_incident() -> impl Strategy<Value = Incident> {
             uid: uid.into(),
             login: (pid % 2 == 0).then_some(pid),
             ip,
+            call_site: (pid % 3 == 0).then(|| Box::new(call_site(ip))),
             subject,
             parent: None,
         },

@@ -4,8 +4,8 @@ use crate::own_bus::OwnBus;
 use crate::support;
 use harden_why::audit::Action;
 use harden_why::incidents::{
-    Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Query, Sample, SightingSource, Store, Stored,
-    UnitSummary,
+    CallSite, CodePlace, Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Query, Sample, SightingSource,
+    Store, Stored, UnitSummary,
 };
 use harden_why::outlet::bus::serve;
 use harden_why::outlet::client::HardenWhyProxy;
@@ -46,6 +46,15 @@ fn denied(manager: Option<Manager>, number: u32) -> Incident {
             comm: b"\n\xfe".to_vec(),
             uid: "0".into(),
             ip: u64::MAX,
+            call_site: Some(Box::new(CallSite {
+                code: CodePlace {
+                    offset: u64::MAX,
+                    build_id: vec![0xff; 20],
+                    file: (1, 2),
+                    path: b"/\xff \n".to_vec(),
+                },
+                caller: Some(CodePlace::default()),
+            })),
             subject: vec![0],
             login: None,
             parent: Some(Parent { pid: 3, comm: b"\xff\n".to_vec() }),

@@ -9,6 +9,7 @@ mod apply_again;
 mod attribution_hostile;
 mod bisect;
 mod bus;
+mod call_sites;
 mod causes;
 mod daemon;
 mod disclosure;

@@ -1,5 +1,6 @@
 //! Finds the units and incidents that a command asks about, and builds the answer for one unit.
 
+pub(crate) mod call_sites;
 pub(crate) mod context;
 pub(crate) mod fleet_alerts;
 pub(crate) mod incident_source;

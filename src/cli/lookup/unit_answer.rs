@@ -1,5 +1,6 @@
 //! The answer for one unit: its incidents, its settings in force, the diagnosis, and possible silent denials.
 
+use super::call_sites::add_call_sites;
 use super::context::Context;
 use super::incident_source::{IncidentScope, UnitIncidents};
 use super::read_only::describe_read_only;
@@ -67,6 +68,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     let mut answer =
         Answer::new(Some(&named), &diagnosis, situation.as_ref(), context.groups(), &local_time_now(), all_notes);
     add_source_lines(&mut answer, &diagnosis, Path::new("/"));
+    add_call_sites(&mut answer, &diagnosis, Path::new("/"));
     answer.judge_elsewhere(&context.machines, &diagnosis, situation.as_ref(), context.groups());
     let instances = template.map_or_else(Vec::new, |instances| instances.names);
     answer.describe_instances(&named, &instances);
@@ -159,7 +161,9 @@ pub(crate) async fn answer_for_unknown_units(
     let UnitIncidents { incidents, complete } = found;
     let notes = truncation_note(complete).into_iter().chain(older).collect();
     let diagnosis = diagnose(incidents, None, context.groups());
-    Ok(Answer::new(None, &diagnosis, None, context.groups(), &local_time_now(), notes))
+    let mut answer = Answer::new(None, &diagnosis, None, context.groups(), &local_time_now(), notes);
+    add_call_sites(&mut answer, &diagnosis, Path::new("/"));
+    Ok(answer)
 }
 
 /// Answers for every unit of a name: several users can have one. A name without incidents may be an alias. `most` limits

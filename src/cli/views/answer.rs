@@ -3,6 +3,7 @@
 //! All text that a process, a log or a file chose is escaped here, once; pages only lay it out.
 
 pub use super::access::AccessView;
+pub use super::call_site::{CallSiteView, PlaceView};
 pub use super::denial_view::{AttributionView, CauseView, DenialView, DirectiveView, ParentView, Times};
 pub use super::remedy::{BecauseView, ExposureView, GroupHelp, RemedyView, SensitiveView, UnknownArguments};
 pub use super::unproven::Unproven;

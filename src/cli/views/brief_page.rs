@@ -3,6 +3,7 @@
 use super::answer::{Answer, DenialView, DirectiveView, RemedyView};
 use super::brief_help::{Help, find_help};
 use super::brief_notes::{first_notes, is_brief, last_notes};
+use super::call_site::CallSiteView;
 use super::folded::{CauseGroup, FoldedDenial, Folding, Round, fold, group_by_cause, join_some};
 use super::machines::add_machines_of_remedy;
 use super::remedy::show_line;
@@ -41,6 +42,8 @@ struct Density {
     has_gap: bool,
     /// Whether the help counts the other remedies, and a single denial shows the word "once".
     has_counts: bool,
+    /// The most denials up to which each shows what called the function with the call.
+    callers: usize,
 }
 
 /// The roomiest density.
@@ -51,15 +54,16 @@ const ROOMY: Density = Density {
     cause_lines: usize::MAX,
     has_gap: true,
     has_counts: true,
+    callers: 1,
 };
 
 /// The densities, roomiest first. The lines of files go last.
 const DENSITIES: [Density; 8] = [
     ROOMY,
     Density { is_framed: false, ..ROOMY },
-    Density { is_framed: false, note_lines: 1, ..ROOMY },
-    Density { is_framed: false, note_lines: 1, has_gap: false, ..ROOMY },
-    Density { is_framed: false, note_lines: 1, has_gap: false, cause_lines: 2, ..ROOMY },
+    Density { is_framed: false, callers: 0, note_lines: 1, ..ROOMY },
+    Density { is_framed: false, callers: 0, note_lines: 1, has_gap: false, ..ROOMY },
+    Density { is_framed: false, callers: 0, note_lines: 1, has_gap: false, cause_lines: 2, ..ROOMY },
     DENSE,
     Density { snippets: 1, ..DENSE },
     Density { snippets: 0, ..DENSE },
@@ -73,6 +77,7 @@ const DENSE: Density = Density {
     cause_lines: 1,
     has_gap: false,
     has_counts: false,
+    callers: 0,
 };
 
 /// Lays out the answer for a unit on one screen. Without `has_help` it says nothing about remedies.
@@ -111,6 +116,11 @@ fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
     if !open.is_empty() {
         add_finding(&mut page, answer, &open, density.has_counts);
         add_processes(&mut page, &open);
+        for denial in open.iter().filter(|_| open.len() <= density.callers) {
+            if let Some(caller) = denial.view.call_site.as_ref().and_then(CallSiteView::describe_caller) {
+                page.hanging((2, 4), &caller);
+            }
+        }
         let is_single = open.len() == 1;
         add_groups(&mut page, &group_by_cause(open), is_single, density);
     }

@@ -1,6 +1,7 @@
 //! The view of one incident: what was denied to whom, and the cause.
 
 use super::access::AccessView;
+use super::call_site::CallSiteView;
 use super::snippet;
 use crate::audit::text::escape;
 use crate::diagnosis::{Finding, Reservation};
@@ -55,6 +56,9 @@ pub struct DenialView {
     pub parent: Option<ParentView>,
     /// Instruction pointer of the call, in hex.
     pub ip: String,
+    /// Where in its code the process made the call, if the kernel noted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_site: Option<CallSiteView>,
     /// The attribution to the unit.
     pub attribution: Option<AttributionView>,
     /// The cause.
@@ -184,6 +188,7 @@ impl DenialView {
             subject: (!sample.subject.is_empty()).then(|| escape(&sample.subject)),
             parent: sample.parent.as_ref().map(|parent| ParentView { pid: parent.pid, comm: escape(&parent.comm) }),
             ip: format!("{:#x}", sample.ip),
+            call_site: None,
             attribution: rung.map(AttributionView::new),
             cause: CauseView::new(finding, clock),
             before_exec: finding.before_exec,

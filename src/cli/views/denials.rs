@@ -94,6 +94,7 @@ fn add_block(page: &mut Page, kind: &[&FoldedDenial<'_>]) {
         }
     }
     add_process(page, first);
+    add_call_sites(page, kind);
     add_times(page, kind);
     add_cause(page, &first.cause);
     if first.before_exec {
@@ -132,6 +133,15 @@ fn add_process(page: &mut Page, denial: &DenialView) {
     if let Some(attribution) = &denial.attribution {
         let style = if attribution.confidence == Confidence::Certain { DIM } else { WARN };
         page.paragraph(BELOW, &styled(style, format_args!("unit found by {}", attribution.words)));
+    }
+}
+
+/// Adds where the calls of a block were made: of the call, or of each call if there are several.
+fn add_call_sites(page: &mut Page, kind: &[&FoldedDenial<'_>]) {
+    let sites = kind.iter().take(LISTED).filter_map(|denial| Some((denial.view, denial.view.call_site.as_ref()?)));
+    for (index, (view, site)) in sites.enumerate() {
+        let call = view.call.as_deref().filter(|_| kind.len() > 1).map_or_else(String::new, |call| format!("{call}, "));
+        page.field(if index == 0 { "from" } else { "" }, &format!("{call}{}", site.describe()));
     }
 }
 

@@ -9,26 +9,26 @@ use std::time::{Duration, Instant};
 
 /// How much may still be read.
 #[derive(Debug)]
-pub(super) struct ReadLimits {
+pub(in crate::host) struct ReadLimits {
     bytes: Cell<u64>,
     until: Instant,
 }
 
 impl ReadLimits {
-    pub(super) fn new(bytes: u64, time: Duration) -> Self {
+    pub(in crate::host) fn new(bytes: u64, time: Duration) -> Self {
         Self { bytes: Cell::new(bytes), until: Instant::now() + time }
     }
 
     /// Returns how many bytes may still be read.
     #[cfg(test)]
-    pub(super) fn bytes_left(&self) -> u64 {
+    pub(in crate::host) fn bytes_left(&self) -> u64 {
         self.bytes.get()
     }
 }
 
 /// A file that is read within limits.
 #[derive(Debug)]
-pub(super) struct LimitedFile {
+pub(in crate::host) struct LimitedFile {
     file: File,
     length: u64,
     limits: Rc<ReadLimits>,
@@ -37,7 +37,7 @@ pub(super) struct LimitedFile {
 }
 
 impl LimitedFile {
-    pub(super) fn new(file: File, length: u64, limits: Rc<ReadLimits>) -> Self {
+    pub(in crate::host) fn new(file: File, length: u64, limits: Rc<ReadLimits>) -> Self {
         Self { file, length, limits, is_too_large: false }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::sighting::{IncidentChange, RepeatSighting, Sighting};
 use crate::incidents::fair_share::OwnedRow;
-use crate::incidents::incident::{Incident, Moment, SightingSource};
+use crate::incidents::incident::{Incident, Moment, Sample, SightingSource};
 use crate::incidents::owner::Owner;
 use crate::units::{Confidence, Rung};
 
@@ -74,6 +74,10 @@ impl Counter {
         }
         change.rung = more_certain(change.rung, rung);
         let earlier = std::mem::replace(&mut change.sample, sample);
+        let has_longer_site = text_length_of_site(&earlier) < text_length_of_site(&change.sample);
+        if change.sample.call_site.is_none() || (!has_room && has_longer_site) {
+            change.sample.call_site = earlier.call_site;
+        }
         if !has_room && earlier.subject.len() < change.sample.subject.len() {
             // There is no room for a longer label.
             change.sample.subject = earlier.subject;
@@ -141,7 +145,13 @@ impl Counter {
 pub(super) fn text_length(incident: &Incident) -> usize {
     let Incident { key, sample, .. } = incident;
     let path = incident.access().and_then(|denial| denial.access.path()).map_or(0, |path| path.as_bytes().len());
-    key.unit.as_ref().map_or(0, |unit| unit.name.as_str().len()) + key.exe.len() + sample.subject.len() + path
+    let unit = key.unit.as_ref().map_or(0, |unit| unit.name.as_str().len());
+    unit + key.exe.len() + sample.subject.len() + path + text_length_of_site(sample)
+}
+
+fn text_length_of_site(sample: &Sample) -> usize {
+    let places = sample.call_site.iter().flat_map(|site| std::iter::once(&site.code).chain(&site.caller));
+    places.map(|place| place.path.len() + place.build_id.len()).sum()
 }
 
 fn is_guess(rung: Option<Rung>) -> bool {

@@ -27,23 +27,25 @@ pub(super) fn record<'a>(
 ) -> rusqlite::Result<Vec<Recorded>> {
     let columns = row::COLUMNS;
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // ?28 lists the evidence that is at least as certain as the new evidence. ?29 lists the evidence of the samples
+    // ?30 lists the evidence that is at least as certain as the new evidence. ?31 lists the evidence of the samples
     // that the new sample does not replace.
     let mut upsert = transaction.prepare(&format!(
         "INSERT INTO incident ({columns})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-            ?25, ?26, ?27)
+            ?25, ?26, ?27, ?28, ?29)
          ON CONFLICT (unit, manager, event, arch, call_number, call_name, action, exe, source, errno, access, path,
             detail) DO UPDATE SET
             count = CASE WHEN count > {max} - excluded.count THEN {max} ELSE count + excluded.count END,
-            evidence = CASE WHEN instr(?28, ',' || evidence || ',') THEN evidence ELSE excluded.evidence END,
+            evidence = CASE WHEN instr(?30, ',' || evidence || ',') THEN evidence ELSE excluded.evidence END,
             first_ms = min(first_ms, coalesce(excluded.first_ms, first_ms)),
             last_ms = excluded.last_ms, last_text = excluded.last_text,
-            (pid, comm, uid, ip, subject, parent_pid, parent_comm, login) = (
-                SELECT pid, comm, uid, ip, subject, parent_pid, parent_comm, login WHERE instr(?29, ',' || evidence || ',')
+            (pid, comm, uid, ip, subject, parent_pid, parent_comm, login, call_code, caller_code) = (
+                SELECT pid, comm, uid, ip, subject, parent_pid, parent_comm, login, call_code, caller_code
+                    WHERE instr(?31, ',' || evidence || ',')
                 UNION ALL
                 SELECT excluded.pid, excluded.comm, excluded.uid, excluded.ip, excluded.subject, excluded.parent_pid,
-                    excluded.parent_comm, excluded.login
+                    excluded.parent_comm, excluded.login, coalesce(excluded.call_code, call_code),
+                    iif(excluded.call_code IS NULL, caller_code, excluded.caller_code)
                 LIMIT 1)
          RETURNING id, count",
         max = i64::MAX,

@@ -4,6 +4,7 @@ use rusqlite::types::Type;
 use rusqlite::{Row, ToSql};
 
 use crate::incidents::access::{Access, AccessDenial, AccessPath};
+use crate::incidents::call_site::{CallSite, CodePlace};
 use crate::incidents::incident::{
     Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource,
 };
@@ -22,13 +23,13 @@ pub const MAX_WORD: usize = 256;
 /// The columns, in the order of [`Columns::values`] and [`read_incident`].
 pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_name, action, exe, evidence, count, \
     first_ms, first_text, last_ms, last_text, pid, comm, uid, ip, subject, parent_pid, parent_comm, source, errno, \
-    access, path, detail, login";
+    access, path, detail, login, call_code, caller_code";
 
 /// The value in the key that means "no error": errors are positive.
 const NO_ERRNO: i32 = -1;
 
 /// The number of columns.
-pub(super) const WIDTH: usize = 27;
+pub(super) const WIDTH: usize = 29;
 
 /// The columns of an incident, borrowed and cut to the limits.
 pub(super) struct Columns<'a> {
@@ -56,6 +57,8 @@ pub(super) struct Columns<'a> {
     path: &'a [u8],
     detail: String,
     login: Option<u32>,
+    call_code: Option<Vec<u8>>,
+    caller_code: Option<Vec<u8>>,
 }
 
 impl<'a> Columns<'a> {
@@ -87,6 +90,8 @@ impl<'a> Columns<'a> {
             path: b"",
             detail: String::new(),
             login: sample.login,
+            call_code: sample.call_site.as_ref().map(|site| site.code.to_words()),
+            caller_code: sample.call_site.as_ref().and_then(|site| site.caller.as_ref()).map(CodePlace::to_words),
         };
         match &key.event {
             IncidentEvent::Denial(Denial { action, .. }) => columns.action = action.to_string(),
@@ -138,6 +143,8 @@ impl<'a> Columns<'a> {
             &self.path,
             &self.detail,
             &self.login,
+            &self.call_code,
+            &self.caller_code,
         ]
     }
 }
@@ -199,6 +206,7 @@ pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
             uid: read_words(row, 16)?,
             login: row.get(26)?,
             ip: row.get::<_, i64>(17)?.cast_unsigned(),
+            call_site: read_call_site(row)?,
             subject: row.get(18)?,
             parent: match (row.get(19)?, row.get(20)?) {
                 (Some(pid), Some(comm)) => Some(Parent { pid, comm }),
@@ -206,6 +214,15 @@ pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
             },
         },
     })
+}
+
+fn read_call_site(row: &Row<'_>) -> rusqlite::Result<Option<Box<CallSite>>> {
+    let place = |column: usize| {
+        let words: Option<Vec<u8>> = row.get(column)?;
+        words.map(|words| CodePlace::parse(&words).ok_or_else(|| unexpected_value(column))).transpose()
+    };
+    let (code, caller) = (place(27)?, place(28)?);
+    Ok(code.map(|code| Box::new(CallSite { code, caller })))
 }
 
 fn read_call(row: &Row<'_>) -> rusqlite::Result<Call> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::StoreError;
 
 /// The format that this program writes (`PRAGMA user_version`).
-pub const SCHEMA: i64 = 6;
+pub const SCHEMA: i64 = 7;
 
 /// `PRAGMA application_id`: "hdwy", by which `file(1)` and harden-why recognize the store.
 const APPLICATION_ID: i64 = 0x6864_7779;
@@ -15,7 +15,7 @@ const APPLICATION_ID: i64 = 0x6864_7779;
 /// The tables of a new file.
 ///
 /// Text that a process chose is a BLOB. In the key, `''` and -1 stand for "none", because `SQLite` treats every NULL as
-/// different. `access`, `path` and `detail` are the parts of an access that failed. A moment is `…_ms`, or `…_text`, or neither. `evicted` has one row or none; its `last_ms` is the latest
+/// different. `access`, `path` and `detail` are the parts of an access that failed; `call_code` and `caller_code` are those of a call site. A moment is `…_ms`, or `…_text`, or neither. `evicted` has one row or none; its `last_ms` is the latest
 /// sighting of any evicted incident.
 const TABLES: &str = "
 CREATE TABLE incident (
@@ -46,7 +46,9 @@ CREATE TABLE incident (
     access      TEXT    NOT NULL DEFAULT '',
     path        BLOB    NOT NULL DEFAULT x'',
     detail      TEXT    NOT NULL DEFAULT '',
-    login       INTEGER
+    login       INTEGER,
+    call_code   BLOB,
+    caller_code BLOB
 ) STRICT;
 CREATE UNIQUE INDEX incident_key
     ON incident (unit, manager, event, arch, call_number, call_name, action, exe, source, errno, access, path, detail);
@@ -76,7 +78,7 @@ CREATE TABLE IF NOT EXISTS rehearsal (
 ";
 
 /// The changes from each earlier format to the next: from 1 to 2, from 2 to 3, and so on.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
 ALTER TABLE incident ADD COLUMN parent_pid INTEGER;
 ALTER TABLE incident ADD COLUMN parent_comm BLOB;
@@ -114,6 +116,10 @@ CREATE UNIQUE INDEX incident_key
 ",
     "
 ALTER TABLE incident ADD COLUMN login INTEGER;
+",
+    "
+ALTER TABLE incident ADD COLUMN call_code BLOB;
+ALTER TABLE incident ADD COLUMN caller_code BLOB;
 ",
 ];
 

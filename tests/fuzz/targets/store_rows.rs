@@ -4,7 +4,9 @@
 use super::Pieces;
 use crate::audit::Action;
 use crate::incidents::store::{MAX_COMM, MAX_EXE, MAX_SUBJECT, MAX_WORD, read_back, read_values};
-use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource};
+use crate::incidents::{
+    CallSite, CodePlace, Denial, Incident, IncidentEvent, IncidentKey, Moment, Parent, Sample, SightingSource,
+};
 use crate::syscalls::{Arch, Call, CallId};
 use crate::units::{Manager, Unit};
 use rusqlite::Connection;
@@ -57,10 +59,21 @@ fn build_incident(pieces: &mut Pieces<'_>) -> Incident {
             uid: lossy(pieces.text()).into(),
             login: (kind & 64 != 0).then_some(u32::from(kind)),
             ip: pieces.number(),
+            call_site: (kind & 128 != 0).then(|| Box::new(build_call_site(pieces))),
             subject: pieces.text().to_vec(),
             parent,
         },
     }
+}
+
+fn build_call_site(pieces: &mut Pieces<'_>) -> CallSite {
+    let code = CodePlace {
+        offset: pieces.number(),
+        build_id: pieces.text().iter().copied().take(32).collect(),
+        file: (pieces.number(), pieces.number()),
+        path: pieces.text().iter().copied().take(512).collect(),
+    };
+    CallSite { caller: code.offset.is_multiple_of(2).then(|| code.clone()), code }
 }
 
 fn build_moment(pieces: &mut Pieces<'_>) -> Moment {

@@ -1,0 +1,108 @@
+//! The view of a call site: the code that made a denied call, and what called it.
+
+use crate::audit::text::escape;
+use crate::host::call_site_names::{NamedCallSite, NamedPlace};
+use serde::Serialize;
+
+/// Where in its code a process made a denied call.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct CallSiteView {
+    /// The place of the call itself, mostly in libc.
+    pub code: PlaceView,
+    /// The place that called the function with the call; null if nothing shows for certain which place that is.
+    pub caller: Option<PlaceView>,
+    /// Whether the caller is the program's own code.
+    #[serde(skip)]
+    is_own: bool,
+}
+
+/// A place in the code of a file.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct PlaceView {
+    /// The file's path in the mount namespace of the process, escaped.
+    pub file: String,
+    /// The id of the file's build, in hex.
+    pub build_id: Option<String>,
+    /// The offset in the file behind the instruction, in hex.
+    pub offset: String,
+    /// The function, if the file names it.
+    pub function: Option<String>,
+    /// The package of the file, if a package has it.
+    pub package: Option<String>,
+}
+
+impl CallSiteView {
+    /// Makes the view of a call site of an executable.
+    pub(crate) fn new(site: &NamedCallSite, exe: &[u8]) -> Self {
+        let is_own = site.caller.as_ref().is_some_and(|caller| caller.place.path == exe);
+        Self { code: PlaceView::new(&site.code), caller: site.caller.as_ref().map(PlaceView::new), is_own }
+    }
+
+    /// Returns `called by libuv.so.1 (package libuv1), function uv_fs_chown`; `None` if the caller is unknown.
+    pub(super) fn describe_caller(&self) -> Option<String> {
+        let caller = self.caller.as_ref()?;
+        let function = caller.function.as_ref().map_or_else(String::new, |name| format!(", function {name}"));
+        Some(if self.is_own {
+            format!("called by the program itself{function}")
+        } else {
+            format!("called by {}{function}", caller.name())
+        })
+    }
+
+    /// Returns `made in libc.so.6 (package libc6), function fchown`, and the caller.
+    pub(super) fn describe(&self) -> String {
+        let function = self.code.function.as_ref().map_or_else(String::new, |name| format!(", function {name}"));
+        let caller = self.describe_caller().map_or_else(String::new, |caller| format!("; {caller}"));
+        format!("made in {}{function}{caller}", self.code.name())
+    }
+}
+
+impl PlaceView {
+    fn new(named: &NamedPlace) -> Self {
+        let NamedPlace { place, function, package } = named;
+        Self {
+            file: escape(&place.path),
+            build_id: (!place.build_id.is_empty()).then(|| place.build_id_words()),
+            offset: format!("{:#x}", place.offset),
+            function: function.as_ref().map(|name| escape(name.as_bytes())),
+            package: package.as_ref().map(|name| escape(name.as_bytes())),
+        }
+    }
+
+    /// Returns the file's name, and its package.
+    fn name(&self) -> String {
+        let name = self.file.rsplit('/').next().unwrap_or_default();
+        let package = self.package.as_ref().map_or_else(String::new, |package| format!(" (package {package})"));
+        format!("{name}{package}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incidents::CodePlace;
+
+    fn named(path: &str, function: Option<&str>, package: Option<&str>) -> NamedPlace {
+        let place = CodePlace { offset: 0x1f, build_id: vec![0xab], path: path.into(), ..CodePlace::default() };
+        NamedPlace { place, function: function.map(Into::into), package: package.map(Into::into) }
+    }
+
+    #[test]
+    fn caller_is_the_program_itself_or_a_library() {
+        let code = named("/usr/lib/libc.so.6", Some("fchown"), Some("libc6"));
+        let view = |caller: Option<NamedPlace>| {
+            CallSiteView::new(&NamedCallSite { code: code.clone(), caller }, b"/usr/bin/node")
+        };
+        let library = view(Some(named("/usr/lib/libuv.so.1.0.0", Some("uv_fs_chown"), Some("libuv1"))));
+        assert_eq!(
+            library.describe(),
+            "made in libc.so.6 (package libc6), function fchown; called by libuv.so.1.0.0 (package libuv1), function \
+             uv_fs_chown"
+        );
+        let own = view(Some(named("/usr/bin/node", None, Some("nodejs"))));
+        assert_eq!(own.describe_caller().as_deref(), Some("called by the program itself"));
+        assert_eq!(view(None).describe(), "made in libc.so.6 (package libc6), function fchown");
+        let hostile = view(Some(named("/tmp/\u{1b}[31m", Some("\u{1b}x"), None)));
+        assert!(!hostile.describe().contains('\u{1b}'), "{}", hostile.describe());
+    }
+}
