@@ -383,7 +383,7 @@ async fn unit_that_vanishes_between_two_calls_is_reported() {
     assert!(said.contains("a change cannot be confirmed: x.service no longer exists"), "{said}");
     machine.manners.lock().unwrap().gone_after = Some(1);
     let said = machine.error(&["apply", "x", "--yes"]).await;
-    let why = "systemd no longer returns the unit's settings: x.service no longer exists";
+    let why = "systemd no longer returns the unit's settings: Unit x.service not found.";
     assert!(said.starts_with(&format!("{DROP_IN} was put back as it was: {why}")), "{said}");
     assert_eq!((machine.files(), machine.reloads()), (vec!["x.service".to_owned()], 2));
 }
