@@ -129,7 +129,7 @@ pub(super) fn may_be_default(denial: &AccessDenial, first: Directive, lines: &BT
                 | Directive::LogsDirectory
                 | Directive::RuntimeDirectory,
             ) => denial.access.path().is_some_and(|path| !is_guarded(path.as_bytes())),
-            // `LockPersonality=no` is none: it permits `READ_IMPLIES_EXEC` as well, whatever domain was asked for.
+            // `LockPersonality=no` is never a default: it also permits `READ_IMPLIES_EXEC`, whatever domain was asked for.
             Some(Directive::MemoryDenyWriteExecute | Directive::RestrictRealtime) => lines.len() == 1,
             Some(Directive::RestrictAddressFamilies) => HARMLESS_FAMILIES.contains(&value),
             _ => false,

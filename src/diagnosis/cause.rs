@@ -29,8 +29,8 @@ pub enum DenialCause {
         /// with older settings.
         changed: bool,
     },
-    /// The unit's settings deny the call with some arguments, and no record holds arguments. Or they withhold an access if a
-    /// specifier has a certain value, and that is unknown.
+    /// The unit's settings deny the call with some arguments, and no record holds arguments. Or a specifier of
+    /// unknown value decides whether they withhold an access.
     Possible {
         /// The directives that may have denied the call.
         by: Vec<policy::DirectiveCause>,

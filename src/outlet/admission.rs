@@ -17,7 +17,7 @@ use zbus::fdo::DBusProxy;
 use zbus::message::Header;
 use zbus::names::{BusName, OwnedUniqueName};
 
-/// The most calls at once of one user or connection.
+/// The most calls at once of one connection, and of one user except root.
 const MOST_OF_ONE: usize = 16;
 
 /// The limits on calls at once.

@@ -1,4 +1,4 @@
-//! How much users may hold at once: so much each, and so much together. Root always may hold more.
+//! How much of a resource one user, and all users together, may hold at once. Root has no limit.
 
 /// The limits of one resource.
 pub(super) struct UserRoom {

@@ -818,3 +818,24 @@ fn mode_of_a_file_that_is_only_opened_asks_for_no_set_id_bit() {
     let set_id: Vec<_> = denials.iter().filter(|denial| denial["access"]["kind"] == "set-id-mode").collect();
     assert!(set_id.len() == 1 && set_id[0]["count"] == 1, "{denials:#?}");
 }
+
+#[test]
+fn kill_by_a_filter_that_is_kept_leaves_the_rest_of_the_rehearsal_known() {
+    let Some(machine) = Machine::start() else { return };
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return skip("the kernel has no type information");
+    }
+    let program = "import ctypes, os\nlibc = ctypes.CDLL(None)\n\
+                   libc.sched_setscheduler(0, 1, b'\\1\\0\\0\\0')\nos.getsid(0)\n";
+    let file = machine.manager.base().join("dies.py");
+    fs::write(&file, program).unwrap();
+    machine.write(&format!(
+        "[Service]\nType=oneshot\nSlice=system.slice\nExecStart=/usr/bin/python3 -I {}\nLimitCORE=0\n\
+         SystemCallFilter=~getsid\nRestrictRealtime=yes\nProtectHostname=yes\n",
+        file.display()
+    ));
+    let answer = machine.json(&["rehearse", "x", "--yes", "--keep", "SystemCallFilter"]);
+    let denials = answer["units"][0]["denials"].as_array().unwrap();
+    let realtime = |denial: &&serde_json::Value| denial["access"]["kind"] == "scheduling";
+    assert_eq!(denials.iter().filter(realtime).count(), 1, "{answer:#}");
+}

@@ -19,8 +19,8 @@ use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::tap_progress::TapProgress;
 use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::diagnose;
+use crate::incidents::Incident;
 use crate::incidents::local_time::LocalTime;
-use crate::incidents::{Incident, SightingSource};
 use crate::kernel::tap::{CallResult, TapError};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
@@ -105,18 +105,15 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let refused = finished.refusals.iter().filter_map(UnitRefusal::to_incident);
     let incidents: Vec<Incident> = refused.chain(finished.accesses.iter().cloned()).collect();
     notes.extend(failure_notes(finished.unjudged, finished.sees_capabilities));
-    // Of the others, the daemon has the kernel's record.
-    let unrecorded: Vec<Incident> =
-        incidents.iter().filter(|incident| incident.key.source != SightingSource::Audit).cloned().collect();
-    let not_stored = report_to_daemon(&common.bus, &unrecorded).await;
+    let not_stored = report_to_daemon(&common.bus, &incidents).await;
     let is_stored = not_stored.is_none();
     notes.extend(not_stored);
     let is_answered = |refusal: &UnitRefusal| refusal.kind.result == CallResult::Answered && refusal.killed.is_none();
     if finished.refusals.iter().any(is_answered) {
         notes.push(Note::new(
             "answered-by-others",
-            "the unit's filters return an error or kill for these calls, so a supervisor, a tracer, or the program's own \
-            handler of SIGSYS answered those without an error",
+            "some denied calls returned no error, as no filter of systemd's does: a supervisor, a tracer, or the \
+            program's own handler of SIGSYS answered them",
         ));
     }
     let mut answers = Vec::new();

@@ -133,10 +133,10 @@ const ALTERNATIVES: [(&str, u8, u8); 2] =
     [("setsockopt", NET_RAW, NET_ADMIN), ("perf_event_open", PERFMON, SYS_PTRACE)];
 /// Calls that change files, for which [`DAC_READ_SEARCH`] is not enough.
 const CHANGING: [&str; 8] = ["mkdir", "mkdirat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "creat"];
-/// The level of a socket's own options, and the options for a buffer beyond the machine's limit (`asm-generic/socket.h`):
-/// callers ask for `SO_SNDBUF` as well, which the limit cuts (`fd_inc_sndbuf()` of systemd, for each `sd_notify(3)`).
+/// The level of a socket's own options, and the option for a larger buffer than the machine's limit
+/// (`asm-generic/socket.h`): each `sd_notify(3)` tries it, and does without (`fd_inc_sndbuf()` of systemd).
 const SOL_SOCKET: u64 = 1;
-const BUFFER_SIZES: [u64; 2] = [32, 33];
+const SO_SNDBUFFORCE: u64 = 32;
 /// The flags of clone(2) for new namespaces, which need `CAP_SYS_ADMIN`.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 /// A part of the paths of the nodes that systemd mounts over inaccessible paths.
@@ -152,7 +152,7 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
         FailedEvent::Call { errno, arguments, .. } => (errno, arguments),
     };
     let call = evidence.call.unwrap_or_default();
-    if call == "setsockopt" && arguments[1] == SOL_SOCKET && BUFFER_SIZES.contains(&arguments[2]) {
+    if call == "setsockopt" && arguments[1] == SOL_SOCKET && arguments[2] == SO_SNDBUFFORCE {
         return Harmless;
     }
     match errno {

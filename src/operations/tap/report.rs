@@ -2,7 +2,7 @@
 
 use crate::audit::Note;
 use crate::audit::text::plural;
-use crate::incidents::{Incident, Stored};
+use crate::incidents::{Incident, SightingSource, Stored};
 use crate::kernel::tap::TapLosses;
 use crate::outlet::client;
 use crate::outlet::client::HardenWhyProxy;
@@ -30,8 +30,11 @@ pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -
 /// # Errors
 /// The daemon does not answer, or does not accept them.
 pub(crate) async fn report_incidents(daemon: &HardenWhyProxy<'_>, incidents: &[Incident]) -> anyhow::Result<()> {
-    for incidents in incidents.chunks(MAX_INCIDENTS as usize) {
-        let stored = incidents.iter().map(|incident| Stored { id: 0, incident: incident.clone() });
+    // Of calls that killed, the daemon has the kernel's record, and it refuses another source's word for one.
+    let unrecorded: Vec<&Incident> =
+        incidents.iter().filter(|incident| incident.key.source != SightingSource::Audit).collect();
+    for incidents in unrecorded.chunks(MAX_INCIDENTS as usize) {
+        let stored = incidents.iter().map(|incident| Stored { id: 0, incident: (*incident).clone() });
         let dicts: Vec<IncidentDict> = stored.map(|stored| IncidentDict::from(&stored)).collect();
         daemon.report(&dicts).await.map_err(client::explained)?;
     }

@@ -1,5 +1,5 @@
-//! Programs that processes execute without the rights of their files, since `no_new_privs` is set: what such a process lacks
-//! later, it lacks for this reason.
+//! Programs that processes execute without the rights of their files, since `no_new_privs` is set. Such a process later lacks
+//! what these rights would allow.
 
 use super::access_verdict::SetIdProgram;
 use super::host_files::rights_of_file;
