@@ -191,13 +191,8 @@ fn weigh_read_only(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVer
         return Harmless;
     }
     let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
-    // An empty file system of the process's own can be read-only itself.
-    let is_own_place = |mount: &Mount| {
-        evidence.place.as_ref().is_some_and(|place| mount.point != b"/" && mount.place(place) != host.place(place))
-    };
     // A process that is gone left no mounts. A path that the host can write is read-only by the process's own mounts.
-    let is_own =
-        evidence.mount.as_ref().is_none_or(|mount| mount.has("ro") && (!mount.has_super("ro") || is_own_place(mount)));
+    let is_own = evidence.mount.as_ref().is_none_or(|mount| mount.has("ro") && !mount.has_super("ro"));
     if is_own && !host.has("ro") && !host.has_super("ro") {
         Denied(Access::ReadOnlyPath(AccessPath::new(path)))
     } else {
@@ -280,7 +275,9 @@ fn weigh_path(failure: &FailedCall, evidence: &AccessEvidence, errno: i32, argum
 /// EACCES from the nodes that systemd mounts over inaccessible paths: their modes permit nothing, so that another user than
 /// root misses a capability there.
 fn weigh_unreadable(evidence: &AccessEvidence, errno: i32) -> Option<AccessVerdict> {
-    let path = evidence.path.as_ref().filter(|_| errno == libc::EACCES && !evidence.forbidden.reach)?;
+    // Without the mounts of a process that is gone, the settings show such a node: it permits no execution either.
+    let is_node = evidence.mount.is_some() || evidence.settings.forbid_execution;
+    let path = evidence.path.as_ref().filter(|_| errno == libc::EACCES && is_node && !evidence.forbidden.reach)?;
     weigh_inaccessible(evidence, path)
 }
 

@@ -7,7 +7,7 @@ use crate::kernel::tap::TapCredentials;
 const HOST: &[u8] = b"1 0 254:0 / / rw - ext4 x rw\n2 1 0:6 / /dev rw,nosuid - devtmpfs x rw\n\
     3 1 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";
 const UNIT: &[u8] = b"11 10 254:0 / / ro - ext4 x rw\n12 11 0:60 / /dev rw,nosuid,noexec - tmpfs x rw\n\
-    13 11 0:61 / /home ro - tmpfs x ro\n14 11 254:0 /var/lib /var/lib rw - ext4 x rw\n\
+    13 11 0:61 / /home ro - tmpfs x rw\n14 11 254:0 /var/lib /var/lib rw - ext4 x rw\n\
     15 11 0:25 /systemd/inaccessible/dir /secret ro,noexec - tmpfs x rw\n\
     16 11 254:0 /srv /srv rw,noexec - ext4 x rw\n17 11 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";
 
@@ -69,6 +69,11 @@ fn path_is_read_only_by_the_sandbox_unless_the_host_has_it_so() {
     assert_eq!(at("/etc/x"), Denied(Access::ReadOnlyPath(path("/etc/x"))));
     assert_eq!(at("/nosuid/x"), Harmless, "the host's own mount is read-only");
     assert_eq!(at("/home/x"), Denied(Access::ReadOnlyPath(path("/home/x"))), "an empty file system of the unit's own");
+    let disk = AccessEvidence {
+        mount: MountTable::parse(b"1 0 254:9 / / ro - iso9660 x ro\n").holding(b"/").cloned(),
+        ..evidence("openat", "/etc/x")
+    };
+    assert_eq!(weigh(&erofs, &disk), Harmless, "a file system that nobody can write");
     assert_eq!(at("/var/lib/x"), Harmless, "its mount is writable now");
     let gone = AccessEvidence { mount: None, ..evidence("openat", "/etc/x") };
     assert_eq!(weigh(&erofs, &gone), Denied(Access::ReadOnlyPath(path("/etc/x"))), "the host can write it");
@@ -291,6 +296,12 @@ fn inaccessible_path_is_hidden_from_another_user_whose_capability_its_mode_asks_
     assert_eq!(at("/secret/x", false), Denied(Access::HiddenPath(path("/secret/x"))));
     assert_eq!(at("/secret/x", true), Harmless, "the host's directories forbid it as well");
     assert_eq!(at("/etc/x", false), Harmless, "the mode of a file that is not hidden");
+    let gone = |forbid_execution| {
+        let settings = AccessSettings { hide: true, forbid_execution, ..AccessSettings::default() };
+        weigh(&open, &AccessEvidence { mount: None, settings, ..evidence("openat", "/secret/x") })
+    };
+    assert_eq!(gone(true), Denied(Access::HiddenPath(path("/secret/x"))));
+    assert_eq!(gone(false), Harmless, "an empty file system has no such mode, but its files have");
 }
 
 #[test]
