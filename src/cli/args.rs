@@ -73,7 +73,7 @@ pub enum Command {
     /// Write the suggested drop-in, reload and confirm it
     Apply(Apply),
 
-    /// Run a unit unblocked once, list what it would be denied
+    /// Run a unit once without its filters, list its denials
     Rehearse(Rehearse),
 
     /// Find the lines that break a unit by restarts without half
@@ -105,7 +105,7 @@ pub enum Command {
         #[arg(long, value_name = "ARCH", value_parser = Offered(|| Abi::all().map(Abi::name).collect()))]
         arch: Option<String>,
 
-        /// Groups as 'systemd-analyze syscall-filter' has them
+        /// Output of 'systemd-analyze syscall-filter' there
         #[arg(long, value_name = "FILE")]
         groups: Option<PathBuf>,
     },

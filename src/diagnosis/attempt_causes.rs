@@ -18,6 +18,9 @@ const FIRST_FREE_PORT: u16 = 1024;
 /// Capabilities by which root passes directories and files of other users.
 const PASSING: [&str; 2] = ["CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"];
 
+/// Where programs keep data. Configuration and programs are no place to try writes.
+const DATA: [&str; 5] = ["/var/lib/", "/var/log/", "/var/cache/", "/srv/", "/run/"];
+
 /// Calls, and the capability without which they fail with EPERM, as far as one is needed whatever the arguments.
 const CAPABILITIES: [(&[&str], &str); 13] = [
     (&["chown", "fchown", "lchown", "fchownat"], "CAP_CHOWN"),
@@ -40,7 +43,10 @@ pub(super) fn find_attempt_causes(attempt: &FailedAttempt, policy: &Policy) -> V
     let error = attempt.errno;
     let mut causes: Vec<PossibleCause> = Vec::new();
     let mut add = |found: Vec<DirectiveCause>, name: &str| {
-        causes.extend(found.iter().map(|cause| PossibleCause::new(cause, name, Some(error))));
+        causes.extend(found.iter().map(|cause| {
+            let line_to_try = find_line_to_try(cause, name, error, policy);
+            PossibleCause { line_to_try, ..PossibleCause::new(cause, name, Some(error)) }
+        }));
     };
     for path in attempt.paths.iter().map(AccessPath::as_bytes) {
         add(path_causes(path, attempt, policy), &escape(path));
@@ -61,6 +67,24 @@ pub(super) fn find_attempt_causes(attempt: &FailedAttempt, policy: &Policy) -> V
         causes.extend(call_causes(call, error, policy));
     }
     causes
+}
+
+/// Returns a line that may help against a cause. `name` is what the cause withholds, escaped.
+fn find_line_to_try(cause: &DirectiveCause, name: &str, error: i32, policy: &Policy) -> Option<String> {
+    let is_capability = name.starts_with("CAP_") && !policy.is_of_user_manager();
+    // A path of a message that needs no quoting.
+    let is_plain = |path: &str| path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+@".contains(c));
+    match cause.directive {
+        Directive::CapabilityBoundingSet if is_capability => Some(format!("CapabilityBoundingSet={name}")),
+        Directive::User if is_capability => Some(format!("AmbientCapabilities={name}")),
+        Directive::ProtectSystem if error == libc::EROFS && is_plain(name) => {
+            let parent = DATA.iter().find(|parent| name.starts_with(**parent))?;
+            // The directories of all services stay read-only.
+            let own = name.rsplit_once('/').map(|(directory, _)| directory).filter(|own| own.starts_with(*parent));
+            Some(format!("ReadWritePaths={}", own.unwrap_or(name)))
+        }
+        _ => None,
+    }
 }
 
 /// Returns the directives that hide a path, if they can give this error; without an error, all that hide it.
@@ -170,6 +194,7 @@ fn private_network_causes(policy: &Policy) -> Vec<PossibleCause> {
         does: "leaves the unit no network but its own loopback device".to_owned(),
         errno: Some(libc::ENETUNREACH),
         fix: None,
+        line_to_try: None,
     })
     .collect()
 }
@@ -178,7 +203,10 @@ fn private_network_causes(policy: &Policy) -> Vec<PossibleCause> {
 fn call_causes(call: &str, error: i32, policy: &Policy) -> Vec<PossibleCause> {
     let mut causes = find_refusals(call, Some(error), policy);
     let mut add = |found: Vec<DirectiveCause>, name: &str| {
-        causes.extend(found.iter().map(|cause| PossibleCause::new(cause, name, Some(error))));
+        causes.extend(found.iter().map(|cause| {
+            let line_to_try = find_line_to_try(cause, name, error, policy);
+            PossibleCause { line_to_try, ..PossibleCause::new(cause, name, Some(error)) }
+        }));
     };
     let is_code = matches!(call, "mmap" | "mprotect") && matches!(error, libc::EPERM | libc::EACCES);
     if is_code {

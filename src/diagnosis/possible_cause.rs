@@ -18,6 +18,8 @@ pub struct PossibleCause {
     pub errno: Option<i32>,
     /// What surely helps, in words, if anything does. Escaped.
     pub fix: Option<String>,
+    /// A line of a drop-in that may help, which nothing proves.
+    pub line_to_try: Option<String>,
 }
 
 impl PossibleCause {
@@ -33,7 +35,15 @@ impl PossibleCause {
             _ => format!("denies {name}"),
         };
         let word = cause.deciding_word().map(Into::into);
-        Self { key: cause.directive.key().into(), origin: cause.origin.clone(), word, does, errno, fix: None }
+        Self {
+            key: cause.directive.key().into(),
+            origin: cause.origin.clone(),
+            word,
+            does,
+            errno,
+            fix: None,
+            line_to_try: None,
+        }
     }
 
     /// Whether two causes are the same part of a line.

@@ -39,6 +39,13 @@ pub(super) fn find_step_causes(step: ExitStep, told: &[&FailedStep], policy: &Po
             lines(keys).into_iter().chain(drops.then(|| dropping_causes(policy, error)).into_iter().flatten()).collect()
         }
         ("SECCOMP", None) => filter_causes(policy, error),
+        ("USER", keys) => {
+            let found = lines(keys.unwrap_or(step.keys)).into_iter();
+            found.map(|cause| with_missing_user(cause, policy)).collect()
+        }
+        ("CREDENTIALS", _) => {
+            lines(keys.unwrap_or(step.keys)).into_iter().map(|cause| with_missing_credential(cause, policy)).collect()
+        }
         ("GROUP", None) => Some(lines(step.keys)).filter(|found| !found.is_empty()).unwrap_or_else(|| lines(&["User"])),
         (_, Some(keys)) => lines(keys),
         (_, None) => lines(step.keys),
@@ -54,7 +61,31 @@ fn is_off(line: &Assignment) -> bool {
 fn of_line(line: &Assignment, error: Option<i32>) -> PossibleCause {
     let does = format!("systemd could not apply it{}", describe(error));
     let (key, origin) = (line.key.clone(), Some(line.origin.clone()));
-    PossibleCause { key, origin, word: None, does, errno: error, fix: None }
+    PossibleCause { key, origin, word: None, does, errno: error, fix: None, line_to_try: None }
+}
+
+/// Returns the value of the line that a cause names.
+fn find_value<'a>(cause: &PossibleCause, policy: &'a Policy) -> Option<&'a str> {
+    let lines = policy.settings.lines_in_force(&cause.key);
+    let line = lines.into_iter().find(|line| Some(&line.origin) == cause.origin.as_ref())?;
+    Some(&line.value)
+}
+
+/// Says that the user of a line does not exist, where systemd found none (`get_user_creds` in `user-util.c`).
+fn with_missing_user(cause: PossibleCause, policy: &Policy) -> PossibleCause {
+    let is_missing = &*cause.key == "User" && cause.errno == Some(libc::ESRCH);
+    let name = find_value(&cause, policy).filter(|_| is_missing).map(|name| escape(name.as_bytes()));
+    let Some(name) = name else { return cause };
+    let fix = "create the user (systemd-sysusers(8)), or name another in User=";
+    PossibleCause { does: format!("user {name} does not exist"), fix: Some(fix.to_owned()), ..cause }
+}
+
+/// Says that the file of a credential does not exist.
+fn with_missing_credential(cause: PossibleCause, policy: &Policy) -> PossibleCause {
+    let path = find_value(&cause, policy).and_then(|value| Some(value.split_once(':')?.1));
+    let path = path.filter(|path| cause.errno == Some(libc::ENOENT) && path.starts_with('/'));
+    let Some(path) = path.map(|path| escape(path.as_bytes())) else { return cause };
+    PossibleCause { does: format!("{path} does not exist"), fix: Some(format!("create {path}")), ..cause }
 }
 
 fn describe(error: Option<i32>) -> String {
@@ -148,7 +179,15 @@ fn dropping_causes(policy: &Policy, error: Option<i32>) -> Vec<PossibleCause> {
 }
 
 fn of_directive(directive: Directive, origin: Origin, does: String, errno: Option<i32>) -> PossibleCause {
-    PossibleCause { key: directive.key().into(), origin: Some(origin), word: None, does, errno, fix: None }
+    PossibleCause {
+        key: directive.key().into(),
+        origin: Some(origin),
+        word: None,
+        does,
+        errno,
+        fix: None,
+        line_to_try: None,
+    }
 }
 
 /// Returns the lines for which systemd installs filters.

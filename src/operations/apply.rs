@@ -217,7 +217,7 @@ mod tests {
 
     fn restart_unit(fake: &FakeMachine) -> anyhow::Result<RestartedUnit> {
         let mut signals = FakeMachine::no_signals();
-        let work = restart(fake.machine(), &fake.unit, Path::new(PATH), &mut signals, async || ());
+        let work = restart(fake.machine(), &fake.unit, Path::new(PATH), &mut signals);
         fake.run(work).unwrap()
     }
 

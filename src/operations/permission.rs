@@ -12,6 +12,11 @@ pub(crate) fn root_command(command: &str) -> String {
     if nix::unistd::geteuid().is_root() { command.to_owned() } else { format!("sudo {command}") }
 }
 
+/// Returns a command that changes a unit of a manager, as this process's user has to write it.
+pub(crate) fn owner_command(manager: Manager, command: &str) -> String {
+    if manager == Manager::System { root_command(command) } else { command.to_owned() }
+}
+
 /// Returns whether user `uid` may change a unit.
 ///
 /// Only the owner may change a user's unit. Files that root leaves in a home directory hinder the owner, and links

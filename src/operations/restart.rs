@@ -28,7 +28,7 @@ pub(crate) struct RestartedUnit {
     pub(crate) is_up: bool,
 }
 
-/// Restarts a unit, so that it runs with its drop-in. Calls `look` again and again until the unit is up or failed.
+/// Restarts a unit, so that it runs with its drop-in.
 ///
 /// # Errors
 /// The manager refuses or does not answer, or a signal came. The drop-in stays.
@@ -37,12 +37,11 @@ pub(crate) async fn restart<M: ServiceManagers>(
     unit: &Unit,
     drop_in: &Path,
     interruption: &mut Interruption,
-    look: impl AsyncFnMut(),
 ) -> anyhow::Result<RestartedUnit> {
     let restart = async {
         let manager = machine.connect(unit.manager).await?;
         manager.start_job(&unit.name, UnitJob::Restart).await?;
-        watch(&manager, &unit.name, look).await
+        watch(&manager, &unit.name).await
     };
     interruption.or(restart).await.with_context(|| {
         let restart = unit.manager.systemctl(&format!("restart {}", unit.name));
@@ -51,15 +50,11 @@ pub(crate) async fn restart<M: ServiceManagers>(
 }
 
 /// Watches a unit that starts, until it failed, has stayed up for a while, or takes too long.
-async fn watch(
-    manager: &impl ServiceManager,
-    name: &UnitName,
-    mut look: impl AsyncFnMut(),
-) -> anyhow::Result<RestartedUnit> {
+async fn watch(manager: &impl ServiceManager, name: &UnitName) -> anyhow::Result<RestartedUnit> {
     let deadline = Instant::now() + LONGEST;
     loop {
         match manager.wait_for_job(name, STEP).await {
-            Err(SystemdError::TimedOut) if Instant::now() < deadline => look().await,
+            Err(SystemdError::TimedOut) if Instant::now() < deadline => {}
             Ok(_) | Err(SystemdError::TimedOut) => break,
             Err(error) => return Err(error.into()),
         }
@@ -67,7 +62,6 @@ async fn watch(
     let settled = Instant::now() + SETTLING;
     let first = latest_start(manager, name).await;
     loop {
-        look().await;
         let UnitState { outcome, .. } = manager.unit_state(name).await?;
         let has_ended_well = outcome.active_state == "inactive" && is_up(&outcome);
         // The denial of a unit that failed takes a moment to be stored.

@@ -421,7 +421,7 @@ fn root_without_the_settings_says_why_instead_of_asking_for_a_root() {
         format!("help: nope.service has no files below {}: name the root that has them, or another unit", text(&root));
     assert!(missing.contains(&why), "{missing}");
     for answer in [unknown, missing] {
-        assert!(!answer.contains("read the unit's settings"), "{answer}");
+        assert!(!answer.contains("help: read the unit's settings"), "{answer}");
     }
 }
 
@@ -669,6 +669,11 @@ fn invalid_with_line_names_each_fault_and_what_was_meant() {
         refused(&["SytemCallFilter=read"]),
         "SytemCallFilter=read: not a setting that decides on system calls; did you mean SystemCallFilter=?"
     );
+    let valid = ["check", "a", "--root", text(&root), "--log", text(&log), "--with", "ProtectSystem=strict"];
+    let unjudged = run(&valid);
+    let said = String::from_utf8_lossy(&unjudged.stderr).into_owned();
+    assert_eq!(unjudged.status.code(), Some(1), "the line is valid: {said}");
+    assert!(said.contains("check cannot judge ProtectSystem= for a.service yet: no failed access is stored"), "{said}");
 }
 
 #[test]
@@ -676,7 +681,7 @@ fn revert_without_a_manager_says_that_the_unit_is_unverified() {
     let reverted = run(&["--bus", NO_BUS, "revert", "no-such-unit", "-y"]);
     assert_eq!(reverted.status.code(), Some(0), "{reverted:?}");
     let said = out(&reverted);
-    assert!(said.contains("Already so: there is no drop-in of harden-why to remove."), "{said}");
+    assert!(said.contains("Nothing to do: there is no drop-in of harden-why to remove."), "{said}");
     assert!(said.contains("no service manager answers, so it is unknown whether no-such-unit.service"), "{said}");
 }
 

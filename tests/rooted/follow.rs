@@ -387,10 +387,10 @@ async fn person_reads_that_it_is_connected_and_then_a_line_per_denial() {
     let line = following.line().await;
     let (time, rest) = line.split_once(" not-here.service: ").unwrap();
     assert!(time.len() == "00:00:00".len() && time.matches(':').count() == 2, "{line}");
-    assert_eq!(rest, "socket denied, process killed (SIGSYS)");
+    assert_eq!(rest, "socket denied, process killed (SIGSYS), by /bin/x");
     new.incident.count = 4;
     machine.tell(&daemon, &new).await;
-    assert!(following.line().await.ends_with("socket denied, process killed (SIGSYS), 4 times"));
+    assert!(following.line().await.ends_with("socket denied, process killed (SIGSYS), 4 times, by /bin/x"));
 
     let mut whole = Following::start_page(&machine, &["-v", "-n", "1"]);
     let line = whole.line().await;

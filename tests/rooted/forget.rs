@@ -62,20 +62,20 @@ fn named_units_are_forgotten_and_others_stay() {
         denied(None, "socket"),
     ];
     Store::open(dir.path()).unwrap().record(&all).unwrap();
-    let gone = "denials forgotten, until denied again.";
-    assert_eq!(answer(dir.path(), &["--system", "web-a"]), format!("web-a.service: 2 {gone}"));
+    let gone = "denials; the next one is new again.";
+    assert_eq!(answer(dir.path(), &["--system", "web-a"]), format!("web-a.service: forgot 2 {gone}"));
     assert_eq!(
         answer(dir.path(), &["web-a", "never-seen"]),
-        "web-a.service (user manager of uid 4242): 1 denial forgotten, until denied again."
+        "web-a.service (user manager of uid 4242): forgot 1 denial; the next one is new again."
     );
     let nothing = "Nothing to forget: no denials of web-a, never-seen are known.";
     assert_eq!(answer(dir.path(), &["web-a", "never-seen"]), nothing, "it is so already");
-    assert_eq!(answer(dir.path(), &["echo@"]).matches("1 denial forgotten").count(), 2, "all instances of a template");
+    assert_eq!(answer(dir.path(), &["echo@"]).matches("forgot 1 denial").count(), 2, "all instances of a template");
     assert_eq!(units(dir.path()), ["", "web-b.service"]);
     let json: serde_json::Value = serde_json::from_str(&answer(dir.path(), &["--json", "web-*"])).unwrap();
     let unit = serde_json::json!([{ "unit": "web-b.service", "manager": "system", "incidents": 1 }]);
     assert_eq!((&json["schema"], &json["forgotten"]), (&1.into(), &unit));
-    assert_eq!(answer(dir.path(), &["--unknown"]), "Unit unknown: 1 denial forgotten, until denied again.");
+    assert_eq!(answer(dir.path(), &["--unknown"]), "Unit unknown: forgot 1 denial; the next one is new again.");
     assert!(units(dir.path()).is_empty());
     assert_eq!(forget(dir.path(), &[]).status.code(), Some(2), "no unit is named");
     assert_eq!(forget(dir.path(), &["a b"]).status.code(), Some(2));

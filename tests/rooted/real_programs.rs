@@ -181,8 +181,8 @@ fn check_lists_the_calls_that_the_programs_import_before_the_first_start() {
     assert_eq!(find("setuid")["likelihood"], "possible", "systemd changes to the user: {foreseen:?}");
     assert_eq!(answer["unknown_programs"][0]["path"], "/usr/bin/missing");
     let (_, page) = check(&root, &["--color=never"]);
-    assert!(page.contains("  likely bind and socket (imported by daemon)"), "{page}");
-    assert!(page.contains("unknown calls: /usr/bin/missing does not exist"), "{page}");
+    assert!(page.contains("  will likely be denied: bind and socket (imported by daemon)"), "{page}");
+    assert!(page.contains("cannot foresee further calls: /usr/bin/missing does not exist"), "{page}");
     assert!(page.lines().count() <= 15, "{page}");
     let (status, page) = check(&root, &["--with", "SystemCallFilter=@network-io"]);
     assert_eq!(status, Some(0), "{page}");

@@ -58,7 +58,7 @@ fn golden_case_is_explained_as_expected() {
 fn is_to_copy(line: &str) -> bool {
     let line = line.trim_start();
     let is_line_of_file = line.starts_with("+ ") || line.starts_with("--> ") || line.contains(" | ");
-    let is_command = ["systemctl ", "harden-why ", "strace ", "SystemCallFilter=", "Restrict"]
+    let is_command = ["systemctl ", "sudo ", "printf ", "harden-why ", "strace ", "SystemCallFilter=", "Restrict"]
         .iter()
         .any(|start| line.starts_with(start));
     is_line_of_file || is_command || line.split(' ').any(|word| word.contains('/') && word.len() > 30)

@@ -11,7 +11,8 @@ use std::process::{Command, Output};
 pub(crate) const WIDTHS: [usize; 3] = [80, 120, 40];
 
 /// The programs that begin a line to copy.
-const PROGRAMS: [&str; 7] = ["harden-why", "sudo", "systemctl", "systemd-run", "journalctl", "sysctl", "kill"];
+const PROGRAMS: [&str; 8] =
+    ["harden-why", "printf", "sudo", "systemctl", "systemd-run", "journalctl", "sysctl", "kill"];
 
 /// Runs a command at every width, with and without colour. Returns what differs from the golden files in `directory`,
 /// and what is wider than the terminal. `mask` replaces what differs from run to run.

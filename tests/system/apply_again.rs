@@ -135,8 +135,18 @@ fn age_of_a_denial_counts_from_the_end_of_a_long_restart() {
     assert!(!machine.manager.start_unit("x.service"));
     machine.wait_for_denial("uname");
     let output = machine.harden_why(&["apply", "x", "--yes", "--restart", "--remedy", "1"]);
-    let page = String::from_utf8(output.stdout).unwrap();
-    let age = page.split_once(" seconds ago").and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u64>().ok());
+    let (page, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let page_in_one_line = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        page_in_one_line.starts_with("x.service failed after the restart: getpriority(2) denied, failed with EPERM"),
+        "{page}"
+    );
+    // The remedy for uname was applied before.
+    let commands: Vec<&str> = page.lines().filter(|line| line.starts_with("  harden-why ")).collect();
+    assert!(matches!(commands[..], [first, second] if first.contains("rehearse --apply") && second.contains("apply")));
+    assert!(page.lines().count() <= 15 && !err.contains("getpriority"), "{page}{err}");
+    let page = page_in_one_line;
+    let age = page.split_once(" s ago").and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u64>().ok());
     // The denial of getpriority comes at the beginning of the restart, which takes eight seconds.
     assert!(age.is_some_and(|age| (5..60).contains(&age)), "{page}");
 }

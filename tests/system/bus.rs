@@ -615,7 +615,7 @@ async fn denials_are_forgotten_for_root_and_for_the_own_user_of_a_unit() {
     let (status, out, error) = answer_of_client(&bus, true, &["forget", "--system", "a"]).await;
     assert!(status == Some(3) && (out + &error).contains(OWN_UNITS_ONLY), "{error}");
     let (root, order) = tokio::join!(answer_of_client(&bus, false, &["forget", "--unknown"]), obeyed(&mut ordered));
-    assert_eq!((root.0, root.1), (Some(0), "Unit unknown: 7 denials forgotten, until denied again.\n".to_owned()));
+    assert_eq!((root.0, root.1), (Some(0), "Unit unknown: forgot 7 denials; the next one is new again.\n".to_owned()));
     assert_eq!(order, "forget all unknown for uid 0");
     let (user, order) = tokio::join!(answer_of_client(&bus, true, &["forget", "a"]), obeyed(&mut ordered));
     assert!(user.0 == Some(0) && order == format!("forget a.service of {own} for uid {OTHER}"), "{user:?}");

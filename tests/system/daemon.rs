@@ -218,10 +218,14 @@ fn forgotten_denial_that_comes_back_is_new_and_has_an_alert_of_its_own() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(forget("one"), "one.service: 1 denial forgotten, until denied again.\n");
+    assert_eq!(forget("one"), "one.service: forgot 1 denial; the next one is new again.\n");
     daemon.wait_for_log("uid 0 dismissed the denials of one.service (system): 1 incidents are forgotten");
     assert_eq!((seen("one.service"), seen("other.service")), (None, Some(1)));
     assert_eq!(forget("one"), "Nothing to forget: no denials of one are known.\n");
+    let program = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &manager.bus(), "forget", "nowhere"];
+    let mistyped = manager.command(&program).output().unwrap();
+    assert_eq!(mistyped.status.code(), Some(4), "{mistyped:?}");
+    assert!(String::from_utf8(mistyped.stderr).unwrap().contains("Unit nowhere.service not found."));
     // Within the hour in which an incident gets no second alert.
     deny("one.service", 1);
     first_of(&journal, &["one.service"]);

@@ -34,7 +34,7 @@ type Cell = (&'static str, i32, Caller, &'static [&'static str]);
 
 /// The order matters: later commands find what earlier ones changed. `@` is a directory with `log`, and with `locked`,
 /// which only root can read.
-const CELLS: [Cell; 63] = {
+const CELLS: [Cell; 64] = {
     use Caller::{Interrupting, Nobody, Root};
     [
         ("(none)", 0, Root, &[]),
@@ -88,6 +88,7 @@ const CELLS: [Cell; 63] = {
         ("forget", 0, Root, &["forget", "web"]),
         ("forget", 1, Root, &["forget", NO_BUS, "web"]),
         ("forget", 3, Nobody, &["forget", "--state-dir=@/locked", "mail"]),
+        ("forget", 4, Root, &["forget", "nowhere"]),
         ("explain", 0, Root, &["explain", "@/log"]),
         ("explain", 1, Root, &["explain", "--exit-code", "@/log"]),
         ("explain", 1, Root, &["explain", "@/nosuch"]),

@@ -126,6 +126,9 @@ fn applied_remedy_fixes_the_denial_for_later_starts_only() {
     machine.harden_why(&["apply", "x", "--yes"]);
     machine.is_fixed("fixed-next-start", NEXT);
     assert_eq!([exit_code(&["x"]), exit_code(&[])], [Some(1); 2], "the process keeps its filter");
+    let (json, text) = machine.answer();
+    assert_eq!(json["restart"], "systemctl restart x.service", "{json}");
+    assert!(text.ends_with(" systemctl restart x.service"), "{text}");
     // The manager permits the call, and the kernel kills for it: the service still runs under its old filter.
     machine.denied(2);
     machine.is_fixed("fixed-next-start", NEXT);
@@ -133,6 +136,7 @@ fn applied_remedy_fixes_the_denial_for_later_starts_only() {
     machine.run("restart");
     machine.is_fixed("fixed", ("fixed since", "the call is allowed now"));
     assert_eq!([exit_code(&["x"]), exit_code(&[])], [Some(0); 2]);
+    assert_eq!(machine.answer().0.get("restart"), None, "it is in force");
     assert!(!machine.said().exists() || fs::read(machine.said()).unwrap().is_empty());
     machine.ask();
     let said = || fs::read_to_string(machine.said()).ok().filter(|said| said == "Linux\n").map(|_| ());

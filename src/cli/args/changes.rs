@@ -50,7 +50,7 @@ pub struct Revert {
     #[command(flatten)]
     pub chosen: ChosenUnits,
 
-    /// Do not ask; revert never asks
+    /// Do not ask first
     #[arg(long, short)]
     pub yes: bool,
 }

@@ -30,7 +30,7 @@ pub struct Common {
     )]
     pub json: Option<JsonLayout>,
 
-    /// Form of the answer
+    /// Print the answer as FORM
     #[arg(
         long,
         short,

@@ -13,7 +13,7 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
         &[
             ("", "harden-why\nharden-why nginx\nharden-why 'web*' --since -1h"),
             ("follow", "harden-why follow nginx"),
-            ("check", "harden-why check nginx --with SystemCallFilter=@network-io"),
+            ("check", "harden-why check nginx --with SystemCallFilter=~@privileged"),
             ("status", "harden-why status"),
         ],
     ),

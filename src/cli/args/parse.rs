@@ -4,6 +4,7 @@
 
 use super::Cli;
 use super::usage_error::{advise, check_boot};
+use super::values::EMPTY_UNIT;
 use crate::audit::text::escape_excerpt;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, FromArgMatches as _};
@@ -31,6 +32,9 @@ impl Cli {
         cli.common.resolve_output();
         check_boot(&words)?;
         cli.units.units.append(&mut cli.units.unit_options);
+        if cli.command.is_none() && cli.units.units.iter().any(String::is_empty) {
+            return Err(program.error(ErrorKind::InvalidValue, EMPTY_UNIT));
+        }
         if !cli.units.others.machines.is_empty() && cli.units.units.is_empty() {
             let why = "'--for' needs a unit: it says what the unit's remedy means on other machines";
             return Err(program.error(ErrorKind::MissingRequiredArgument, why));
@@ -174,6 +178,26 @@ mod tests {
             assert!(said.contains("tip: a time is joined to it: '--until-idle=5s'"), "{said}");
         }
         assert!(!parse("rehearse p q").unwrap_err().contains("--until-idle="));
+    }
+
+    #[test]
+    fn words_of_other_programs_get_a_tip_that_leads_on() {
+        for (words, tip) in [
+            ("explain", "tip: for a log in a pipe: journalctl -k | harden-why explain -"),
+            ("explain log nginx", "tip: to see the records of one unit: --unit nginx"),
+            ("nginx --root /", "tip: 'harden-why check --root DIR UNIT' and"),
+            ("-S today", "tip: '--since TIME'"),
+            ("-U today", "tip: '--until TIME'"),
+            ("--reverse", "tip: the newest denials are the first ones"),
+            ("--failed", "tip: 'harden-why' lists the units with denials"),
+            ("--sinc 1h", "a similar argument exists: '--since'"),
+            ("", "UNIT is empty: name a unit"),
+        ] {
+            let said = parse(words).unwrap_err();
+            assert!(said.contains(tip), "{words}: {said}");
+        }
+        let said = parse("--plain").unwrap_err();
+        assert!(!said.contains("similar argument"), "no option is so similar that it was meant: {said}");
     }
 
     #[test]

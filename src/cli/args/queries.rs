@@ -26,7 +26,7 @@ pub struct Check {
     #[arg(long, value_name = "FILE", conflicts_with = "state_dir")]
     pub log: Option<PathBuf>,
 
-    /// Groups as 'systemd-analyze syscall-filter' has them
+    /// Output of 'systemd-analyze syscall-filter' there
     #[arg(long, value_name = "FILE", requires = "log")]
     pub groups: Option<PathBuf>,
 
@@ -58,7 +58,7 @@ pub struct Explain {
     #[command(flatten)]
     pub times: TimeOptions,
 
-    /// Groups as 'systemd-analyze syscall-filter' has them
+    /// Output of 'systemd-analyze syscall-filter' there
     #[arg(long, value_name = "FILE")]
     pub groups: Option<PathBuf>,
 
@@ -86,7 +86,7 @@ pub struct Follow {
     #[arg(long, short = 'n', value_name = "N", value_parser = line_count, allow_negative_numbers = true)]
     pub lines: Option<u32>,
 
-    /// Nothing changes: accepted as in journalctl
+    /// No effect: accepted as in journalctl
     #[arg(long, short)]
     pub follow: bool,
 

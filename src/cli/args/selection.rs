@@ -26,7 +26,7 @@ pub struct Units {
     #[arg(long, conflicts_with_all = ["units", "unknown"])]
     pub all: bool,
 
-    /// List the units without the heading and the lines below; notes go to standard error
+    /// List the units alone, without heading and advice; notes go to standard error
     #[arg(long, conflicts_with_all = ["units", "unknown", "unit_options"])]
     pub no_legend: bool,
 
@@ -34,7 +34,7 @@ pub struct Units {
     #[arg(long, short = 'n', value_name = "N", value_parser = row_count, allow_negative_numbers = true)]
     pub lines: Option<u32>,
 
-    /// The units, as journalctl has them
+    /// A unit to answer for, as in journalctl; may be repeated
     #[arg(long = "unit", short = 'u', value_name = "UNIT")]
     pub unit_options: Vec<String>,
 

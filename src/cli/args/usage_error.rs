@@ -3,7 +3,7 @@
 use super::Cli;
 use super::values::duration;
 use crate::audit::text::{escape_excerpt, join_or};
-use crate::cli::lookup::similar_names::similar_verb;
+use crate::cli::lookup::similar_names::{similar_verb, similar_word};
 use clap::Arg;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;
@@ -14,6 +14,9 @@ const MORE: &str = "For more information, try '--help'.";
 /// What to write for denials of an earlier boot.
 const OTHER_BOOTS: &str = "'--since TIME --until TIME' selects denials of an earlier boot";
 
+/// What to write for a log in a pipe.
+const PIPED_LOG: &str = "for a log in a pipe: journalctl -k | harden-why explain -";
+
 /// Replaces clap's advice about an error by advice that helps.
 pub(super) fn advise(error: clap::Error, words: &[OsString]) -> clap::Error {
     match error.kind() {
@@ -22,6 +25,7 @@ pub(super) fn advise(error: clap::Error, words: &[OsString]) -> clap::Error {
         ErrorKind::ValueValidation => with_hint(error, words),
         ErrorKind::InvalidValue => name_valid_values(&error).unwrap_or(error),
         ErrorKind::TooManyValues => name_flag(&error).unwrap_or(error),
+        ErrorKind::MissingRequiredArgument if is_verb(words, "explain") => with_tip(error, PIPED_LOG),
         _ => error,
     }
 }
@@ -111,19 +115,39 @@ fn with_hint(mut error: clap::Error, words: &[OsString]) -> clap::Error {
         Some(OTHER_BOOTS.to_owned())
     } else if let Some(habit) = hint_for_habit(unknown) {
         Some(habit.to_owned())
+    } else if is_verb(words, "explain") && !unknown.starts_with('-') {
+        Some(format!("to see the records of one unit: --unit {}", escape_excerpt(unknown)))
     } else {
         let verb = word.filter(|word| Cli::program().find_subcommand(word).is_none()).and_then(similar_verb);
         verb.map(|verb| format!("did you mean the command '{verb}'?"))
     };
+    // A similar name is no advice if it is not similar enough for a typing error.
+    if let Some(ContextValue::String(similar)) = error.get(ContextKind::SuggestedArg)
+        && similar_word(unknown, [similar.as_str()].into_iter()).is_none()
+    {
+        error.remove(ContextKind::SuggestedArg);
+    }
     let is_escape = |tip: &ContextValue| matches!(tip, ContextValue::StyledStrs(tips) if tips.iter().any(|tip| tip.to_string().contains("'-- ")));
     if let Some(hint) = hint {
-        error.remove(ContextKind::SuggestedArg);
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
-    } else if error.get(ContextKind::Suggested).is_some_and(is_escape) {
+        return with_tip(error, &hint);
+    }
+    if error.get(ContextKind::Suggested).is_some_and(is_escape) {
         // No unit and no file that harden-why takes begins with a dash.
         error.remove(ContextKind::Suggested);
     }
     error
+}
+
+/// Replaces clap's advice by a tip.
+fn with_tip(mut error: clap::Error, tip: &str) -> clap::Error {
+    error.remove(ContextKind::SuggestedArg);
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.to_owned().into()]));
+    error
+}
+
+/// Whether the words call a verb.
+fn is_verb(words: &[OsString], verb: &str) -> bool {
+    words.get(1).is_some_and(|word| word == verb)
 }
 
 /// Returns whether a number follows `-b`, as in `journalctl -b -1`.
@@ -140,6 +164,13 @@ fn hint_for_habit(option: &str) -> Option<&'static str> {
         "-H" | "--host" => "run it there: ssh HOST harden-why …",
         "-M" | "--machine" => "run it there: systemd-run --pipe -M MACHINE harden-why …",
         "-a" => "'--all' or '--verbose' show more",
+        "-S" => "'--since TIME' selects newer denials",
+        "-U" => "'--until TIME' selects older denials",
+        "-r" | "--reverse" => "the newest denials are the first ones",
+        "--failed" => "'harden-why' lists the units with denials, and which of them fail",
+        "--root" => {
+            "'harden-why check --root DIR UNIT' and 'harden-why explain --root DIR FILE' read the unit files below DIR"
+        }
         _ => return None,
     })
 }

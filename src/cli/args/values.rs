@@ -22,6 +22,9 @@ impl TypedValueParser for Offered {
     }
 }
 
+/// The error for an empty word in place of a unit.
+pub(crate) const EMPTY_UNIT: &str = "UNIT is empty: name a unit (an unset variable of the shell leaves an empty word)";
+
 const EXPECTED_COUNT: &str = "write how many to show, for example 20";
 
 /// Parses a duration between a second and a week.

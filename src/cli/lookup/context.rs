@@ -3,6 +3,7 @@
 use super::incident_source::{IncidentScope, IncidentSource, ManagerScope, OtherSource};
 use super::sighting_times::SightingTimes;
 use crate::audit::Note;
+use crate::audit::text::{quote_word, shown_path};
 use crate::cli::args::machine::Machine;
 use crate::cli::args::{Common, StateDir};
 use crate::cli::terminal::clock::local_time_now;
@@ -16,6 +17,7 @@ use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::LoadedGroups;
 use crate::units::UnitName;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Incidents, managers, groups and notes: opened once for a verb, and passed on by reference.
@@ -33,10 +35,17 @@ pub(crate) struct Context {
     pub(crate) machines: Vec<Machine>,
     /// Whether the caller may read only the incidents of units of their own manager.
     own_units_only: bool,
+    /// The directory of the store, if the user named one.
+    store: Option<PathBuf>,
     /// Since when the daemon receives records, in milliseconds since the epoch.
     listening_since: Option<i64>,
     /// A note about evicted incidents, and the latest sighting of any of them.
     evicted: Option<(i64, Note)>,
+}
+
+/// Returns the option that reads a store, with a space after it; empty if no directory is named.
+pub(crate) fn describe_store_option(directory: Option<&Path>) -> String {
+    directory.map_or_else(String::new, |directory| format!("--state-dir {} ", quote_word(&shown_path(directory))))
 }
 
 impl Context {
@@ -47,7 +56,8 @@ impl Context {
     pub(crate) async fn open(common: &Common, state_dir: &StateDir, other: OtherSource) -> anyhow::Result<Self> {
         let groups = spawn_blocking(syscall_groups::load);
         let (incidents, notes) = IncidentSource::open(common, state_dir, other).await?;
-        Ok(Self::collect(incidents, groups, &common.bus, notes).await)
+        let store = state_dir.state_dir.clone();
+        Ok(Self { store, ..Self::collect(incidents, groups, &common.bus, notes).await })
     }
 
     /// Lists the units with denials, for a pattern of names.
@@ -88,9 +98,15 @@ impl Context {
             notes,
             machines: Vec::new(),
             own_units_only,
+            store: None,
             listening_since,
             evicted,
         }
+    }
+
+    /// Returns the option by which a printed command reads the same store, with a space after it; empty for the daemon.
+    pub(crate) fn store_option(&self) -> String {
+        describe_store_option(self.store.as_deref())
     }
 
     /// Returns a note about evicted incidents, if some of them can be missing in an answer about incidents since a moment
@@ -112,7 +128,7 @@ impl Context {
     pub(crate) fn describe_no_denials(&self) -> String {
         self.listening_since.filter(|since| *since > 0).map_or_else(
             || "No denials.".to_owned(),
-            |since| format!("No denials; harden-whyd listens since {}.", local_time_now().show_briefly(since)),
+            |since| format!("No denials; harden-whyd has listened since {}.", local_time_now().show_briefly(since)),
         )
     }
 

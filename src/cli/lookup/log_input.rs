@@ -3,9 +3,10 @@
 use crate::audit::text::shown_path;
 use crate::cli::terminal::progress::Progress;
 use crate::intake::log_encoding::LogEncoding;
-use anyhow::Context as _;
+use crate::operations::outcome::RequiresRoot;
+use anyhow::{Context as _, bail};
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 /// Opens a log, or stdin for `-`.
@@ -16,7 +17,12 @@ pub(crate) fn open_log(file: &Path) -> anyhow::Result<Box<dyn Read>> {
     if file == Path::new("-") {
         return ensure_text(Progress::new(std::io::stdin().lock(), None), None);
     }
-    let opened = File::open(file).with_context(|| format!("cannot read {}", shown_path(file)))?;
+    let opened = match File::open(file) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !nix::unistd::geteuid().is_root() => {
+            bail!(RequiresRoot(format!("cannot read {}: Permission denied", shown_path(file))))
+        }
+        opened => opened.with_context(|| format!("cannot read {}", shown_path(file)))?,
+    };
     let metadata = opened.metadata().ok();
     anyhow::ensure!(
         !metadata.as_ref().is_some_and(std::fs::Metadata::is_dir),

@@ -80,14 +80,14 @@ fn commands(unit: &Unit, runs: bool) -> [(String, &'static str); 3] {
     // A tap requires root whatever the unit's manager is.
     let as_owner = |verb| if unit.manager == Manager::System { root_command(&command(verb)) } else { command(verb) };
     let tap = if runs || unit.name.is_template() {
-        (root_command(&command("tap")), "as it runs, without a restart")
+        (root_command(&command("tap")), "watches the running unit for 30 s")
     } else {
-        (root_command(&command("tap --restart")), "from its start on")
+        (root_command(&command("tap --restart")), "starts the unit, and watches it for 30 s")
     };
     [
-        (as_owner("rehearse"), "one run unblocked, one whole remedy"),
+        (as_owner("rehearse"), "runs the unit once without its filters"),
         tap,
-        (as_owner("log-refusals"), "logged for an hour, after a restart"),
+        (as_owner("log-refusals"), "restarts it, and logs for an hour"),
     ]
 }
 

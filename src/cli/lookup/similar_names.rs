@@ -16,7 +16,11 @@ const MOST: usize = 3;
 /// Returns the question "Did you mean …?" for a unit name that is not known; `None` if nothing is similar. A verb is
 /// meant only where `may_be_verb`.
 pub(crate) fn suggest(name: &UnitName, known: &BTreeSet<UnitName>, may_be_verb: bool) -> Option<String> {
-    let verb = name.as_str().strip_suffix(".service").filter(|_| may_be_verb).and_then(similar_verb);
+    let word = name.as_str().strip_suffix(".service").filter(|_| may_be_verb);
+    if let Some(habit) = word.and_then(hint_for_verb_of_others) {
+        return Some(habit.to_owned());
+    }
+    let verb = word.and_then(similar_verb);
     if let Some(verb) = verb {
         return Some(format!("Did you mean the command '{verb}'?"));
     }
@@ -27,6 +31,20 @@ pub(crate) fn suggest(name: &UnitName, known: &BTreeSet<UnitName>, may_be_verb: 
         before => format!("{} or {last}", before.join(", ")),
     };
     Some(format!("Did you mean {names}?"))
+}
+
+/// Returns what to type in place of a verb that systemctl, journalctl or other programs have.
+pub(crate) fn hint_for_verb_of_others(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "list" | "ls" | "list-units" => "'harden-why' alone lists the units with denials.",
+        "show" | "why" | "unit" => "'harden-why UNIT' shows the denials of a unit.",
+        "log" | "logs" | "tail" | "watch" | "monitor" => "'harden-why follow' shows denials as they happen.",
+        "version" => "'harden-why --version' prints the version.",
+        "fix" | "allow" => "'harden-why apply UNIT' allows what a unit was denied.",
+        "undo" => "'harden-why revert UNIT' undoes apply.",
+        "analyze" | "parse" => "'harden-why explain FILE' reads a log.",
+        _ => return None,
+    })
 }
 
 /// Returns the verb that a word resembles.
@@ -91,6 +109,9 @@ mod tests {
             Some("Did you mean node-a.service or node-b.service?")
         );
         assert_eq!(suggested("postgresql.service", true), None);
+        let listed = suggested("list.service", true);
+        assert_eq!(listed.as_deref(), Some("'harden-why' alone lists the units with denials."));
+        assert_eq!(suggested("logs.service", false), None, "only where a verb can stand");
     }
 
     #[test]

@@ -54,12 +54,12 @@ pub(crate) async fn find_named(
     scope: IncidentScope,
 ) -> anyhow::Result<Vec<Subject>> {
     if name.is_template() {
-        return find_instances(context, name, scope).await;
+        return find_instances(context, name, scope, |_| true).await;
     }
     let UnitIncidents { incidents, complete } = context.incidents.incidents(Some(name), scope).await?;
     let template = name.template_name().filter(|_| name.is_per_connection() && !incidents.is_empty());
     if let Some(template) = template {
-        let mut subjects = find_instances(context, &template, scope).await?;
+        let mut subjects = find_instances(context, &template, scope, |_| true).await?;
         let text = format!("{name} served one connection, so the answer is for all instances of {template}");
         for subject in &mut subjects {
             subject.notes.push(Note::new("template", text.clone()));
@@ -74,11 +74,19 @@ pub(crate) async fn find_named(
     Ok(units.map(subject).collect())
 }
 
-/// Finds the instances of a template that have denials: one subject for those that share the template's settings, and
-/// one for each with settings of its own.
-async fn find_instances(context: &Context, template: &UnitName, scope: IncidentScope) -> anyhow::Result<Vec<Subject>> {
+/// Finds the instances of a template with denials that `is_asked` accepts: one subject for those that share the template's
+/// settings, and one for each with settings of its own.
+///
+/// # Errors
+/// The incident source fails.
+pub(crate) async fn find_instances(
+    context: &Context,
+    template: &UnitName,
+    scope: IncidentScope,
+    is_asked: impl Fn(&Unit) -> bool,
+) -> anyhow::Result<Vec<Subject>> {
     let listed = context.incidents.units(scope).await?.into_iter().filter_map(|summary| summary.unit);
-    let mut units: Vec<Unit> = listed.filter(|unit| is_named_by(template, &unit.name)).collect();
+    let mut units: Vec<Unit> = listed.filter(|unit| is_named_by(template, &unit.name) && is_asked(unit)).collect();
     let mut is_complete = units.len() <= MOST_INSTANCES;
     units.truncate(MOST_INSTANCES);
     let mut shared: Vec<(Option<Unit>, Vec<Incident>)> = Vec::new();

@@ -7,25 +7,25 @@ use super::read_only::describe_read_only;
 use super::sighting_times::SightingTimes;
 use super::silent_refusals;
 use super::source_lines::add_source_lines;
-use super::subject::Subject;
+use super::subject::{Subject, find_instances};
 use super::subject_search::{describe_unknown_unit, find_subjects, find_triggered};
 use super::transient::describe_transient;
 use super::unit_failure::find_unit_failure;
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
-use crate::audit::text::plural;
+use crate::audit::text::{plural, quote_word};
 use crate::cli::terminal::clock::local_time_now;
-use crate::cli::views::answer::{Answer, DenialView, RemedyView};
+use crate::cli::views::answer::{Answer, DenialView, RemedyView, restart_command};
 use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::unit_effects::effect_notes;
-use crate::diagnosis::{Diagnosis, Remedy, Reservation, diagnose};
+use crate::diagnosis::{Diagnosis, Remedy, Reservation, TakesEffect, diagnose};
 use crate::host::filter_in_force::find_missing_filter;
 use crate::host::program_files::read_programs;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::permission::may_change;
+use crate::operations::permission::{may_change, owner_command};
 use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::systemd::manager::UnitProperties;
 use crate::units::{Manager, Unit, UnitName};
@@ -79,9 +79,13 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
         silent_refusals::describe(&mut answer, &named, situation, runs, recording.as_ref(), &local_time_now());
     }
     let is_restarted = instances.is_empty() || !instances.iter().all(UnitName::is_per_connection);
-    answer.apply = apply_command(&named, &answer.remedies, is_restarted);
+    answer.apply = apply_command(&named, &answer.remedies, is_restarted, &context.store_option());
     let is_single = silent == SilentRefusals::Possible && instances.is_empty();
     answer.rehearse = rehearse_command(&named, &answer).filter(|_| is_single);
+    if let Some(arguments) = &mut answer.arguments {
+        arguments.command = owner_command(named.manager, &arguments.command);
+    }
+    answer.restart = activation_command(&named, &diagnosis, properties.as_ref());
     if let (Some(properties), Some(situation)) = (properties, situation) {
         add_exposure(&mut answer.remedies, &properties, &situation);
         if properties.transient {
@@ -110,8 +114,19 @@ pub(crate) async fn answer_without_incidents(context: &Context, name: &UnitName,
         let recording = ActiveLogging::find(LocalMachine::new(&context.managers), unit.manager).await;
         let runs = settings.properties.as_ref().is_none_or(UnitProperties::is_running);
         silent_refusals::describe(&mut answer, &unit, situation, runs, recording.as_ref(), &local_time_now());
-        answer.notes.extend(effect_notes(name, situation, context.groups()));
+        let has_failed = settings.properties.as_ref().is_some_and(|found| found.active_state == "failed");
+        let (effects, lack) = effect_notes(name, situation, context.groups());
+        answer.notes.extend(effects);
         answer.nothing = describe_no_denials(context, name, scope).await;
+        match lack {
+            // Something else than the unit's settings may have killed it.
+            Some(lack) if has_failed => answer.notes.push(lack),
+            Some(_) => answer.nothing.push_str(" The unit has no system call filter that kills."),
+            None => {}
+        }
+        if has_failed {
+            answer.nothing = format!("It failed, and not by a known denial. {}", answer.nothing);
+        }
         answer.failure = find_unit_failure(context, &unit, &settings).await;
         if manager == Manager::System {
             hide_denials(context, scope, &mut answer);
@@ -216,6 +231,37 @@ async fn find_own_name(context: &Context, name: &UnitName, scope: IncidentScope)
     find_triggered(context, name, scope).await.unwrap_or_else(|| (name.clone(), Vec::new()))
 }
 
+/// Answers for several instances of a template: those that share the template's settings have one answer.
+///
+/// # Errors
+/// The incident source fails.
+pub(crate) async fn answers_for_instances(
+    context: &Context,
+    template: &UnitName,
+    names: &[UnitName],
+    scope: IncidentScope,
+    most: Option<u32>,
+) -> anyhow::Result<Vec<Answer>> {
+    let is_asked = |unit: &Unit| names.contains(&unit.name);
+    let mut subjects = find_instances(context, template, scope, is_asked).await?;
+    subjects.retain(|subject| subject.template.as_ref().is_some_and(|shared| shared.names.len() > 1));
+    let shared: Vec<UnitName> = subjects
+        .iter()
+        .filter_map(|subject| subject.template.as_ref())
+        .flat_map(|shared| shared.names.clone())
+        .collect();
+    let mut answers = Vec::new();
+    for mut subject in subjects {
+        let older = subject.found.keep_latest(most);
+        subject.notes.extend(older);
+        answers.push(answer_for_subject(context, subject, SilentRefusals::Possible).await);
+    }
+    for name in names.iter().filter(|name| !shared.contains(name)) {
+        answers.extend(answers_for_name(context, name, scope, most).await?);
+    }
+    Ok(answers)
+}
+
 /// Notes that the drop-in of the default remedy concerns more units than the one named.
 fn template_note(named: &Unit, diagnosis: &Diagnosis) -> Option<Note> {
     let template = named.name.template_name()?;
@@ -228,22 +274,49 @@ fn template_note(named: &Unit, diagnosis: &Diagnosis) -> Option<Note> {
     diagnosis.remedies.iter().any(is_shared).then(|| Note::new("template", text))
 }
 
-/// Returns the command that applies a remedy; `None` if the caller may not change the unit or there is no remedy.
-pub(crate) fn apply_command(unit: &Unit, remedies: &[RemedyView], is_restarted: bool) -> Option<String> {
+/// Returns the command that applies a remedy; `None` if the caller may not change the unit or there is no remedy. With
+/// the option `store`, it reads the incidents from where the answer read them.
+pub(crate) fn apply_command(unit: &Unit, remedies: &[RemedyView], is_restarted: bool, store: &str) -> Option<String> {
     let may = may_change(unit, nix::unistd::geteuid().as_raw()) && !remedies.is_empty();
     let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
     let restart = if is_restarted { "--restart " } else { "" };
-    may.then(|| format!("harden-why apply {which}{restart}{}{}", unit.manager.option(), unit.name))
+    let command = || format!("harden-why apply {which}{restart}{store}{}", name_unit(unit));
+    may.then(|| owner_command(unit.manager, &command()))
 }
 
-/// Returns the command that finds every denial in one restart; `None` if the caller may not change the unit, fewer than
-/// two further denials are expected, a denial may show an intrusion, or the unit is no service.
+/// Returns the command that finds every denial in one restart; `None` if the caller may not change the unit, a denial may
+/// show an intrusion, the unit is no service, or fewer than two further denials are expected and no remedy went before.
 fn rehearse_command(unit: &Unit, answer: &Answer) -> Option<String> {
     let is_service = unit.name.suffix() == "service" && !unit.name.is_template();
     let is_intrusion = |denial: &DenialView| denial.reservation == Some(Reservation::PossibleIntrusion.as_str());
-    let is_useful = answer.apply.is_some() && answer.expected_denials.is_some();
+    let is_useful = answer.apply.is_some() && (answer.expected_denials.is_some() || answer.follows_remedy);
     (is_service && is_useful && !answer.denials.iter().any(is_intrusion))
-        .then(|| format!("harden-why rehearse --apply {}{}", unit.manager.option(), unit.name))
+        .then(|| owner_command(unit.manager, &format!("harden-why rehearse --apply {}", name_unit(unit))))
+}
+
+/// Returns a unit's name with the option of its manager, as a shell takes them.
+fn name_unit(unit: &Unit) -> String {
+    format!("{}{}", unit.manager.option(), quote_word(unit.name.as_str()))
+}
+
+/// Returns the command that puts changed settings into force which settle all denials, or that starts a unit which
+/// failed before; `None` if nothing waits for a command, or the caller may not change the unit.
+fn activation_command(unit: &Unit, diagnosis: &Diagnosis, properties: Option<&UnitProperties>) -> Option<String> {
+    let takes = |when: TakesEffect| diagnosis.settled().any(|takes| takes == when);
+    let is_waiting = diagnosis.is_settled() && may_change(unit, nix::unistd::geteuid().as_raw());
+    let has_failed = properties.is_some_and(|properties| properties.active_state == "failed");
+    let restart = restart_command(unit);
+    let command = match () {
+        () if !is_waiting => return None,
+        () if takes(TakesEffect::AfterReload) => {
+            let reload = owner_command(unit.manager, &unit.manager.systemctl("daemon-reload"));
+            return Some(format!("{reload} && {}", owner_command(unit.manager, &restart)));
+        }
+        () if takes(TakesEffect::AtNextStart) => restart,
+        () if has_failed => unit.manager.systemctl(&format!("start {}", quote_word(unit.name.as_str()))),
+        () => return None,
+    };
+    Some(owner_command(unit.manager, &command))
 }
 
 /// Notes that the answer leaves out incidents.
@@ -290,12 +363,21 @@ mod tests {
     fn rehearsal_is_suggested_for_services_with_further_denials_that_the_caller_may_change() {
         let mut found = answer("owner-excludes", "probe.service");
         found.expected_denials = Some(2);
-        assert_eq!(command("web.service", &found).as_deref(), Some("harden-why rehearse --apply web.service"));
+        assert_eq!(
+            command("web.service", &found).as_deref(),
+            Some(owner_command(Manager::System, "harden-why rehearse --apply web.service").as_str())
+        );
         for other in ["web@.service", "web.socket", "web.timer"] {
             assert_eq!(command(other, &found), None, "{other}");
         }
         found.expected_denials = None;
         assert_eq!(command("web.service", &found), None, "no further denials");
+        found.follows_remedy = true;
+        assert_eq!(
+            command("web.service", &found).as_deref(),
+            Some(owner_command(Manager::System, "harden-why rehearse --apply web.service").as_str())
+        );
+        found.follows_remedy = false;
         found.expected_denials = Some(2);
         found.apply = None;
         assert_eq!(command("web.service", &found), None, "not the caller's to change");
@@ -306,6 +388,7 @@ mod tests {
         let mut found = answer("possible-intrusion", "web.service");
         assert_eq!(found.expected_denials, None, "{:?}", found.denials);
         found.expected_denials = Some(9);
+        found.follows_remedy = true;
         assert_eq!(command("web.service", &found), None);
     }
 }

@@ -44,7 +44,9 @@ pub(crate) async fn find_unit_failure(
         failure.attempts.retain(|attempt| !is_missing_everywhere(attempt));
     }
     let found = diagnose_failure(&failure, &situation.policy)?;
-    Some(FailureView::new(unit, &found, Path::new("/")))
+    let mut view = FailureView::new(unit, &found, Path::new("/"));
+    view.add_rights(unit.manager);
+    Some(view)
 }
 
 /// Whether a unit failed, and was not started again since.

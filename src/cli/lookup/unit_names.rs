@@ -5,6 +5,7 @@ use super::sighting_times::SightingTimes;
 use crate::audit::Note;
 use crate::audit::text::escape_excerpt;
 use crate::cli::args::Units;
+use crate::cli::args::values::EMPTY_UNIT;
 use crate::cli::exit_status::UsageError;
 use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, Moment};
@@ -22,6 +23,7 @@ const WILD: [char; 4] = ['*', '?', '[', ']'];
 /// # Errors
 /// The text is not a unit name, or is a pattern.
 pub(crate) fn parse_unit_name(name: &str) -> anyhow::Result<UnitName> {
+    ensure!(!name.is_empty(), UsageError(EMPTY_UNIT.to_owned()));
     let is_pattern = name.contains(WILD) && UnitName::from_user(&name.replace(WILD, "x")).is_ok();
     ensure!(
         !is_pattern,
@@ -69,6 +71,7 @@ impl UnitPattern {
     /// # Errors
     /// The text is neither.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        ensure!(!text.is_empty(), UsageError(EMPTY_UNIT.to_owned()));
         let name = if text.contains(WILD) { text.replace(WILD, "x") } else { text.to_owned() };
         let plain =
             UnitName::from_user(&name).with_context(|| format!("{} is not a unit name", escape_excerpt(text)))?;

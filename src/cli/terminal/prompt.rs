@@ -15,15 +15,20 @@ pub(crate) async fn ask(question: &str, interruption: &mut Interruption) -> anyh
     let mut out = anstream::stderr();
     write!(out, "{}", lay_out(question))?;
     out.flush()?;
-    let (answered, answer) = oneshot::channel();
+    let (sender, answer) = oneshot::channel();
     // A signal cannot interrupt a blocking read, so a thread reads. After a signal, no code joins the thread.
     thread::spawn(move || {
         let mut line = String::new();
         let read = std::io::stdin().read_line(&mut line).map(|_| line);
         // A signal may have arrived before the question.
-        let _ = answered.send(read);
+        let _ = sender.send(read);
     });
-    let answer = interruption.or(async { Ok(answer.await.context("nobody answers")??) }).await?;
+    let answered = interruption.or(async { Ok(answer.await.context("nobody answers")??) }).await;
+    if answered.is_err() {
+        // The cursor stands behind the question.
+        writeln!(out)?;
+    }
+    let answer = answered?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 

@@ -11,7 +11,7 @@ use crate::cli::lookup::subject_search::find_subject;
 use crate::cli::lookup::unit_answer::{SilentRefusals, answer_for_unit};
 use crate::cli::lookup::unit_names::latest_sighting;
 use crate::cli::lookup::unit_words::ChosenUnit;
-use crate::cli::terminal::output::{Detail, color_choice, warn};
+use crate::cli::terminal::output::Detail;
 use crate::cli::terminal::page::{Page, add_notes};
 use crate::cli::terminal::prompt;
 use crate::cli::verbs::each_unit;
@@ -20,7 +20,6 @@ use crate::cli::views::applied::{
     Applied, Applying, Restarted, RestartedInstance, connections_note, diff, instance_notes, reload_note, restart_note,
 };
 use crate::diagnosis::{Reservation, TakesEffect};
-use crate::incidents::IncidentKey;
 use crate::incidents::local_time::LocalTime;
 use crate::kernel::clock::now_millis;
 use crate::operations::apply::{ApplyPlan, ApplyRequest, Preparation, SettledUnit};
@@ -31,13 +30,11 @@ use crate::operations::outcome::DropInOutcome;
 use crate::operations::permission::ensure_may_change;
 use crate::operations::remedy_choice::RemedyChoice;
 use crate::operations::restart::{RestartedUnit, restart};
-use crate::outlet::alert_message::message;
 use crate::syscalls::Groups;
-use crate::systemd::manager::{Managers, UnitOutcome};
+use crate::systemd::manager::Managers;
 use crate::units::Unit;
 use anstream::ColorChoice;
 use anyhow::{Context as _, ensure};
-use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::Path;
 
@@ -97,7 +94,7 @@ pub(crate) async fn apply(
         Preparation::Ready(plan) => plan,
         Preparation::AlreadySo(mut settled) => {
             settled.notes.splice(0..0, notes);
-            return leave_unchanged(&context, &named, settled, asked, common).await;
+            return leave_unchanged(&context, &named, settled, asked).await;
         }
     };
     notes.append(&mut plan.notes);
@@ -117,7 +114,9 @@ pub(crate) async fn apply(
     }
     let mut interruption = Interruption::from_signals()?;
     if !asked.yes
-        && !prompt::ask(&question(&applied, asked.restart), &mut interruption).await.context("nothing was changed")?
+        && !prompt::ask(&question(&applied, asked.restart.then_some(plan.running)), &mut interruption)
+            .await
+            .context("nothing was changed")?
     {
         applied.outcome = DropInOutcome::Declined;
         return Ok(applied);
@@ -128,7 +127,7 @@ pub(crate) async fn apply(
         finish_template(machine, &named, asked.restart, &mut applied, &mut interruption).await?;
     } else if asked.restart {
         let path = &plan.chosen.remedy.drop_in;
-        applied.restarted = Some(restart_watched(&context, &plan.unit, path, &mut interruption, common).await?);
+        applied.restarted = Some(restart_watched(&context, &plan.unit, path, &mut interruption).await?);
     } else {
         applied.notes.push(restart_note(&plan.unit, plan.running));
     }
@@ -141,7 +140,6 @@ async fn leave_unchanged(
     named: &Unit,
     settled: SettledUnit,
     asked: &Apply,
-    common: &Common,
 ) -> anyhow::Result<Applied> {
     let SettledUnit { unit, drop_in, confirmed, running, takes, notes } = settled;
     let mut applied = Applied::new(named, DropInOutcome::Unchanged, drop_in.as_deref(), Vec::new(), notes);
@@ -167,47 +165,35 @@ async fn leave_unchanged(
         return Ok(applied);
     }
     let path = drop_in.as_deref().unwrap_or(Path::new(""));
-    applied.restarted = Some(restart_watched(context, &unit, path, &mut interruption, common).await?);
+    applied.restarted = Some(restart_watched(context, &unit, path, &mut interruption).await?);
     Ok(applied)
 }
 
-/// Restarts a unit, and shows each new denial as soon as it is known.
+/// Restarts a unit, and answers for what is denied to it then.
 async fn restart_watched(
     context: &Context,
     unit: &Unit,
     drop_in: &Path,
     interruption: &mut Interruption,
-    common: &Common,
 ) -> anyhow::Result<Restarted> {
     let since = now_millis();
     let scope = IncidentScope { managers: ManagerScope::All, times: SightingTimes { since: Some(since), until: None } };
-    let mut shown: BTreeSet<IncidentKey> = BTreeSet::new();
-    let look = async || {
-        // The final look reports what this one could not read.
-        let Ok(found) = context.incidents.incidents(Some(&unit.name), scope).await else { return };
-        let own = found.incidents.into_iter().filter(|incident| incident.key.unit.as_ref() == Some(unit));
-        for incident in own.filter(|_| !common.is_json()) {
-            if shown.insert(incident.key.clone()) {
-                warn(color_choice(common), &message(&incident, None));
-            }
-        }
-    };
     let machine = LocalMachine::new(&context.managers);
-    let RestartedUnit { outcome, is_up } = restart(machine, unit, drop_in, interruption, look).await?;
+    let RestartedUnit { outcome, is_up } = restart(machine, unit, drop_in, interruption).await?;
     let mut found = context.incidents.incidents(Some(&unit.name), scope).await?;
     found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(unit));
-    let answer = answer_for_unit(context, unit, found, SilentRefusals::AllRecorded).await;
+    let answer = answer_for_unit(context, unit, found, SilentRefusals::Possible).await;
     let name = &unit.name;
     let next = match &answer {
         _ if is_up && answer.denials.is_empty() => None,
+        Answer { rehearse: Some(command), .. } => Some(command.clone()),
         Answer { apply: Some(command), remedies, .. } if remedies.iter().any(|remedy| remedy.default) => {
             Some(command.clone())
         }
         Answer { denials, .. } if denials.is_empty() => Some(unit.manager.systemctl(&format!("status {name}"))),
-        _ => Some(format!("harden-why {name}")),
+        _ => Some(format!("harden-why {}{name}", unit.manager.option())),
     };
-    let UnitOutcome { active_state, result } = outcome;
-    Ok(Restarted { active_state, result, up: is_up, denials: answer.denials, next })
+    Ok(Restarted::new(outcome, is_up, answer, drop_in, next))
 }
 
 /// Returns the command that does the same below `/run`.
@@ -252,10 +238,14 @@ fn describe(plan: &ApplyPlan, named: &Unit, default: bool, groups: &Groups, cloc
     (applied, text)
 }
 
-fn question(applied: &Applied, restart: bool) -> String {
+/// Asks about a plan. `restart` is whether the unit runs, if it is to be restarted.
+fn question(applied: &Applied, restart: Option<bool>) -> String {
     let mut notes = Page::default();
     add_notes(&mut notes, &applied.notes);
-    let then =
-        if restart { format!(", reload systemd and restart {}?", applied.unit) } else { " and reload systemd?".into() };
+    let then = match restart {
+        Some(true) => format!(", reload systemd and restart {}?", applied.unit),
+        Some(false) => format!(", reload systemd and start {}?", applied.unit),
+        None => " and reload systemd?".to_owned(),
+    };
     format!("{}{}\nWrite this drop-in{then}", applied.describe_plan(Detail::Short), notes.finish())
 }

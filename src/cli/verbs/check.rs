@@ -12,10 +12,10 @@ use self::checked_verdict::CheckedVerdict;
 use self::sources::{CheckedLog, Checking, find_in_store};
 use crate::audit::Note;
 use crate::audit::note::{join_texts, put_root_causes_first};
-use crate::audit::text::plural;
+use crate::audit::text::{plural, quote_word};
 use crate::cli::args::{Check, Common};
 use crate::cli::exit_status::ExitStatus;
-use crate::cli::lookup::context::Context;
+use crate::cli::lookup::context::{Context, describe_store_option};
 use crate::cli::lookup::incident_source::{ManagerScope, OtherSource};
 use crate::cli::lookup::unit_words::ChosenUnit;
 use crate::cli::terminal::output::SCHEMA;
@@ -26,8 +26,10 @@ use crate::cli::verbs::each_unit;
 use crate::cli::views::foreseen::{ForeseenView, UnreadProgramView, add_foreseen};
 use crate::cli::views::machines::{MachineView, PortedUnit, add_machines};
 use crate::cli::views::program_evidence::unread_libraries_note;
+use crate::diagnosis::diagnose;
 use crate::host::program_files::read_programs;
 use crate::incidents::Incident;
+use crate::operations::permission::owner_command;
 use crate::policy;
 use crate::policy::{Policy, Verdict};
 use crate::syscalls::Abi;
@@ -58,6 +60,9 @@ pub(crate) struct Checked {
     unknown_programs: Vec<UnreadProgramView>,
     /// What differs on the machines that `--for` names.
     machines: Vec<MachineView>,
+    /// The command that allows the denied calls, or explains them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
     notes: Vec<Note>,
 }
 
@@ -112,7 +117,7 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
         read_programs(&mut situation, unit.manager, root, &incidents);
     }
     let policy =
-        with_lines(&situation.policy, &asked.with, &groups, incidents.iter().any(|one| one.access().is_some()))?;
+        with_lines(&unit, &situation.policy, &asked.with, &groups, incidents.iter().any(|one| one.access().is_some()))?;
     let by = |cause: &policy::DirectiveCause| describe_origin(cause, &asked.with);
     let accesses = CheckedAccessView::list(&incidents, &policy, by);
     notes.extend(unread_libraries_note(&situation));
@@ -125,6 +130,15 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
     let calls = calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect();
     let mut checked = Checked::new(&named, calls, accesses, foreseen, machines, notes);
     checked.unknown_programs = UnreadProgramView::list(&situation);
+    // Other settings, or a log of another machine, are nothing to apply.
+    let is_of_this_machine = asked.with.is_empty() && asked.root.is_none() && asked.log.is_none();
+    if is_of_this_machine && checked.calls.iter().any(|call| call.verdict == CheckedVerdict::Denied) {
+        let store = describe_store_option(asked.source.state_dir.as_deref());
+        let name = format!("{store}{}{}", named.manager.option(), quote_word(named.name.as_str()));
+        let has_default = diagnose(incidents.clone(), Some(&situation), &groups).default_remedy().is_some();
+        let apply = || owner_command(named.manager, &format!("harden-why apply --restart {name}"));
+        checked.next = Some(if has_default { apply() } else { format!("harden-why {name}") });
+    }
     Ok(checked)
 }
 
@@ -206,6 +220,7 @@ impl Checked {
             foreseen,
             unknown_programs,
             machines,
+            next: None,
             notes,
         }
     }
@@ -268,11 +283,14 @@ impl Reply for Checked {
                 (CheckedVerdict::Pass, _) => (GOOD, "passes".to_owned()),
                 (CheckedVerdict::Unknown, _) => (BAD, "is unknown".to_owned()),
                 (CheckedVerdict::Depends, _) => (WARN, "depends on its arguments".to_owned()),
-                (CheckedVerdict::Denied, Some(effect)) => (BAD, format!("is denied ({effect})")),
+                (CheckedVerdict::Denied, Some(effect)) if effect == "kill" => {
+                    (BAD, "is denied, process killed (SIGSYS)".to_owned())
+                }
+                (CheckedVerdict::Denied, Some(effect)) => (BAD, format!("is denied, failed with {effect}")),
                 (CheckedVerdict::Denied, None) => (BAD, "is denied".to_owned()),
             };
             let arch = call.arch.map_or_else(String::new, |arch| format!(" ({arch})"));
-            page.line(format_args!("  {}{arch} {}", call.call, styled(style, words)));
+            page.hanging((2, 4), &format!("{}{arch} {}", call.call, styled(style, words)));
             for by in &call.by {
                 page.line(format_args!("    {}", styled(PLACE, by)));
             }
@@ -283,6 +301,10 @@ impl Reply for Checked {
         add_foreseen(&mut page, &self.foreseen, &self.unknown_programs, detail);
         add_machines(&mut page, &self.machines, detail);
         add_notes(&mut page, &self.notes);
+        if let Some(next) = &self.next {
+            page.gap();
+            page.line(format_args!("  {}", styled(GOOD, next)));
+        }
         page.finish()
     }
 

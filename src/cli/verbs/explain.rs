@@ -193,7 +193,8 @@ fn answer_for(
     if let Some(situation) = &situation {
         notes.extend(contradiction_note(unit, &incidents, situation));
         if incidents.is_empty() || incidents.iter().any(|incident| incident.call().is_none()) {
-            notes.extend(effect_notes(&unit.name, situation, &groups));
+            let (effects, lack) = effect_notes(&unit.name, situation, &groups);
+            notes.extend(lack.into_iter().chain(effects));
         }
     }
     let diagnosis = diagnose(incidents, situation.as_ref(), &groups);

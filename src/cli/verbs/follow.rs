@@ -4,7 +4,7 @@ pub(crate) mod inbox;
 pub(crate) mod shown;
 
 use crate::audit::Note;
-use crate::audit::text::plural;
+use crate::audit::text::{escape, plural};
 use crate::cli::args::{Common, Follow};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::call_sites::add_call_sites;
@@ -359,7 +359,8 @@ impl Follower {
             match place.as_str() {
                 "unknown" => String::new(),
                 _ if is_fixed => format!("; fixed by {}", styled(PLACE, place)),
-                _ => format!(", by {}", styled(PLACE, place)),
+                _ if place.contains('/') => format!(", denied at {}", styled(PLACE, place)),
+                _ => format!(", denied by {}", styled(PLACE, place)),
             }
         });
         let line = describe_denial(incident, &decision, &clock);
@@ -410,8 +411,10 @@ fn describe_denial(incident: &Incident, decision: &str, clock: &LocalTime) -> St
         .map_or_else(|| "unit unknown".to_owned(), |unit| describe_unit(unit.name.as_str(), &unit.manager.to_string()));
     let call = incident.call().map_or_else(|| "SIGSYS".to_owned(), ToString::to_string);
     let count = if incident.count > 1 { format!(", {}", count_times(incident.count)) } else { String::new() };
+    let program = if incident.key.exe.is_empty() { &incident.sample.comm } else { &incident.key.exe };
+    let program = if program.is_empty() { String::new() } else { format!(", by {}", escape(program)) };
     let outcome = describe_briefly(incident, None);
-    format!("{} {}: {} {outcome}{count}{decision}\n", styled(DIM, at), styled(BOLD, unit), styled(BAD, call))
+    format!("{} {}: {} {outcome}{count}{program}{decision}\n", styled(DIM, at), styled(BOLD, unit), styled(BAD, call))
 }
 
 fn now_millis(clock: &LocalTime) -> i64 {

@@ -3,11 +3,11 @@
 use crate::audit::Note;
 use crate::audit::text::{escape_excerpt, plural};
 use crate::cli::args::{Common, Forget};
-use crate::cli::exit_status::ExitStatus;
+use crate::cli::exit_status::{ExitStatus, UnknownUnitError};
 use crate::cli::lookup::incident_source::{IncidentScope, IncidentSource, ManagerScope, OtherSource};
 use crate::cli::lookup::sighting_times::SightingTimes;
-use crate::cli::lookup::unit_names::{UnitPattern, resolve_alias};
-use crate::cli::lookup::unit_words::ChosenUnit;
+use crate::cli::lookup::unit_names::{UnitPattern, managers_to_ask, query_own_name, resolve_alias};
+use crate::cli::lookup::unit_words::{ChosenUnit, list_unit_files};
 use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, Page, add_notes, styled};
@@ -77,6 +77,10 @@ pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<Di
         .collect();
     if matches!(incidents, IncidentSource::Daemon(_)) {
         ensure_may_forget(&units, asked)?;
+        // A store can be that of another machine.
+        if units.is_empty() && !own_units_only {
+            ensure_are_known(&patterns, &managers).await?;
+        }
     }
     let mut forgotten = Vec::new();
     for unit in &units {
@@ -90,6 +94,29 @@ pub(crate) async fn forget(common: &Common, asked: &Forget) -> anyhow::Result<Di
         asked.units.iter().map(|name| escape_excerpt(name)).collect::<Vec<_>>().join(", ")
     };
     Ok(DismissedDenials { schema: SCHEMA, forgotten, notes, asked, own_units_only })
+}
+
+/// Checks that at least one of the units without denials exists.
+async fn ensure_are_known(patterns: &[(UnitPattern, ManagerScope)], managers: &Managers) -> anyhow::Result<()> {
+    let files = list_unit_files();
+    for (pattern, of) in patterns {
+        if files.iter().any(|name| pattern.matches(name)) {
+            return Ok(());
+        }
+        let UnitPattern::Name(name) = pattern else { continue };
+        for manager in managers_to_ask(*of) {
+            // A manager that does not answer may have the unit.
+            let is_silent = manager == Manager::System && managers.connect(manager).await.is_err();
+            if is_silent || query_own_name(name, manager, managers).await.is_some() {
+                return Ok(());
+            }
+        }
+    }
+    match patterns {
+        [] => Ok(()),
+        [(pattern @ UnitPattern::Name(_), _), ..] => bail!(UnknownUnitError(format!("Unit {pattern} not found."))),
+        [(pattern, _), ..] => bail!(UnknownUnitError(format!("Units {pattern} not found."))),
+    }
 }
 
 /// Checks that the caller may dismiss the denials of all units, before any is dismissed.
@@ -115,7 +142,7 @@ impl Reply for DismissedDenials {
             let whose = manager.as_deref().filter(|manager| *manager != "system");
             let whose = whose.map_or_else(String::new, |manager| format!(" ({})", describe_manager(manager)));
             let denials = plural(*incidents, "denial");
-            let what = format!("{}{whose}: {denials} forgotten, until denied again.", styled(BOLD, name));
+            let what = format!("{}{whose}: forgot {denials}; the next one is new again.", styled(BOLD, name));
             page.paragraph(0, &what);
         }
         if page.is_empty() && self.own_units_only {

@@ -190,6 +190,7 @@ impl RehearsalAnswerer<'_> {
         }
         if !self.asked.yes {
             // The question is about the answer, and the unit waits for it.
+            report.units.iter_mut().for_each(|answer| answer.is_asked = true);
             let shown = Rehearsed { report, rehearsal: RehearsalView::stopped(self.plan, stopped), applied: None };
             if let Err(error) = print_before_question(self.common, self.color, &shown) {
                 return (AppliedAnswer { report: Err(error), applied: None }, false);

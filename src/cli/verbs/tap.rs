@@ -135,7 +135,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
 /// Suggests `apply` for the default remedy. `apply` reads the stored denials, so other remedies can have other numbers.
 fn suggest_apply(unit: Option<&Unit>, answer: &mut Answer) {
     let unit = unit.filter(|_| answer.remedies.iter().any(|remedy| remedy.default));
-    answer.apply = unit.and_then(|unit| apply_command(unit, &answer.remedies, !unit.name.is_per_connection()));
+    answer.apply = unit.and_then(|unit| apply_command(unit, &answer.remedies, !unit.name.is_per_connection(), ""));
 }
 
 /// Announces the tap to `status`. The tap works without, for example where `/run` is read-only.

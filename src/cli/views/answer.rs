@@ -123,12 +123,15 @@ pub struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apply: Option<String>,
     /// The command that finds every denial in one restart and applies the remedy, where more than one further denial is
-    /// expected.
+    /// expected, or the denials followed an earlier remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rehearse: Option<String>,
     /// How many further denials are expected after the default remedy, one a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_denials: Option<u32>,
+    /// The command that puts the unit's changed settings into force, if each denial is settled but for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<String>,
     /// The default remedy in the system's own configuration, if its drop-in cannot be written because of a read-only file
     /// system.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +141,15 @@ pub struct Answer {
     pub silent: Vec<&'static str>,
     /// What limits the answer.
     pub notes: Vec<Note>,
+    /// The unit's state after a restart, in words that follow its name in the finding.
+    #[serde(skip)]
+    pub(crate) state: Option<String>,
+    /// Whether a question about the remedy follows the page, so that the page has no command.
+    #[serde(skip)]
+    pub(crate) is_asked: bool,
+    /// Whether the denials followed an earlier remedy.
+    #[serde(skip)]
+    pub(crate) follows_remedy: bool,
     /// What a page without denials says about silent refusals.
     #[serde(skip)]
     pub silence: Option<Silence>,
@@ -200,7 +212,11 @@ impl Answer {
             apply: None,
             rehearse: None,
             expected_denials: situation.and_then(|known| program_evidence::expected_denials(diagnosis, known, groups)),
+            restart: None,
             configuration: None,
+            state: None,
+            is_asked: false,
+            follows_remedy: situation.is_some_and(|known| diagnosis.follows_remedy(known)),
             nothing: "No denials.".to_owned(),
             is_hidden: false,
             is_of_log: false,

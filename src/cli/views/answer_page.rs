@@ -164,7 +164,14 @@ fn render_remedies(page: &mut Page, answer: &Answer, detail: Detail) {
             page.paragraph(0, &arguments.words);
             page.line(format_args!("  {}", styled(GOOD, &arguments.command)));
         }
-        render_instructions(page, answer);
+        if !answer.is_asked {
+            render_instructions(page, answer);
+        }
+    }
+    if let Some(restart) = answer.restart.as_ref().filter(|_| answer.remedies.is_empty()) {
+        page.gap();
+        page.line("To put the changed settings into force:");
+        page.line(format_args!("  {}", styled(GOOD, restart)));
     }
     if let Some(unproven) = &answer.unproven {
         page.gap();
@@ -193,13 +200,14 @@ fn render_instructions(page: &mut Page, answer: &Answer) {
         page.line("To do it:");
         page.line(format_args!("  {}", styled(GOOD, apply)));
     }
-    if let Some((rehearse, expected)) = answer.rehearse.as_ref().zip(answer.expected_denials) {
+    if let Some(rehearse) = &answer.rehearse {
         page.line("In one restart, with nothing blocked:");
         page.line(format_args!("  {}", styled(GOOD, rehearse)));
-        page.paragraph(
-            0,
-            &format!("Without it, {} more denials are expected, one a restart.", describe_number(expected)),
-        );
+        let outlook = match answer.expected_denials {
+            Some(expected) => format!("{} more denials are expected, one a restart", describe_number(expected)),
+            None => "more denials may follow, one a restart, as this one followed an earlier remedy".to_owned(),
+        };
+        page.paragraph(0, &format!("Without it, {outlook}."));
     }
     if let Some(configuration) = &answer.configuration {
         page.gap();

@@ -1,6 +1,7 @@
 //! The view of `apply` and `revert`.
 
-use super::answer::{DenialView, restart_command};
+use super::answer::{Answer, restart_command};
+use super::answer_page::render_unit_answer;
 use super::denials;
 use super::system_configuration::SystemConfiguration;
 use crate::audit::Note;
@@ -14,7 +15,7 @@ use crate::operations::instances::RunningInstances;
 use crate::operations::outcome::DropInOutcome;
 use crate::systemd::manager::UnitOutcome;
 use crate::units::{Unit, UnitName};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::path::Path;
 
 /// The most lines of a change that the page shows without `--verbose`.
@@ -72,11 +73,16 @@ pub(crate) struct Restarted {
     pub(crate) result: Option<String>,
     /// Whether the unit runs, or did its work.
     pub(crate) up: bool,
-    /// What was denied to it since the restart.
-    pub(crate) denials: Vec<DenialView>,
+    /// The answer for what was denied to it since the restart; JSON has its denials.
+    #[serde(rename = "denials", serialize_with = "serialize_denials")]
+    pub(crate) answer: Box<Answer>,
     /// The command that shows more, or applies the next remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
+}
+
+fn serialize_denials<S: Serializer>(answer: &Answer, serializer: S) -> Result<S::Ok, S::Error> {
+    answer.denials.serialize(serializer)
 }
 
 /// An instance of a template after its restart.
@@ -175,6 +181,11 @@ impl Applied {
 impl Reply for Applied {
     fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
+        if let Some(restarted) = self.restarted.as_ref().filter(|restarted| restarted.has_denials())
+            && detail != Detail::Full
+        {
+            return render_unit_answer(&restarted.answer, Detail::Short);
+        }
         self.add_unit(&mut page);
         page.paragraph(
             0,
@@ -191,10 +202,13 @@ impl Reply for Applied {
                 }
                 (DropInOutcome::Reverted, true) => "Removed and reloaded.",
                 (DropInOutcome::Reverted, false) => "Removed and reloaded, but systemd does not confirm it.",
-                (DropInOutcome::Nothing, _) => "Already so: there is no drop-in of harden-why to remove.",
+                (DropInOutcome::Nothing, _) => "Nothing to do: there is no drop-in of harden-why to remove.",
             },
         );
-        self.add_change(&mut page, detail);
+        // The question showed a declined change.
+        if self.outcome != DropInOutcome::Declined {
+            self.add_change(&mut page, detail);
+        }
         if let Some(runtime) = &self.runtime {
             page.line("To allow it until the next boot:");
             page.line(format_args!("  {}", styled(GOOD, runtime)));
@@ -227,16 +241,33 @@ impl Reply for Applied {
 }
 
 impl Restarted {
+    /// Makes the view of a unit after its restart. `path` is the drop-in in force.
+    pub(crate) fn new(outcome: UnitOutcome, up: bool, mut answer: Answer, path: &Path, next: Option<String>) -> Self {
+        let UnitOutcome { active_state, result } = outcome;
+        answer.state = Some(match active_state.as_str() {
+            "failed" => "failed after the restart".to_owned(),
+            state => format!("is {state} after the restart"),
+        });
+        let written = format!("{} is written and loaded, and stays", shown_path(path));
+        answer.notes.push(Note::new("drop-in-stays", written));
+        Self { active_state, result, up, answer: Box::new(answer), next }
+    }
+
+    /// Whether anything was denied since the restart.
+    fn has_denials(&self) -> bool {
+        !self.answer.denials.is_empty()
+    }
+
     fn add_to_page(&self, page: &mut Page) {
         let state = describe_state(&self.active_state, self.result.as_deref());
-        let words = match (self.up, self.denials.is_empty()) {
-            (true, true) => format!("Restarted: it is {state}."),
-            (true, false) => format!("Restarted: it is {state}. More was denied since the restart:"),
-            (false, true) => format!("It does not come up: it is {state}. Nothing was denied since the restart."),
-            (false, false) => format!("It does not come up: it is {state}. Denied since the restart:"),
+        let words = match (self.up, self.has_denials()) {
+            (true, false) => format!("Restarted: it is {state}."),
+            (true, true) => format!("Restarted: it is {state}. More was denied since the restart:"),
+            (false, false) => format!("It does not come up: it is {state}. Nothing was denied since the restart."),
+            (false, true) => format!("It does not come up: it is {state}. Denied since the restart:"),
         };
         page.paragraph(0, &words);
-        denials::add_denials(page, &self.denials);
+        denials::add_denials(page, &self.answer.denials);
         if let Some(next) = &self.next {
             page.gap();
             page.line(format_args!("  {}", styled(GOOD, next)));

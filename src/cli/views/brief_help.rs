@@ -4,7 +4,7 @@ use super::answer::{Answer, DenialView, RemedyView};
 use super::folded::{FoldedDenial, join_some, name_calls};
 use super::program_evidence::{NO_EVIDENCE, describe_number};
 use crate::audit::Note;
-use crate::audit::text::{join_first, plural};
+use crate::audit::text::{join_first, plural, quote_word};
 use crate::diagnosis::Reservation;
 use crate::units::Confidence;
 
@@ -17,6 +17,13 @@ const OTHER_ARCHITECTURE: &str = "other-architecture";
 /// The most calls named as allowed besides the denied ones.
 const NAMED: usize = 3;
 
+/// The outlook of a denial that followed a remedy.
+const FOLLOWS_REMEDY: &str = "a remedy was applied before, and more denials may follow, one per restart. rehearse finds \
+    all of them in one restart, with nothing blocked; apply keeps the filter on";
+
+/// The most characters of a command that writes a drop-in.
+const LONGEST_COMMAND: usize = 400;
+
 /// A suggestion.
 #[derive(Debug, Default)]
 pub(super) struct Help<'a> {
@@ -26,6 +33,8 @@ pub(super) struct Help<'a> {
     pub(super) ways: Option<String>,
     /// The shown remedy, and its number.
     pub(super) remedy: Option<(usize, &'a RemedyView)>,
+    /// Whether a command writes its drop-in.
+    pub(super) is_written: bool,
     /// How many denials may follow, and how to find them all at once.
     pub(super) outlook: Option<String>,
     /// What to know before doing it.
@@ -39,8 +48,11 @@ pub(super) fn find_help<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>]) -> Op
     let reserved = |which: &str| open.iter().find(|denial| denial.view.reservation == Some(which));
     if let Some(at) = answer.remedies.iter().position(|remedy| remedy.default) {
         let mut help = suggest(answer, open, at, "");
-        if let Some((rehearse, expected)) = answer.rehearse.clone().zip(answer.expected_denials) {
-            help.outlook = Some(describe_outlook(&answer.notes, expected));
+        if let Some(rehearse) = answer.rehearse.clone() {
+            help.outlook = Some(match answer.expected_denials {
+                Some(expected) => describe_outlook(&answer.notes, expected),
+                None => FOLLOWS_REMEDY.to_owned(),
+            });
             help.commands.insert(0, rehearse);
         }
         let names = |which: &str| -> Vec<&str> {
@@ -122,9 +134,40 @@ fn suggest<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>], at: usize, conditi
     }
     let number = format!("--remedy {}", at + 1);
     let apply = answer.apply.as_ref().map(|command| command.replace("--remedy N", &number));
-    let by_hand = (!answer.then.is_empty()).then(|| answer.then.join(" && "));
-    let commands = apply.or(by_hand).into_iter().collect();
-    Help { text, ways, remedy: Some((at + 1, remedy)), outlook: None, cautions, commands }
+    let by_hand = || {
+        let write = write_command(answer, remedy);
+        (write.is_some(), write.into_iter().chain(activation_by_hand(answer)).collect())
+    };
+    let (is_written, commands) = apply.map_or_else(by_hand, |apply| (true, vec![apply]));
+    Help { text, ways, remedy: Some((at + 1, remedy)), is_written, outlook: None, cautions, commands }
+}
+
+/// Whether a command of an answer requires root.
+fn is_of_system(answer: &Answer) -> bool {
+    answer.manager.as_deref() == Some("system")
+}
+
+/// Returns the command that puts a drop-in into force which a person writes.
+fn activation_by_hand(answer: &Answer) -> Option<String> {
+    let sudo = if is_of_system(answer) { "sudo " } else { "" };
+    let commands: Vec<String> = answer.then.iter().map(|command| format!("{sudo}{command}")).collect();
+    (!commands.is_empty()).then(|| commands.join(" && "))
+}
+
+/// Returns the command that writes a remedy's drop-in; `None` if nothing would put it into force, or a text of it does
+/// not fit into a command.
+fn write_command(answer: &Answer, remedy: &RemedyView) -> Option<String> {
+    let path = remedy.path.as_ref().filter(|_| !answer.then.is_empty())?;
+    compose_write_command(path, &remedy.content, if is_of_system(answer) { "sudo " } else { "" })
+}
+
+/// Composes the command that writes a file, if it can be pasted into a shell. `sudo` stands before the writing program.
+fn compose_write_command(path: &str, content: &str, sudo: &str) -> Option<String> {
+    // A path with an escaped byte is not the file's.
+    let is_plain = !path.contains('\\') && !content.chars().any(|c| c.is_control() && c != '\n');
+    let lines: Vec<String> = content.lines().map(quote_word).collect();
+    let command = format!("printf '%s\\n' {} | {sudo}install -Dm644 /dev/stdin {}", lines.join(" "), quote_word(path));
+    (is_plain && command.len() <= LONGEST_COMMAND).then_some(command)
 }
 
 /// Describes how many denials may follow, and the two commands.
@@ -225,13 +268,28 @@ fn list_ways<'a>(answer: &Answer, why: String) -> Help<'a> {
 /// Returns the command that lists all remedies, if the answer is about a unit of this machine.
 fn list_remedies(answer: &Answer) -> Option<String> {
     answer.apply.as_ref().filter(|_| !answer.remedies.is_empty())?;
-    let user = if answer.manager.as_deref().is_some_and(|manager| manager != "system") { "--user " } else { "" };
+    let user = if is_of_system(answer) { "" } else { "--user " };
     Some(format!("harden-why --all-remedies {user}{}", answer.unit.as_ref()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn write_command_is_quoted_for_a_shell_or_left_out() {
+        let path = "/etc/systemd/system/a.service.d/zz-harden-why.conf";
+        let command = |path: &str, content: &str| compose_write_command(path, content, "sudo ");
+        assert_eq!(
+            command(path, "[Service]\nSystemCallFilter=socket\n").unwrap(),
+            format!("printf '%s\\n' '[Service]' SystemCallFilter=socket | sudo install -Dm644 /dev/stdin {path}")
+        );
+        let hostile = command(path, "[Service]\nReadWritePaths=/a'; reboot #$(x)\n").unwrap();
+        assert!(hostile.contains("'ReadWritePaths=/a'\\''; reboot #$(x)' | sudo"), "{hostile}");
+        assert_eq!(command(path, "[Service]\nA=\x1b[2J\n"), None);
+        assert_eq!(command("/etc/a\\x2db", "[Service]\n"), None, "an escaped byte of the path");
+        assert_eq!(command(path, &format!("[Service]\nSystemCallFilter={}\n", "read ".repeat(200))), None);
+    }
 
     #[test]
     fn outlook_names_the_number_and_what_it_rests_on() {

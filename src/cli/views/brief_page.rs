@@ -106,12 +106,19 @@ fn find_suggested(answer: &Answer) -> Option<&RemedyView> {
 
 fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
     let mut page = Page::default();
+    let (settled, open): (Vec<_>, Vec<_>) =
+        fold(&answer.denials, Folding::ByCall).into_iter().partition(FoldedDenial::is_settled);
+    // Where nothing is left to do, a note is no cause of the finding.
+    let mut is_alone = open.is_empty();
+    if is_alone {
+        for group in group_by_words(settled.clone()) {
+            add_settled(&mut page, answer, &group, std::mem::take(&mut is_alone));
+        }
+    }
     // A cause is not cut to one line.
     for note in first_notes(answer) {
         add_note(&mut page, note, ROOMY);
     }
-    let (settled, open): (Vec<_>, Vec<_>) =
-        fold(&answer.denials, Folding::ByCall).into_iter().partition(FoldedDenial::is_settled);
     let help = find_help(answer, &open).filter(|_| has_help);
     if !open.is_empty() {
         add_finding(&mut page, answer, &open, density.has_counts);
@@ -123,15 +130,19 @@ fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
         }
         let is_single = open.len() == 1;
         add_groups(&mut page, &group_by_cause(open), is_single, density);
-    }
-    let is_alone = page.is_empty();
-    for group in group_by_words(settled) {
-        add_settled(&mut page, answer, &group, is_alone);
+        for group in group_by_words(settled) {
+            add_settled(&mut page, answer, &group, false);
+        }
     }
     let mut commands = Vec::new();
     if let Some(help) = help {
         add_help(&mut page, answer, &help, density.has_counts);
         commands = help.commands;
+    }
+    if answer.is_asked {
+        commands.clear();
+    } else if commands.is_empty() {
+        commands.extend(answer.restart.clone().filter(|_| has_help));
     }
     for note in last_notes(answer) {
         add_note(&mut page, note, density);
@@ -147,7 +158,8 @@ fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {
 
 /// Adds the finding: unit, call, outcome, count and time.
 fn add_finding(page: &mut Page, answer: &Answer, open: &[FoldedDenial<'_>], has_counts: bool) {
-    let name = styled(BOLD, name_unit(answer));
+    let state = answer.state.as_ref().map_or_else(String::new, |state| format!(" {state}"));
+    let name = format!("{}{state}", styled(BOLD, name_unit(answer)));
     let text = match open {
         [only] => {
             let what = only.call().map_or_else(String::new, |call| format!("{} ", styled(BAD, call)));
@@ -371,7 +383,7 @@ fn add_help(page: &mut Page, answer: &Answer, help: &Help<'_>, has_counts: bool)
     page.hanging((0, 2), &format!("{} {}{ways}", styled(BOLD, "help:"), help.text));
     if let Some((_, remedy)) = help.remedy {
         // Without the command, a person writes the file.
-        let path = remedy.path.as_ref().filter(|_| answer.apply.is_none());
+        let path = remedy.path.as_ref().filter(|_| answer.apply.is_none() && !help.is_written);
         if let Some(path) = path {
             page.line(format_args!("  write to {path}:"));
         }

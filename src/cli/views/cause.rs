@@ -65,15 +65,7 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
         DenialCause::Elsewhere(elsewhere) => elsewhere_words(elsewhere, finding, clock),
         DenialCause::SettingsUnread => (
             "settings-unread",
-            format!(
-                "unknown, since the unit's settings were not read; {}, {}",
-                possible_words(finding),
-                if finding.possible.is_empty() {
-                    "but programs' own sandboxes may"
-                } else {
-                    "and so do programs' own sandboxes"
-                }
-            ),
+            unread_words(finding),
         ),
         DenialCause::UnknownCall => (
             "unknown-call",
@@ -90,20 +82,30 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
     }
 }
 
-/// Says which directives act on a call as the kernel recorded.
-fn possible_words(finding: &Finding) -> String {
+/// Says which directives can have acted on a call as the kernel recorded, for a unit whose settings were not read.
+fn unread_words(finding: &Finding) -> String {
+    const OWN: &str = "the program's own sandbox";
     let action = finding.incident.denial().map(|denial| denial.action);
-    let names = join(finding.possible.iter().map(|directive| format!("{}=", directive.key())));
-    match (action, finding.possible.len()) {
-        (Some(Action::KillThread), many) => {
-            let older = if many > 1 { ", SystemCallFilter= did before systemd 243" } else { "" };
-            format!("SystemCallArchitectures= kills calls of another architecture like this{older}")
+    let names: Vec<String> = finding.possible.iter().map(|directive| format!("{}=", directive.key())).collect();
+    let either = |verb: &str| match names.as_slice() {
+        [] => format!("No directive acts like this, so {OWN} probably {verb}"),
+        [only] => format!("Either {only} or {OWN} {verb}"),
+        [first, rest @ ..] => format!("Either {first}, {} or {OWN} {verb}", rest.join(", ")),
+    };
+    let guess = match action {
+        Some(Action::KillThread) => {
+            let older = if names.len() > 1 { ", SystemCallFilter= of systemd before 243," } else { "" };
+            format!(
+                "Either SystemCallArchitectures= (for calls of another architecture){older} or {OWN} killed the thread"
+            )
         }
-        (Some(Action::Errno), 1) => format!("{names} refuses calls like this"),
-        (Some(Action::Errno), _) => format!("{names} refuse calls like this"),
-        (Some(Action::Log), _) => format!("{names} logs like this"),
-        (_, 0) => "no directive known here acts like this".to_owned(),
-        _ => format!("{names} kills like this"),
+        Some(Action::Errno) => either("refused the call"),
+        Some(Action::Log) => either("logged the call"),
+        _ => either("killed it"),
+    };
+    match finding.incident.key.unit {
+        Some(_) => format!("cause unknown: harden-why could not read the unit's settings. {guess}"),
+        None => format!("cause unknown: the unit of the process is unknown, and so are its settings. {guess}"),
     }
 }
 
@@ -223,8 +225,8 @@ fn join_names_and_verb(by: &[policy::DirectiveCause]) -> String {
 
 fn elsewhere_words(elsewhere: &Elsewhere, finding: &Finding, clock: &LocalTime) -> (&'static str, String) {
     if finding.incident.access().is_some() && matches!(elsewhere, Elsewhere::Permitted { .. }) {
-        let words = "not the unit's settings as they are now: none of them withholds this. Either they were changed since, \
-                     or the host refuses it as well";
+        let words = "none of the unit's current settings withholds this. The host refuses it as well, or the settings \
+                     changed since";
         return ("elsewhere", words.to_owned());
     }
     let killed_thread = finding.incident.denial().is_some_and(|denial| denial.action == Action::KillThread);
@@ -238,16 +240,16 @@ fn elsewhere_words(elsewhere: &Elsewhere, finding: &Finding, clock: &LocalTime) 
              runtime's; SystemCallFilter= has no part in it"
         }
         Elsewhere::Permitted { unchanged: true } => {
-            "not the unit's settings: they permit the call, and their files have not changed since. It was the program's \
-             own sandbox; more SystemCallFilter= would not help"
+            "the unit's settings permit the call, and their files have not changed since. The program's own sandbox \
+             denied it: more SystemCallFilter= would not help"
         }
         Elsewhere::Permitted { unchanged: false } => {
-            "not the unit's settings as they are now: they permit the call. Either they were changed since, and the next \
-             start is under the new ones, or it was the program's own sandbox; more SystemCallFilter= would not help"
+            "the unit's current settings permit the call. The program's own sandbox denied it, or the settings changed \
+             since"
         }
         Elsewhere::OtherEffect => {
-            "not the unit's settings as they are now: they would do something else to the call. Either they were \
-             changed since, or it was the program's own sandbox"
+            "the unit's current settings would do something else to the call. The program's own sandbox denied it, or \
+             the settings changed since"
         }
         Elsewhere::Scope => {
             "not systemd: the unit is a scope, so another program started its processes, and no setting filters \
@@ -321,17 +323,17 @@ fn before_change_words(
     clock: &LocalTime,
 ) -> String {
     let then = match change.takes {
-        TakesEffect::Now => "the next denial shows whether they still deny it".to_owned(),
+        TakesEffect::Now => "Restart the unit to test the change".to_owned(),
         TakesEffect::AfterReload => {
-            format!("the change takes effect after {} and a restart", reload_command(finding))
+            format!("The change takes effect after {} and a restart", reload_command(finding))
         }
-        TakesEffect::AtNextStart => "the change takes effect at the next start".to_owned(),
+        TakesEffect::AtNextStart => "The change takes effect at the next start".to_owned(),
     };
     format!(
-        "the unit's {}, before {} changed on {}; no process that started since was denied it, and {then}",
+        "denied by {} before {} changed ({}). No process that started later was denied it. {then}",
         join_names(by),
         shown_path(&change.path),
-        clock.show_millis(change.at)
+        clock.show_briefly(change.at)
     )
 }
 

@@ -3,10 +3,11 @@
 use super::snippet;
 use crate::audit::text::{escape, shown_path};
 use crate::diagnosis::{FailureDiagnosis, FailureKind, PossibleCause};
+use crate::operations::permission::{owner_command, root_command};
 use crate::policy::SourceLine;
 use crate::policy::errno;
 use crate::unit_files::rooted::RootedTree;
-use crate::units::Unit;
+use crate::units::{Manager, Unit};
 use serde::Serialize;
 use std::path::Path;
 
@@ -40,6 +41,9 @@ pub struct PossibleCauseView {
     pub why: String,
     /// What surely helps.
     pub fix: Option<String>,
+    /// A line of a drop-in that may help, which nothing proves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line_to_try: Option<String>,
     /// Its line in the file, if the caller may read it.
     #[serde(serialize_with = "snippet::serialize_line", skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceLine>,
@@ -77,6 +81,13 @@ impl FailureView {
         };
         Self { status, step, message, possible_causes, check }
     }
+
+    /// Writes the command as this process's user has to type it, for a unit of this machine.
+    pub(crate) fn add_rights(&mut self, manager: Manager) {
+        let is_tap = self.check.starts_with("harden-why tap");
+        let add = |command: &str| if is_tap { root_command(command) } else { owner_command(manager, command) };
+        self.check = self.check.split(" && ").map(add).collect::<Vec<_>>().join(" && ");
+    }
 }
 
 /// Returns whether a file is a drop-in and not the unit file.
@@ -96,6 +107,7 @@ impl PossibleCauseView {
             errno: cause.errno.and_then(errno::name),
             why: cause.does.clone(),
             fix: cause.fix.clone(),
+            line_to_try: cause.line_to_try.clone(),
             source,
         }
     }

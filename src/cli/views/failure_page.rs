@@ -35,9 +35,14 @@ pub(super) fn add_failure(page: &mut Page, answer: &Answer, failure: &FailureVie
     if let Some(fix) = causes.first().and_then(|cause| cause.fix.as_ref()) {
         page.hanging((0, 2), &format!("{} {fix}", styled(BOLD, "help:")));
     }
-    let has_fix = causes.first().is_some_and(|cause| cause.fix.is_some());
+    let line_to_try = causes.first().and_then(|cause| cause.line_to_try.as_ref());
+    if let Some(line) = line_to_try {
+        page.hanging((0, 2), &format!("{} this line may help, which is not proven:", styled(BOLD, "help:")));
+        page.line(format_args!("  {}", styled(GOOD, format_args!("+ {line}"))));
+    }
+    let has_fix = line_to_try.is_some() || causes.first().is_some_and(|cause| cause.fix.is_some());
     let help = styled(BOLD, "help:");
-    let how = match (has_fix, failure.check.starts_with("harden-why")) {
+    let how = match (has_fix, failure.check.contains("harden-why ")) {
         (true, true) => "To confirm the cause:".to_owned(),
         (true, false) => "Change the line, then:".to_owned(),
         (false, true) => format!("{help} watch a start to confirm the cause:"),

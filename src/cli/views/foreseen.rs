@@ -13,6 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOST_NAMES: usize = 8;
 const MOST_ROWS: usize = 2;
 
+/// How likely the calls of a row are denied.
+const LIKELY: &str = "will likely be denied:";
+const POSSIBLE: &str = "may also be denied:";
+
 /// A call that a program can make and that would be denied.
 #[derive(Debug, Serialize)]
 pub(crate) struct ForeseenView {
@@ -81,12 +85,12 @@ pub(crate) fn add_foreseen(page: &mut Page, foreseen: &[ForeseenView], unread: &
     }
     page.gap();
     for (likelihood, label) in
-        [(Likelihood::Likely, styled(BAD, "likely")), (Likelihood::Possible, styled(WARN, "possible"))]
+        [(Likelihood::Likely, styled(BAD, LIKELY)), (Likelihood::Possible, styled(WARN, POSSIBLE))]
     {
         let calls: Vec<&ForeseenView> = foreseen.iter().filter(|one| one.likelihood == likelihood).collect();
         if detail == Detail::Full {
             for ForeseenView { call, reason, effect, by, .. } in calls {
-                page.hanging((2, 4), &format!("{label} {call}: {reason} ({effect})"));
+                page.hanging((2, 4), &format!("{label} {call} ({reason}; {effect})"));
                 for place in by {
                     page.line(format_args!("    {}", styled(PLACE, place)));
                 }
@@ -96,7 +100,7 @@ pub(crate) fn add_foreseen(page: &mut Page, foreseen: &[ForeseenView], unread: &
         }
     }
     for UnreadProgramView { path, reason } in unread {
-        page.hanging((2, 4), &format!("{} {path} {reason}", styled(WARN, "unknown calls:")));
+        page.hanging((2, 4), &format!("{} {path} {reason}", styled(WARN, "cannot foresee further calls:")));
     }
     let places: BTreeSet<&str> = foreseen.iter().flat_map(|one| &one.by).map(String::as_str).collect();
     if detail != Detail::Full {

@@ -193,7 +193,8 @@ impl Hearing {
             }
             (None, true) => {
                 let since = self.shown.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
-                page.paragraph(0, &format!("{} listens{since}.", styled(GOOD, "harden-whyd")));
+                let listens = if since.is_empty() { "listens" } else { "has listened" };
+                page.paragraph(0, &format!("{} {listens}{since}.", styled(GOOD, "harden-whyd")));
             }
             (None, false) => {
                 page.paragraph(0, &format!("{} runs, but receives no records.", styled(BAD, "harden-whyd")));
@@ -224,7 +225,7 @@ impl Hearing {
         let lost = if counters.lost > 0 { styled(WARN, lost) } else { lost };
         page.field("seen", &plural(counters.records, "record"));
         page.field("lost", &format!("{lost}; the receive buffer overran {}", count_times(counters.overruns)));
-        page.field("passed", &format!("{} of other types or senders", plural(counters.ignored, "message")));
+        page.field("other", &format!("{} that are no denials", plural(counters.ignored, "audit message")));
         if counters.malformed > 0 {
             page.field("odd", &format!("{} that could not be parsed", plural(counters.malformed, "record")));
         }
@@ -248,7 +249,7 @@ impl Hearing {
             page.field("store", &styled(BAD, error));
         }
         if let Some(error) = &self.journal_error {
-            page.field("alerts", &styled(BAD, format!("wait for the journal: {error}")));
+            page.field("alerts", &styled(BAD, format!("cannot be written to the journal yet: {error}")));
         }
         for off in &self.filters_off {
             let whose = styled(BAD, format_args!("The {} filters no calls", describe_manager(&off.manager)));
@@ -274,13 +275,13 @@ impl Hearing {
         for (whose, state) in &self.refusals {
             match state {
                 RefusalState::Logged(when) => {
-                    page.field("logged", &format!("refusals of units of the {whose}, of processes started {when}"));
+                    page.field("logs", &format!("refused calls of units of the {whose}, {when}"));
                 }
                 RefusalState::Silent => silent.push(whose.as_str()),
                 // The bus does not answer: the page says so above.
                 RefusalState::Unknown(why) if self.absent.as_ref().is_some_and(|absent| why.ends_with(absent)) => {}
                 RefusalState::Unknown(why) => {
-                    page.field("logged", &format!("whether the {whose} logs refusals is unknown: {why}"));
+                    page.field("logs", &format!("whether the {whose} logs refused calls is unknown: {why}"));
                 }
             }
         }
@@ -367,11 +368,11 @@ mod tests {
         let page = plain(Detail::Short);
         assert!(page.lines().count() <= 10, "{page}");
         for part in [
-            "harden-whyd listens since 1970-01-01 00:00:00.\n",
+            "harden-whyd has listened since 1970-01-01 00:00:00.\n",
             "  seen   14212 records, 3 audit events lost\n",
             "  you    you may see only the denials of your own units",
             "  silent calls refused with an error leave no record (system manager)",
-            "  logged refusals of units of the user manager, of processes started since 14:56\n",
+            "  logs   refused calls of units of the user manager, since 14:56\n",
             "  unseen no exit events: names are missing; run as root (and 1 more:",
         ] {
             assert!(page.contains(part), "{part}: {page}");

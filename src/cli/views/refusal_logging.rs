@@ -181,7 +181,7 @@ impl Reply for RefusalLogging {
                 ),
             ),
             RefusalLogOutcome::Nothing => {
-                page.paragraph(0, &format!("Already so: harden-why logs no refusals for {whose}."));
+                page.paragraph(0, &format!("Nothing to do: harden-why logs no refusals for {whose}."));
             }
         }
         add_notes(&mut page, &self.notes);

@@ -3,7 +3,7 @@
 use super::answer::Report;
 use super::applied::Applied;
 use super::survivors::{SurvivorView, add_survivors};
-use crate::audit::text::{escape, join, plural, shown_path};
+use crate::audit::text::{escape, join, join_or, plural, shown_path};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, styled};
@@ -144,6 +144,7 @@ impl RehearsalView {
         }
         let name = plan.target.unit.name.as_str();
         let why = match end {
+            RehearsalEnd::Signal("SIGINT") => "until Ctrl-C".to_owned(),
             RehearsalEnd::Signal(signal) => format!("until {signal}"),
             RehearsalEnd::Time => "for the given time".to_owned(),
             RehearsalEnd::Idle => "until no new call came".to_owned(),
@@ -227,14 +228,14 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan, detail: Detail) -> String {
     let whose = describe_manager(&unit.manager.to_string());
     page.line(format_args!("{} {}", styled(BOLD, &unit.name), styled(DIM, format_args!("({whose})"))));
     page.line(format_args!("  {}", styled(PLACE, shown_path(path))));
-    let begin = if facts.is_running() { "restarted" } else { "started" };
+    let begin = if facts.is_running() { "restarts" } else { "starts" };
     page.paragraph(
         2,
         &styled(
             WARN,
             format_args!(
-                "It is {begin}, and runs less protected than its settings say until the end: calls that they would \
-                deny take effect, and are recorded."
+                "systemd {begin} it without the lifted settings. It is less protected until the end: calls that they \
+                deny take effect, and harden-whyd records them."
             ),
         ),
     );
@@ -242,15 +243,17 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan, detail: Detail) -> String {
         join(directives.map(|directive| format!("{}=", directive.key())))
     };
     page.field("lifted", &keys(&mut rehearsal.lifted.iter()));
-    let more = keys(&mut rehearsal.lifted.iter().filter(|one| one.spec().rehearsal == InRehearsal::LiftsMoreThanCalls));
-    if !more.is_empty() {
-        page.field(
-            "more",
-            &format!(
-                "{more} also restrict devices, capabilities or files, which the unit has during the rehearsal \
-                (--keep)"
-            ),
+    let lifts_more = |one: &&Directive| one.spec().rehearsal == InRehearsal::LiftsMoreThanCalls;
+    let more: Vec<&Directive> = rehearsal.lifted.iter().filter(lifts_more).collect();
+    if let Some(first) = more.first() {
+        let restrict = if more.len() == 1 { "restricts" } else { "restrict" };
+        let names = keys(&mut more.iter().copied());
+        let text = format!(
+            "{names} also {restrict} devices, capabilities or files; this is off during the rehearsal. --keep {} leaves \
+             it on",
+            first.key()
         );
+        page.field("more", &text);
     }
     for (directive, calls) in &rehearsal.unlogged {
         let calls = match calls.len() {
@@ -287,14 +290,15 @@ pub(crate) fn describe_plan(plan: &RehearsalPlan, detail: Detail) -> String {
 }
 
 fn describe_limits(limits: &Limits, reloads: bool, ran: bool) -> String {
-    let mut when = vec!["on Ctrl-C".to_owned(), "when it ends by itself".to_owned()];
+    let mut when = vec!["Ctrl-C".to_owned(), "until it exits".to_owned()];
     if let Some(time) = limits.time {
-        when.push(format!("after {}", describe_span(time)));
+        when.push(format!("for {} at most", describe_span(time)));
     }
     if let Some(idle) = limits.idle {
-        when.push(format!("once no new call came for {}", describe_span(idle)));
+        when.push(format!("until no new call comes for {}", describe_span(idle)));
     }
-    let then = if ran { "stopped, and started under its own settings" } else { "stopped, as it is now" };
-    let reload = if reloads { "reloaded once if it can be (--no-reload), " } else { "" };
-    format!("{}; then it is {reload}{then}", join(when.into_iter()).replace(" and ", " or "))
+    let when: Vec<&str> = when.iter().map(String::as_str).collect();
+    let then = if ran { "restarts it under its own settings" } else { "stops it, because it does not run now" };
+    let reload = if reloads { "reloads it once, if it can (not with --no-reload), and " } else { "" };
+    format!("It runs until {}. Then systemd {reload}{then}", join_or(&when))
 }

@@ -10,14 +10,15 @@ use crate::units::UnitName;
 /// How many calls of a line are named.
 const NAMED: usize = 6;
 
-/// Notes what a unit kills for, and what it refuses without a record.
-pub(crate) fn effect_notes(unit: &UnitName, situation: &Situation, groups: &Groups) -> Vec<Note> {
+/// Notes what a unit kills for, and what it refuses without a record. Apart from these, notes that it kills for nothing,
+/// which explains a death by SIGSYS alone.
+pub(crate) fn effect_notes(unit: &UnitName, situation: &Situation, groups: &Groups) -> (Vec<Note>, Option<Note>) {
     let policy = &situation.policy;
     let abi = policy.native();
     let (killed, refused): (Vec<DeniedCalls>, Vec<DeniedCalls>) =
         policy.denied_calls(abi, groups).into_iter().partition(|denied| !matches!(denied.effect, Effect::Errno(_)));
     let abi = abi.name();
-    let mut notes = Vec::new();
+    let (mut notes, mut lack) = (Vec::new(), None);
     if killed.is_empty() {
         let filters = refused.iter().any(|denied| denied.directive == Directive::SystemCallFilter);
         let why = if filters { "" } else { ": no SystemCallFilter= denies a call" };
@@ -25,7 +26,7 @@ pub(crate) fn effect_notes(unit: &UnitName, situation: &Situation, groups: &Grou
             "nothing in {unit} kills for calls of {abi}{why}. If SIGSYS killed a process of it, the program's own \
              sandbox is likelier, or another process that sent the signal"
         );
-        notes.push(Note::new("unit-kills-nothing", text));
+        lack = Some(Note::new("unit-kills-nothing", text));
     } else {
         let text = format!("{unit} kills with SIGSYS for calls of {abi}: {}", join(killed.iter().map(describe)));
         notes.push(Note::new("unit-kills", text));
@@ -37,7 +38,7 @@ pub(crate) fn effect_notes(unit: &UnitName, situation: &Situation, groups: &Grou
         );
         notes.push(Note::new("unit-refuses", text));
     }
-    notes
+    (notes, lack)
 }
 
 /// Returns `SystemCallFilter= at FILE:LINE (63 calls: mincore, …)`.

@@ -210,3 +210,45 @@ fn failed_step_outweighs_messages_and_the_latest_message_counts() {
     failure.steps = vec![step("USER", None, libc::ESRCH)];
     assert_eq!(keys(lines, &failure), ["User"]);
 }
+
+#[test]
+fn line_to_try_opens_data_of_the_unit_and_the_lacking_capability_alone() {
+    let line = |lines: &str, attempt: FailedAttempt| {
+        let failure = UnitFailure { status: Some(1), attempts: vec![attempt], ..UnitFailure::default() };
+        diagnose_failure(&failure, &policy(lines)).unwrap().causes.remove(0).line_to_try
+    };
+    for (path, expected) in [
+        ("/var/log/nginx/access.log", Some("ReadWritePaths=/var/log/nginx")),
+        ("/var/log/nginx.log", Some("ReadWritePaths=/var/log/nginx.log")),
+        ("/srv/a/b/c", Some("ReadWritePaths=/srv/a/b")),
+        ("/etc/nginx/nginx.conf", None),
+        ("/usr/bin/x", None),
+        ("/var/lib/a b/c", None),
+        ("/var/lib/%h/c", None),
+    ] {
+        assert_eq!(line("ProtectSystem=strict", attempt(libc::EROFS, path)).as_deref(), expected, "{path}");
+    }
+    let bound = Some(("0.0.0.0:443".parse().unwrap(), AddressRole::Bound));
+    let port = || FailedAttempt { address: bound, ..attempt(libc::EACCES, "") };
+    assert_eq!(line("User=web", port()).as_deref(), Some("AmbientCapabilities=CAP_NET_BIND_SERVICE"));
+    assert_eq!(
+        line("CapabilityBoundingSet=CAP_CHOWN", port()).as_deref(),
+        Some("CapabilityBoundingSet=CAP_NET_BIND_SERVICE")
+    );
+}
+
+#[test]
+fn user_and_credential_that_do_not_exist_are_named_with_what_helps() {
+    let cause = |status, lines: &str, tried: &str, errno| {
+        let steps = vec![step(tried, None, errno)];
+        let failure = UnitFailure { status: Some(status), steps, ..UnitFailure::default() };
+        let cause = diagnose_failure(&failure, &policy(lines)).unwrap().causes.remove(0);
+        (cause.does, cause.fix)
+    };
+    let (does, fix) = cause(217, "User=gone", "USER", libc::ESRCH);
+    assert_eq!(does, "user gone does not exist");
+    assert!(fix.unwrap().starts_with("create the user"));
+    assert!(cause(217, "User=gone", "USER", libc::EPERM).1.is_none(), "another error");
+    let (does, fix) = cause(243, "LoadCredential=token:/etc/vault/token", "CREDENTIALS", libc::ENOENT);
+    assert_eq!((does.as_str(), fix.as_deref()), ("/etc/vault/token does not exist", Some("create /etc/vault/token")));
+}

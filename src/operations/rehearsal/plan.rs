@@ -6,6 +6,7 @@ use crate::audit::text::{escape, escape_excerpt, join, shown_path};
 use crate::diagnosis::{RehearsalDropIn, Situation};
 use crate::incidents::local_time::LocalTime;
 use crate::operations::local_machine::LocalMachine;
+use crate::operations::outcome::NothingToDo;
 use crate::operations::service_manager::{ServiceManager as _, ServiceManagers};
 use crate::policy::Directive;
 use crate::systemd::syscall_groups::LoadedGroups;
@@ -134,7 +135,8 @@ fn plan_settings(
     loaded: &LoadedGroups,
 ) -> anyhow::Result<RehearsalDropIn> {
     let Some(rehearsal) = RehearsalDropIn::new(&situation.policy, keep, &loaded.groups) else {
-        bail!("there is nothing to rehearse: the settings of {} deny no call that a rehearsal shows", unit.name)
+        let text = format!("Nothing to rehearse: the settings of {} deny no call that a rehearsal shows.", unit.name);
+        bail!(NothingToDo(text))
     };
     let rehearsed = situation.policy.with_dropin(path, rehearsal.content.as_bytes(), &loaded.groups);
     if let Err(call) = rehearsal.verify(&rehearsed, &loaded.groups) {

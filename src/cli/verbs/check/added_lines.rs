@@ -3,9 +3,11 @@
 use crate::audit::text::escape_excerpt;
 use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::similar_names::similar_word;
+use crate::operations::permission::root_command;
 use crate::policy;
 use crate::policy::{Directive, Policy};
 use crate::syscalls::Groups;
+use crate::units::Unit;
 use anyhow::bail;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,9 +15,10 @@ use std::path::Path;
 /// Sorts after any drop-in.
 const LAST: &str = "zzzz-check.conf";
 
-/// Returns the policy with lines after all others.
+/// Returns the policy of a unit with lines after all others.
 /// `judges_accesses` says whether the unit has accesses that failed.
 pub(super) fn with_lines(
+    unit: &Unit,
     policy: &Policy,
     lines: &[String],
     groups: &Groups,
@@ -25,7 +28,7 @@ pub(super) fn with_lines(
         return Ok(policy.clone());
     }
     for line in lines {
-        require_setting(line, judges_accesses)?;
+        require_setting(unit, line, judges_accesses)?;
     }
     let content = format!("[{}]\n{}\n", policy.settings.section(), lines.join("\n"));
     let with = policy.with_dropin(Path::new(LAST), content.as_bytes(), groups);
@@ -47,7 +50,7 @@ pub(super) fn with_lines(
 }
 
 /// Requires a `--with` line to be a setting that decides on system calls, or on accesses if there are any to judge.
-fn require_setting(line: &str, judges_accesses: bool) -> anyhow::Result<()> {
+fn require_setting(unit: &Unit, line: &str, judges_accesses: bool) -> anyhow::Result<()> {
     let key = line.split_once('=').map(|(key, _)| key.trim());
     let known = key.and_then(Directive::from_key);
     let decides = |directive: Directive| judges_accesses || directive.filters_calls();
@@ -55,12 +58,15 @@ fn require_setting(line: &str, judges_accesses: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let meant = key.and_then(|key| similar_word(key, Directive::ALL.iter().map(|directive| directive.key())));
-    let advice = match (known, meant) {
-        (Some(_), _) => {
-            "it decides on accesses, and none of the unit is known to have failed ('harden-why tap UNIT')".to_owned()
-        }
-        (None, Some(meant)) => format!("did you mean {meant}=?"),
-        (None, None) => "write --with 'SystemCallFilter=…'".to_owned(),
+    let is_one_line = !line.contains(['\n', '\r', '\0']);
+    if let Some(directive) = known.filter(|_| is_one_line) {
+        let (key, name, tap) = (directive.key(), &unit.name, root_command("harden-why tap"));
+        let option = unit.manager.option();
+        bail!("check cannot judge {key}= for {name} yet: no failed access is stored. First: {tap} {option}{name}");
+    }
+    let advice = match meant {
+        Some(meant) => format!("did you mean {meant}=?"),
+        None => "write --with 'SystemCallFilter=…'".to_owned(),
     };
     let line = escape_excerpt(line);
     bail!(UsageError(format!("invalid --with {line}: not a setting that decides on system calls; {advice}")))
