@@ -21,8 +21,9 @@ const DIES: &str = "[Unit]\nDescription=Dies of a call\n\n[Service]\nType=onesho
 const QUIET: &str = "[Service]\nSlice=system.slice\nExecStart=/bin/sleep 1000\nSystemCallFilter=~uname\n\
     SystemCallErrorNumber=EPERM\nTimeoutStopSec=1\n";
 
-/// Makes the test's manager read what the system's would read.
-const AS_SYSTEM: &str = "ln -s system.conf.d /run/systemd/user.conf.d && mount -t tmpfs tmpfs /run/user";
+/// Makes the test's manager read what the system's would read, and hides the taps of other tests.
+const AS_SYSTEM: &str = "ln -s system.conf.d /run/systemd/user.conf.d && mount -t tmpfs tmpfs /run/user && \
+    mkdir -p /run/harden-why && mount -t tmpfs tmpfs /run/harden-why";
 
 /// Runs a command, and ends it with Ctrl-C once it has printed a line.
 const UNTIL_LINE: &str = r#"
