@@ -96,6 +96,7 @@ impl LogTally {
 
 /// The answer for one unit.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Answer {
     /// The unit's name; null for processes of an unknown unit.
     pub unit: Option<String>,
