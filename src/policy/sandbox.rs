@@ -1,8 +1,10 @@
 //! What a unit's settings withhold from calls that the kernel executes: paths, capabilities, devices, memory, addresses.
 //! Each answer names the words that withhold it, the deciding one first.
 
+mod absolute_path;
 pub(crate) mod address_rules;
 pub(crate) mod capability_lines;
+mod device_entry;
 pub(crate) mod device_rules;
 mod filter_rights;
 mod implied_mounts;
@@ -170,7 +172,7 @@ impl Policy {
             Need::See(path) => words(mounts.causes(path).hidden, "hides ", ""),
             Need::Execute(path) => words(mounts.causes(path).no_exec, "forbids to execute ", ""),
             Need::Device(_) | Need::Bind(_) | Need::Reach(_) if is_of_user => Vec::new(),
-            Need::Device(device) => device_rules::device_causes(settings, sandbox, device),
+            Need::Device(device) => device_rules::device_causes(settings, sandbox, self.systemd, device),
             Need::Bounding(capability) => capability_lines::bounding_causes(settings, capability),
             Need::Effective(capability) => {
                 let causes = capability_lines::effective_causes(settings, sandbox, capability);

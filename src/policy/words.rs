@@ -53,6 +53,13 @@ pub(crate) fn split(value: &str, how: Split, limit: usize) -> Words {
     }
 }
 
+/// Splits the first word off a value, and returns the rest; `None` if there is none, or at a syntax error.
+pub(crate) fn split_first(value: &str, how: Split) -> Option<(String, &str)> {
+    let value = value.trim_start_matches(WHITESPACE);
+    let (word, rest) = split_first_word(value, how).filter(|_| !value.is_empty())?;
+    Some((word, rest.trim_start_matches(WHITESPACE)))
+}
+
 /// Splits a command line into the words of each command, up to a limit of words. An unquoted `;` separates commands, and
 /// `\;` is a word (`config_parse_exec` in `src/core/load-fragment.c`). A syntax error ends the last command.
 pub(crate) fn split_commands(line: &str, how: Split, limit: usize) -> Vec<Vec<String>> {

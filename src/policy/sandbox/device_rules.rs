@@ -1,8 +1,10 @@
 //! Which devices a unit can use (`DevicePolicy=`, `DeviceAllow=`), as systemd's BPF program decides (`bpf-devices.c`).
 
+use super::absolute_path::simplify;
+use super::device_entry::parse_device_entry;
 use super::implied_mounts::is_on;
-use super::sandbox_settings::{SandboxSettings, SandboxWord, simplify};
-use super::specifiers::{SpecifierNames, expand};
+use super::sandbox_settings::{SandboxSettings, SandboxWord};
+use super::specifiers::SpecifierNames;
 use super::withheld::{Withheld, withheld};
 use crate::policy::directive::Directive;
 use crate::policy::settings::Settings;
@@ -60,24 +62,31 @@ const DRIVERS: [(bool, u32, &str); 31] = [
     (true, 259, "blkext"),
 ];
 
+/// The newest systemd on which `ProtectClock=` itself adds `char-rtc r` to `DeviceAllow=`, which refuses all other devices
+/// (`unit_patch_contexts`, `unit.c`). Later ones add it where another line closes the list, as 251 does in its newer releases.
+const CLOCK_CLOSES_UNTIL: u32 = 250;
+
 /// Returns the words that refuse the use of a device.
 pub(super) fn device_causes(
     settings: &Settings,
     sandbox: &SandboxSettings,
+    systemd: Option<u32>,
     device: DeviceUse<'_>,
 ) -> Vec<(SandboxWord, Withheld)> {
     let entries = sandbox.entries(Directive::DeviceAllow);
     let own = sandbox.word(Directive::DevicePolicy).filter(|(policy, _)| *policy != "auto");
     let closing = own.map(|(_, word)| word.clone());
     let closing = closing.or_else(|| is_on(settings, Directive::PrivateDevices)).or_else(|| entries.first().cloned());
+    let clock = is_on(settings, Directive::ProtectClock);
+    let clock_closes = systemd.is_some_and(|systemd| systemd <= CLOCK_CLOSES_UNTIL);
+    let closing = closing.or_else(|| clock.clone().filter(|_| clock_closes));
     let Some(closing) = closing else { return Vec::new() };
     let names = SpecifierNames::new(settings);
     let mut matching: Vec<(SandboxWord, String)> =
         entries.iter().filter_map(|entry| Some((entry.clone(), allowed_letters(entry, device, &names)?))).collect();
-    // `ProtectClock=` implies `DeviceAllow=char-rtc r` where another line closes the list (`unit_patch_contexts` in `unit.c`).
+    // `ProtectClock=` implies `DeviceAllow=char-rtc r` in a list that is closed.
     let is_clock = !device.is_block && device.path.starts_with(b"/dev/rtc");
-    let clock = is_on(settings, Directive::ProtectClock).filter(|_| is_clock);
-    matching.extend(clock.map(|word| (word, "r".to_owned())));
+    matching.extend(clock.filter(|_| is_clock).map(|word| (word, "r".to_owned())));
     let is_standard =
         STANDARD.iter().any(|path| path.as_bytes() == device.path) || (!device.is_block && device.major == 136);
     let is_strict = own.is_some_and(|(policy, _)| policy == "strict");
@@ -104,20 +113,14 @@ fn describe(letters: &str) -> String {
 
 /// Returns the letters of an entry of `DeviceAllow=` if it is about a device.
 fn allowed_letters(entry: &SandboxWord, device: DeviceUse<'_>, names: &SpecifierNames<'_>) -> Option<String> {
-    let spec = device_of_entry(entry, names)?;
-    let letters = entry.text.split_whitespace().nth(1).unwrap_or("rwm").to_owned();
+    let parsed = parse_device_entry(&entry.text, names)?;
+    let spec = parsed.device?;
     let kind = if device.is_block { "block-" } else { "char-" };
     let is_match = match spec.strip_prefix(kind) {
         Some(pattern) => matches_driver(pattern, device),
         None => simplify(&spec).is_some_and(|path| path.as_bytes() == device.path),
     };
-    is_match.then_some(letters)
-}
-
-/// Returns the path or the kind of devices that an entry names; `None` if it has a specifier whose value is not known here.
-pub(super) fn device_of_entry(entry: &SandboxWord, names: &SpecifierNames<'_>) -> Option<String> {
-    let word = entry.text.split_whitespace().next().unwrap_or_default();
-    expand(word.trim_matches(['"', '\'']), names)
+    is_match.then(|| parsed.letters.to_owned())
 }
 
 /// Whether a driver's name, which can contain `*` and `?`, can be that of a device: a driver without a number of its own

@@ -29,6 +29,9 @@ const TUNABLES: [&str; 17] = [
 /// What `ProtectSystem=yes` makes read-only; `full` adds `/etc`.
 const SYSTEM: [&str; 7] = ["/usr", "/boot", "/efi", "/lib", "/lib64", "/bin", "/sbin"];
 
+/// The first systemd with an empty `/home` that is read-only. Older ones drop that of their table (`append_static_mounts`).
+const EMPTY_HOMES_READ_ONLY_SINCE: u32 = 257;
+
 /// What `ProtectSystem=strict` leaves writable.
 const NOT_STRICT: [&str; 6] = ["/proc", "/sys", "/dev", "/home", "/run/user", "/root"];
 
@@ -45,11 +48,11 @@ pub(super) fn is_on(settings: &Settings, directive: Directive) -> Option<Sandbox
 }
 
 /// Returns the mounts that a unit's settings imply.
-pub(super) fn find_implied(settings: &Settings, sandbox: &SandboxSettings) -> Vec<MountEntry> {
+pub(super) fn find_implied(settings: &Settings, sandbox: &SandboxSettings, systemd: Option<u32>) -> Vec<MountEntry> {
     let dynamic = is_on(settings, Directive::DynamicUser);
     let mut entries = Vec::new();
     entries.extend(protect_system(sandbox, dynamic.as_ref()));
-    entries.extend(protect_home(sandbox, dynamic.as_ref()));
+    entries.extend(protect_home(sandbox, dynamic.as_ref(), systemd));
     let own_tmp = sandbox.word(Directive::PrivateTmp).filter(|(value, _)| *value != "no").map(|(_, word)| word.clone());
     if let Some(word) = own_tmp.or_else(|| dynamic.clone()) {
         let implied = (word.directive == Directive::DynamicUser).then_some("it implies PrivateTmp=yes");
@@ -137,7 +140,7 @@ fn protect_system(sandbox: &SandboxSettings, dynamic: Option<&SandboxWord>) -> V
     SYSTEM.into_iter().chain(etc).map(read_only).collect()
 }
 
-fn protect_home(sandbox: &SandboxSettings, dynamic: Option<&SandboxWord>) -> Vec<MountEntry> {
+fn protect_home(sandbox: &SandboxSettings, dynamic: Option<&SandboxWord>, systemd: Option<u32>) -> Vec<MountEntry> {
     let own = sandbox.word(Directive::ProtectHome).filter(|(value, _)| *value != "no");
     let (value, word, implied) = match (own, dynamic) {
         (Some((value, word)), _) => (value, word, None),
@@ -152,7 +155,9 @@ fn protect_home(sandbox: &SandboxSettings, dynamic: Option<&SandboxWord>) -> Vec
         .into_iter()
         .map(|path| match value {
             "read-only" => entry(path, MountMode::ReadOnly),
-            // Writable, in spite of the manual: `append_static_mounts` in `namespace.c` drops that of its table.
+            "tmpfs" if systemd.is_some_and(|systemd| systemd >= EMPTY_HOMES_READ_ONLY_SINCE) => {
+                entry(path, MountMode::TemporaryFileSystem).read_only()
+            }
             "tmpfs" => entry(path, MountMode::TemporaryFileSystem),
             _ => entry(path, MountMode::Inaccessible),
         })

@@ -37,7 +37,7 @@ impl MountList {
     /// Simulates the mounts of a unit.
     pub(crate) fn new(settings: &Settings, sandbox: &SandboxSettings, systemd: Option<u32>) -> Self {
         let mut all = listed_mounts(sandbox);
-        all.extend(find_implied(settings, sandbox));
+        all.extend(find_implied(settings, sandbox, systemd));
         all.extend(hostname_mounts(settings, all.is_empty()));
         for (number, entry) in all.iter_mut().enumerate() {
             entry.number = number;

@@ -1,7 +1,9 @@
 //! The lines of directives that withhold paths, capabilities, devices and addresses, merged as systemd merges them
 //! (`load-fragment.c`).
 
-use super::specifiers::{SpecifierNames, expand, expand_start};
+use super::absolute_path::{simplify, simplify_start};
+use super::device_entry::parse_device_entry;
+use super::specifiers::{Expansion, SpecifierNames, expand, expand_known};
 use crate::policy::directive::{Directive, ValueKind};
 use crate::policy::lists::parse_boolean;
 use crate::policy::settings::Settings;
@@ -47,6 +49,8 @@ pub(crate) struct UnreadWord {
     pub(crate) word: SandboxWord,
     /// The start of its path, before that specifier.
     pub(crate) start: Box<str>,
+    /// Whether that is its whole path: the specifier is in the source of a bind mount.
+    pub(crate) is_complete: bool,
 }
 
 /// The merged settings.
@@ -88,8 +92,8 @@ impl SandboxSettings {
                 |other: Directive| other == directive || (kind == ValueKind::Binds && other.spec().value == kind);
             self.unread.retain(|unread| !value.is_empty() || !is_of_list(unread.word.directive));
             self.unread.extend(words().iter().filter_map(|text| {
-                let start = find_unknown(directive, text, names)?;
-                Some(UnreadWord { word: word(text), start })
+                let (start, is_complete) = find_unknown(directive, text, names)?;
+                Some(UnreadWord { word: word(text), start, is_complete })
             }));
         }
         match kind {
@@ -125,7 +129,7 @@ impl SandboxSettings {
             ValueKind::SocketBinds | ValueKind::Addresses | ValueKind::Devices if value.is_empty() => {
                 self.others.remove(&directive);
             }
-            ValueKind::Devices if !is_device_entry(value, names) => {}
+            ValueKind::Devices if parse_device_entry(value, names).is_none() => {}
             ValueKind::Devices | ValueKind::SocketBinds => {
                 self.others.entry(directive).or_default().push(word(value));
             }
@@ -154,19 +158,6 @@ impl SandboxSettings {
     }
 }
 
-/// Whether a value of `DeviceAllow=` names devices and letters; systemd ignores any other (`config_parse_device_allow`).
-fn is_device_entry(value: &str, names: &SpecifierNames<'_>) -> bool {
-    let word = split(value, Split::Unquoted, 1).words.into_iter().next().unwrap_or_default();
-    let is_device = expand(&word, names).is_none_or(|device| {
-        let is_node =
-            |path: &str| ["/dev/", "/run/systemd/inaccessible/"].iter().any(|parent| path.starts_with(parent));
-        ["block-", "char-"].iter().any(|kind| device.starts_with(kind))
-            || simplify(&device).is_some_and(|path| is_node(&path))
-    });
-    let letters = value.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
-    is_device && letters.chars().all(|letter| "rwm".contains(letter))
-}
-
 /// Parses the value of a directive that takes one word; `None` if systemd ignores the line.
 fn parse_word(directive: Directive, value: &str) -> Option<Box<str>> {
     let more: &[&str] = match directive {
@@ -192,28 +183,36 @@ fn is_one_of(value: &str, words: &[&str]) -> Option<Box<str>> {
     words.contains(&value).then(|| value.into())
 }
 
-/// Returns the start of a word's path up to a specifier whose value is unknown; `None` if all are known.
-fn find_unknown(directive: Directive, word: &str, names: &SpecifierNames<'_>) -> Option<Box<str>> {
-    let is_unknown = |text: &str| expand(text, names).is_none();
-    let start = |text: &str| expand_start(text, names);
-    let found = match directive.spec().value {
+/// Returns the start of a word's path up to a specifier whose value is unknown, and whether that is the whole path; `None` if
+/// all are known.
+fn find_unknown(directive: Directive, word: &str, names: &SpecifierNames<'_>) -> Option<(Box<str>, bool)> {
+    let start_of = |text: &str| match expand_known(text, names) {
+        Expansion::Known(_) | Expansion::Invalid => None,
+        Expansion::Unknown(start) => simplify_start(&start).map(|start| (start, false)),
+    };
+    match directive.spec().value {
         ValueKind::Binds => {
             let parts = split_at_colons(word)?;
             let source = without_prefixes(parts.first()?);
-            let target = parts.get(1).map(String::as_str).filter(|target| !target.is_empty()).unwrap_or(source);
-            (is_unknown(source) || is_unknown(target)).then(|| start(target))
+            let Some(target) = parts.get(1) else { return start_of(source) };
+            let is_unknown = match expand_known(source, names) {
+                Expansion::Known(source) => simplify(&source).map(|_| false)?,
+                Expansion::Unknown(start) => simplify_start(&start).map(|_| true)?,
+                Expansion::Invalid => return None,
+            };
+            match expand_known(target, names) {
+                Expansion::Known(target) if is_unknown => Some((simplify(&target)?, true)),
+                _ => start_of(target),
+            }
         }
         ValueKind::Names => {
-            let name = word.split(':').next().filter(|name| is_unknown(name))?;
+            let Expansion::Unknown(start) = expand_known(word.split(':').next()?, names) else { return None };
             let parent = parent_of(directive).filter(|_| !names.is_of_user)?;
-            Some(format!("{parent}/{}", expand_start(name, names)))
+            Some((simplify_start(&format!("{parent}/{start}"))?, false))
         }
-        ValueKind::Mounts => word.split(':').next().filter(|path| is_unknown(path)).map(start),
-        _ => Some(without_prefixes(word)).filter(|path| is_unknown(path)).map(start),
-    }?;
-    // systemd ignores paths that are not absolute, or that lead upwards.
-    let is_path = found.starts_with('/') && !found.split('/').any(|part| part == "..");
-    is_path.then(|| found.into())
+        ValueKind::Mounts => start_of(word.split(':').next()?),
+        _ => start_of(without_prefixes(word)),
+    }
 }
 
 /// Parses a path of a list, perhaps behind `-` and `+`.
@@ -226,13 +225,13 @@ fn without_prefixes(word: &str) -> &str {
     word.strip_prefix('+').unwrap_or(word)
 }
 
-/// Parses `SOURCE:TARGET:OPTIONS`; a source is enough.
+/// Parses `SOURCE:TARGET:OPTIONS`; a source is enough. systemd ignores a word with an empty target (`config_parse_bind_paths`).
 pub(super) fn parse_bind(word: &str, names: &SpecifierNames<'_>) -> Option<(Box<str>, Box<str>)> {
     let parts = split_at_colons(word)?;
     let source = parse_path(parts.first()?, names)?;
     let target = match parts.get(1) {
-        Some(target) if !target.is_empty() => simplify(&expand(target, names)?)?,
-        _ => source.clone(),
+        Some(target) => simplify(&expand(target, names)?)?,
+        None => source.clone(),
     };
     Some((source, target))
 }
@@ -271,13 +270,4 @@ fn parse_directory(directive: Directive, word: &str, names: &SpecifierNames<'_>)
         return None;
     }
     simplify(&format!("{parent}/{name}"))
-}
-
-/// Returns an absolute path without needless slashes and dots; `None` for another path.
-pub(crate) fn simplify(path: &str) -> Option<Box<str>> {
-    if !path.starts_with('/') || path.contains('\0') || path.split('/').any(|part| part == "..") {
-        return None;
-    }
-    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    Some(format!("/{}", parts.join("/")).into())
 }

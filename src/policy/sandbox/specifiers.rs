@@ -38,30 +38,57 @@ impl<'a> SpecifierNames<'a> {
     }
 }
 
-/// Expands the specifiers of a value; `None` if one of them is not known here, such as the machine's id.
+/// The letters of `unit_full_printf_full` (`unit-printf.c`) and `COMMON_*_SPECIFIERS` (`specifier.h`) up to systemd 256.
+const LETTERS: &str = "aAbBcCdDEfgGhHiIjJlLmMnNopPqrRsStTuUvVwWyY";
+/// Those that can stand for an absolute path.
+const PATHS: &str = "cCdDEfhLrRsStTVyY";
+
+/// A value after its specifiers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Expansion {
+    /// The whole value.
+    Known(String),
+    /// A specifier, such as the machine's id, has no known value here. This is the value before it; `/` if the value begins
+    /// with it, and it stands for a path.
+    Unknown(String),
+    /// A specifier has no meaning, so systemd ignores the word.
+    Invalid,
+}
+
+/// Expands the specifiers of a value; `None` if systemd ignores it, or if a specifier is not known here.
 pub(super) fn expand(value: &str, names: &SpecifierNames<'_>) -> Option<String> {
-    let (expanded, is_complete) = expand_known(value, names);
-    is_complete.then_some(expanded)
+    match expand_known(value, names) {
+        Expansion::Known(expanded) => Some(expanded),
+        Expansion::Unknown(_) | Expansion::Invalid => None,
+    }
 }
 
-/// Expands a value up to the first specifier that is not known here.
-pub(super) fn expand_start(value: &str, names: &SpecifierNames<'_>) -> String {
-    expand_known(value, names).0
-}
-
-/// Expands the known specifiers before the first that is not known, and returns whether that is the whole value.
-fn expand_known(value: &str, names: &SpecifierNames<'_>) -> (String, bool) {
+/// Expands the specifiers of a value as `specifier_printf` does (`specifier.c`).
+pub(super) fn expand_known(value: &str, names: &SpecifierNames<'_>) -> Expansion {
     let mut expanded = String::new();
+    let mut start: Option<String> = None;
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
         if c != '%' {
             expanded.push(c);
             continue;
         }
-        let Some(known) = chars.next().and_then(|letter| find(letter, names)) else { return (expanded, false) };
-        expanded.push_str(&known);
+        match chars.next() {
+            Some(letter) if letter == '%' || LETTERS.contains(letter) => match find(letter, names) {
+                Some(known) => expanded.push_str(&known),
+                // A later specifier can still be invalid.
+                None => _ = start.get_or_insert_with(|| start_before(&expanded, letter)),
+            },
+            Some(letter) if letter.is_ascii_alphanumeric() => return Expansion::Invalid,
+            other => expanded.extend(['%'].into_iter().chain(other)),
+        }
     }
-    (expanded, true)
+    start.map_or(Expansion::Known(expanded), Expansion::Unknown)
+}
+
+/// Returns the start of a value before an unknown specifier.
+fn start_before(expanded: &str, letter: char) -> String {
+    if expanded.is_empty() && PATHS.contains(letter) { "/".to_owned() } else { expanded.to_owned() }
 }
 
 fn find(letter: char, names: &SpecifierNames<'_>) -> Option<String> {
@@ -132,7 +159,25 @@ mod tests {
         assert_eq!(expand("%S/%p/%i").as_deref(), Some(r"/var/lib/app-db/a-b\x2dc"));
         assert_eq!(expand("%I %j %%").as_deref(), Some("a/b-c db %"));
         assert_eq!(expand("%f").as_deref(), Some("/a/b-c"));
-        assert_eq!((expand("%m"), expand("a%")), (None, None));
+        assert_eq!((expand("%m"), expand("a%").as_deref(), expand("%-%").as_deref()), (None, Some("a%"), Some("%-%")));
+    }
+
+    #[test]
+    fn specifier_is_known_or_unknown_here_or_invalid() {
+        let unit = "x.service".parse().unwrap();
+        let names = SpecifierNames { unit: &unit, is_of_user: true, home: None, runtime: None };
+        let unknown = |start: &str| Expansion::Unknown(start.to_owned());
+        for (value, expansion) in [
+            ("/srv/%n", Expansion::Known("/srv/x.service".to_owned())),
+            ("/srv/%m/%n", unknown("/srv/")),
+            ("%h/data", unknown("/")),
+            ("%m/data", unknown("")),
+            ("/srv/%k", Expansion::Invalid),
+            ("/srv/%0", Expansion::Invalid),
+            ("/srv/%m/%k", Expansion::Invalid),
+        ] {
+            assert_eq!(expand_known(value, &names), expansion, "{value}");
+        }
     }
 
     #[test]

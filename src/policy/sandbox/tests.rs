@@ -53,7 +53,7 @@ fn hidden_path_names_the_covering_mount() {
     assert_eq!(see("BindPaths=/x:/srv", "/srv/y"), ["2 BindPaths /x:/srv"]);
     assert_eq!(see("DynamicUser=yes", "/tmp/x"), ["2 DynamicUser"]);
     let write = |lines: &str, path: &str| withholding(lines, Need::Write(path.as_bytes()));
-    assert_eq!(write("ProtectHome=tmpfs", "/home/a"), [""; 0], "the empty file system is writable");
+    assert_eq!(write("ProtectHome=tmpfs", "/home/a"), ["2 ProtectHome"], "the empty file system is read-only");
     assert_eq!(write("TemporaryFileSystem=/opt:ro\nNoExecPaths=/opt", "/opt/x"), ["2 TemporaryFileSystem /opt:ro"]);
     assert_eq!(see("ProcSubset=pid\nProtectProc=invisible", "/proc/cpuinfo"), ["2 ProcSubset"]);
     assert_eq!(see("ProcSubset=pid\nProtectProc=invisible", "/proc/1/stat"), ["3 ProtectProc"]);
@@ -68,6 +68,11 @@ fn bind_mount_keeps_colons_that_are_escaped_or_quoted() {
         assert_eq!(see(lines, "/srv/x").len(), 1, "{lines}");
     }
     assert_eq!(see(r"BindPaths=/srv\:x", "/srv:x/y"), [""; 0], "it shows the path itself");
+    let write = |lines: &str| withholding(lines, Need::Write(b"/srv/x"));
+    assert_eq!(write("BindReadOnlyPaths=/srv").len(), 1);
+    for ignored in ["BindReadOnlyPaths=/srv:", "BindReadOnlyPaths=/srv::norbind"] {
+        assert_eq!(write(ignored), [""; 0], "systemd ignores a word with an empty target");
+    }
 }
 
 #[test]
@@ -108,6 +113,9 @@ fn refused_device_names_the_policy_or_the_entry_with_fewer_letters() {
     assert_eq!(open("DeviceAllow=char-hidraw rw", "/dev/hidraw0", 240, "rw"), [""; 0], "its number tells no name");
     assert_eq!(open("DeviceAllow=char-hidraw r", "/dev/hidraw0", 240, "rw"), ["2 DeviceAllow"]);
     assert_eq!(open("ProtectClock=yes", "/dev/rtc0", 254, "r"), [""; 0]);
+    assert_eq!(open("DeviceAllow=\"/dev/my disk\" r", "/dev/my disk", 240, "r"), [""; 0]);
+    assert_eq!(open("DeviceAllow=\"/dev/my disk\" r", "/dev/my disk", 240, "w").len(), 1);
+    assert_eq!(open("DeviceAllow=/dev/%k rw", "/dev/fuse", 10, "rw"), [""; 0], "systemd ignores it");
     assert_eq!(open("ProtectClock=yes", "/dev/rtc0", 254, "w"), [""; 0], "it closes no list");
     assert_eq!(open("ProtectClock=yes\nDevicePolicy=closed", "/dev/rtc0", 254, "w"), ["2 ProtectClock"]);
     assert_eq!(open("ProtectClock=yes\nDevicePolicy=closed", "/dev/rtc0", 254, "r"), [""; 0]);
@@ -125,6 +133,26 @@ fn under(version: &str, lines: &str, path: &str, need: Need<'_>) -> Vec<String> 
     let groups = Groups::parse(groups, GroupSource::Host(version.into())).unwrap();
     let causes = Policy::new(settings, &groups).withholding(need, 0);
     causes.iter().map(|cause| format!("{}= {:?}", cause.directive.key(), cause.why)).collect()
+}
+
+#[test]
+fn clock_protection_refuses_other_devices_before_systemd_251() {
+    let open = |version: &str, path: &'static str, wanted| {
+        let major = if path == "/dev/rtc0" { 254 } else { 10 };
+        let device = DeviceUse { path: path.as_bytes(), is_block: false, major, wanted };
+        under(version, "ProtectClock=yes", SYSTEM, Need::Device(device)).len()
+    };
+    for (version, count) in [("249", 1), ("250.4", 1), ("251.8", 0), ("252", 0), ("257", 0), ("?", 0)] {
+        assert_eq!(open(version, "/dev/fuse", "rw"), count, "{version}");
+        assert_eq!(open(version, "/dev/rtc0", "w"), count, "{version}");
+        assert_eq!(open(version, "/dev/rtc0", "r"), 0, "{version}");
+    }
+}
+
+#[test]
+fn empty_homes_are_read_only_since_systemd_257() {
+    let write = |version: &str| under(version, "ProtectHome=tmpfs", SYSTEM, Need::Write(b"/home/a")).len();
+    assert_eq!(["249", "252", "256.9", "257", "257.13-1"].map(write), [0, 0, 0, 1, 1]);
 }
 
 const SYSTEM: &str = "/etc/systemd/system/app.service";

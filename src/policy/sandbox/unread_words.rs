@@ -1,6 +1,7 @@
 //! Words whose specifiers have no known value here, such as the machine's id: what they say about a path is unknown.
 
-use super::device_rules::device_of_entry;
+use super::device_entry::parse_device_entry;
+use super::mount_list::is_at_or_below;
 use super::sandbox_settings::{SandboxSettings, SandboxWord, UnreadWord};
 use super::specifiers::SpecifierNames;
 use super::withheld::withheld;
@@ -49,7 +50,10 @@ impl Policy {
             (Need::Device(_), true) => {
                 let names = SpecifierNames::new(&self.settings);
                 let entries = sandbox.entries(Directive::DeviceAllow).iter();
-                entries.filter(|entry| device_of_entry(entry, &names).is_none()).cloned().collect()
+                let is_unknown = |entry: &&SandboxWord| {
+                    parse_device_entry(&entry.text, &names).is_some_and(|parsed| parsed.device.is_none())
+                };
+                entries.filter(is_unknown).cloned().collect()
             }
             _ => Vec::new(),
         };
@@ -60,8 +64,11 @@ impl Policy {
 
 /// Returns the unread words of some directives that may name a path, or a directory above it.
 fn find_words(sandbox: &SandboxSettings, directives: &[Directive], path: &[u8]) -> Vec<SandboxWord> {
-    let may_name =
-        |unread: &&UnreadWord| directives.contains(&unread.word.directive) && path.starts_with(unread.start.as_bytes());
+    let may_name = |unread: &&UnreadWord| {
+        let start = unread.start.as_bytes();
+        let is_above = if unread.is_complete { is_at_or_below(path, start) } else { path.starts_with(start) };
+        directives.contains(&unread.word.directive) && is_above
+    };
     sandbox.unread.iter().filter(may_name).map(|unread| unread.word.clone()).collect()
 }
 
@@ -91,8 +98,31 @@ mod tests {
         {
             assert_eq!(see(line), [""; 0], "{line}");
         }
+        for line in ["InaccessiblePaths=/srv//./%m", "InaccessiblePaths=/srv/%m/x", "BindPaths=/%m:/srv"] {
+            assert_eq!(see(line).len(), 1, "{line}");
+        }
+        for line in ["InaccessiblePaths=/srv/%k", "BindPaths=/%m:/sr", "BindPaths=/%m:", "BindPaths=%m:/srv"] {
+            assert_eq!(see(line), [""; 0], "{line}: systemd ignores it, or it names another path");
+        }
         assert_eq!(see("InaccessiblePaths=/srv/%m\nInaccessiblePaths="), [""; 0], "the list starts again");
         assert_eq!(see("InaccessiblePaths=/srv/%n /x/../%m"), [""; 0], "systemd ignores the second word");
+    }
+
+    #[test]
+    fn word_that_begins_with_an_unknown_directory_may_name_any_path() {
+        let of_user = |lines: &str, need: Need<'_>| {
+            let path = Path::new("/etc/systemd/user/x.service");
+            let file = UnitFile::parse(path, format!("[Service]\n{lines}\n").as_bytes());
+            let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+            Policy::new(settings, &Groups::embedded()).undecided(need).len()
+        };
+        let see = |lines: &str| of_user(lines, Need::See(b"/home/a/.ssh/id"));
+        assert_eq!(see("InaccessiblePaths=%h/.ssh"), 1);
+        assert_eq!(see("InaccessiblePaths=-%h/.ssh"), 1);
+        assert_eq!(see("InaccessiblePaths=%u/.ssh"), 0, "a name is no path");
+        let write = |lines: &str| of_user(lines, Need::Write(b"/home/a/data/f"));
+        assert_eq!(write("ProtectHome=read-only\nReadWritePaths=%h/data"), 1);
+        assert_eq!(write("ReadWritePaths=%h/data"), 0);
     }
 
     #[test]
