@@ -2,6 +2,7 @@
 
 use super::targets::{ResolvedTarget, TapScope};
 use crate::audit::Action;
+use crate::diagnosis::before_exec::is_systemd_before_exec;
 use crate::diagnosis::{Situation, find_withholding};
 use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::{
@@ -89,7 +90,9 @@ pub(crate) fn group_by_unit(
     for (kind, totals) in tally.refusals(|kind| can_cause(units, find(kind).0.as_ref(), kind)) {
         let (unit, rung) = find(&kind);
         let denied = denied_argument(units, unit.as_ref(), &kind);
-        if kind.result == CallResult::Entered && denied.is_none() {
+        let is_systemds = || totals.threads.iter().all(|thread| is_systemd_before_exec(&thread.comm, &kind.exe));
+        // systemd sets the sandbox up before it loads the unit's filters.
+        if kind.result == CallResult::Entered && (denied.is_none() || is_systemds()) {
             continue;
         }
         // An argument that does not decide tells no refusals apart.
