@@ -360,7 +360,7 @@ fn link_into_the_store_of_nixos_is_read_only() {
     let lines = serde_json::json!(["systemd.services.x.serviceConfig.SystemCallFilter = lib.mkAfter [ \"uname\" ];"]);
     assert_eq!((&applied["configuration"]["form"], &applied["configuration"]["lines"]), (&"nixos".into(), &lines));
     let page = String::from_utf8(answer.stdout).unwrap();
-    assert!(page.contains("To do it:\n  harden-why apply --runtime --restart x.service"), "{page}");
+    assert!(page.contains("To do it:\n  harden-why apply --runtime --restart --state-dir "), "{page}");
     assert!(page.contains("/run/systemd/system/x.service.d/zz-harden-why.conf"), "{page}");
 }
 
