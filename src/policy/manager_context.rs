@@ -80,8 +80,22 @@ pub(crate) fn filters_blocked_abis(groups: &Groups) -> bool {
 
 /// Returns the version of the running systemd; if that is unknown, of the systemd from which the groups come.
 pub(crate) fn systemd_version(groups: &Groups) -> Option<u32> {
+    parse_major(full_version(groups))
+}
+
+/// Returns the version and the stable release of the systemd that runs, for example 256 and 2 of `256.2-1`. A number alone is
+/// its newest release.
+pub(crate) fn systemd_release(groups: &Groups) -> Option<(u32, u32)> {
+    let version = full_version(groups);
+    let major = parse_major(version)?;
+    let rest = version.trim_start_matches(|c: char| c.is_ascii_digit());
+    let newest = rest.is_empty().then_some(u32::MAX);
+    Some((major, newest.or_else(|| parse_major(rest.strip_prefix('.')?)).unwrap_or(0)))
+}
+
+fn full_version(groups: &Groups) -> &str {
     let (GroupSource::Host(version) | GroupSource::Embedded(version)) = groups.source();
-    parse_major(groups.running_version().unwrap_or(version))
+    groups.running_version().unwrap_or(version)
 }
 
 /// Parses the number at the start of a version, for example 257 in `257.13-1`.

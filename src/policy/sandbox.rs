@@ -26,7 +26,7 @@ use super::unit_policy::Policy;
 use super::verdict::{CauseReason, DirectiveCause};
 use core::net::{IpAddr, SocketAddr};
 use device_rules::DeviceUse;
-use implied_mounts::is_on;
+use implied_mounts::{follow_link, is_on};
 use mount_entry::MountCause;
 use path_words::{BindWord, PathWord};
 use sandbox_settings::SandboxWord;
@@ -109,6 +109,18 @@ impl Policy {
     /// Returns the paths at which a directive makes mounts.
     pub fn mounted_paths(&self, directive: Directive) -> impl Iterator<Item = &str> {
         self.sandbox().mounts.paths_of(directive)
+    }
+
+    /// Whether two paths of [`Self::mounted_paths`] are one where `/usr` is merged.
+    #[must_use]
+    pub fn are_linked(one: &str, other: &str) -> bool {
+        one == other || follow_link(one) == Some(other) || follow_link(other) == Some(one)
+    }
+
+    /// Returns the value of a directive that takes one word; `yes` and `no` for booleans.
+    #[must_use]
+    pub fn word(&self, directive: Directive) -> Option<&str> {
+        self.sandbox().settings.word(directive).map(|(value, _)| value)
     }
 
     /// Returns the entries of lists of paths that have to exist: systemd skips those behind `-`. Each comes with its path.

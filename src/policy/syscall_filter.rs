@@ -3,7 +3,7 @@
 use super::call_list::{CallList, CallListEntry, Dialect, Mode, Word};
 use super::directive::Directive;
 use super::effect::{DefaultEffect, Effect};
-use super::manager_context::systemd_version;
+use super::manager_context::{systemd_release, systemd_version};
 use super::unit_file::{Assignment, FileNote};
 use crate::audit::text::escape_excerpt;
 use crate::syscalls::{CallNames, Groups};
@@ -15,10 +15,10 @@ use std::sync::Arc;
 const ENOSYS_FOR_UNKNOWN_SINCE: u32 = 255;
 
 /// The call by which systemd reports the time of `execve(2)` to the manager, after it installed the filters, and the first
-/// systemd that therefore permits it in every list (`apply_syscall_filter`, `exec-invoke.c`). systemd 256.0 alone sent
+/// systemd that therefore permits it in every list (`apply_syscall_filter`, `exec-invoke.c`). systemd 256 and 256.1 sent
 /// the time by `sendto`, and permitted nothing for it.
 const HANDOFF: &str = "write";
-const HANDOFF_SINCE: u32 = 256;
+const HANDOFF_SINCE: (u32, u32) = (256, 2);
 
 /// Two calls that only PowerPC has. Elsewhere libseccomp has one pseudo number for both, so a manager reports one call
 /// if a file lists the other (seen with 2.5.4).
@@ -263,7 +263,7 @@ impl SyscallFilter {
 /// Permits the call that systemd itself needs. A unit that gives it an error of its own does not start (exit status 228),
 /// as systemd cannot add it to the list, so this entry stays.
 fn permit_handoff(list: &mut CallList, groups: &Groups) {
-    if systemd_version(groups).is_none_or(|systemd| systemd < HANDOFF_SINCE) {
+    if systemd_release(groups).is_none_or(|systemd| systemd < HANDOFF_SINCE) {
         return;
     }
     match list.mode {

@@ -29,6 +29,13 @@ const TUNABLES: [&str; 17] = [
 /// What `ProtectSystem=yes` makes read-only; `full` adds `/etc`.
 const SYSTEM: [&str; 7] = ["/usr", "/boot", "/efi", "/lib", "/lib64", "/bin", "/sbin"];
 
+/// The entries that lead elsewhere where `/usr` is merged. systemd follows the links, and makes the mounts there as well.
+const LINKS: [(&str, &str); 4] =
+    [("/lib", "/usr/lib"), ("/lib64", "/usr/lib64"), ("/bin", "/usr/bin"), ("/sbin", "/usr/sbin")];
+
+/// The newest systemd whose tables for `ProtectSystem=` have these entries (`HAVE_SPLIT_USR`).
+const LISTS_LINKS_UNTIL: u32 = 254;
+
 /// The first systemd with an empty `/home` that is read-only. Older ones drop that of their table (`append_static_mounts`).
 const EMPTY_HOMES_READ_ONLY_SINCE: u32 = 257;
 
@@ -51,7 +58,7 @@ pub(super) fn is_on(settings: &Settings, directive: Directive) -> Option<Sandbox
 pub(super) fn find_implied(settings: &Settings, sandbox: &SandboxSettings, systemd: Option<u32>) -> Vec<MountEntry> {
     let dynamic = is_on(settings, Directive::DynamicUser);
     let mut entries = Vec::new();
-    entries.extend(protect_system(sandbox, dynamic.as_ref()));
+    entries.extend(protect_system(sandbox, dynamic.as_ref(), systemd));
     entries.extend(protect_home(sandbox, dynamic.as_ref(), systemd));
     let own_tmp = sandbox.word(Directive::PrivateTmp).filter(|(value, _)| *value != "no").map(|(_, word)| word.clone());
     if let Some(word) = own_tmp.or_else(|| dynamic.clone()) {
@@ -120,7 +127,12 @@ pub(super) fn hostname_mounts(settings: &Settings, is_alone: bool) -> Vec<MountE
     ["/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname"].into_iter().filter_map(entry).collect()
 }
 
-fn protect_system(sandbox: &SandboxSettings, dynamic: Option<&SandboxWord>) -> Vec<MountEntry> {
+/// Returns the path that an entry of `ProtectSystem=` leads to where `/usr` is merged.
+pub(super) fn follow_link(path: &str) -> Option<&'static str> {
+    LINKS.into_iter().find(|(link, _)| *link == path).map(|(_, target)| target)
+}
+
+fn protect_system(sandbox: &SandboxSettings, dynamic: Option<&SandboxWord>, systemd: Option<u32>) -> Vec<MountEntry> {
     let own = sandbox.word(Directive::ProtectSystem).filter(|(value, _)| *value != "no");
     let (value, word, implied) = match (dynamic, own) {
         (_, Some(("strict", word))) => ("strict", word, None),
@@ -137,7 +149,9 @@ fn protect_system(sandbox: &SandboxSettings, dynamic: Option<&SandboxWord>) -> V
         return std::iter::once(read_only("/")).chain(writable).collect();
     }
     let etc = (value == "full").then_some("/etc");
-    SYSTEM.into_iter().chain(etc).map(read_only).collect()
+    let lists_links = systemd.is_some_and(|systemd| systemd <= LISTS_LINKS_UNTIL);
+    let linked = LINKS.into_iter().filter(|_| lists_links).map(|(_, target)| target);
+    SYSTEM.into_iter().chain(etc).chain(linked).map(read_only).collect()
 }
 
 fn protect_home(sandbox: &SandboxSettings, dynamic: Option<&SandboxWord>, systemd: Option<u32>) -> Vec<MountEntry> {

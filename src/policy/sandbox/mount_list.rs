@@ -62,7 +62,8 @@ impl MountList {
         self.all.iter().filter(|entry| entry.path.as_bytes() == path).filter_map(MountEntry::cause).collect()
     }
 
-    /// Returns the paths at which a directive makes mounts.
+    /// Returns the paths at which a directive makes mounts. Those that it names twice, as a link and as the link's target, come
+    /// twice.
     pub(crate) fn paths_of(&self, directive: Directive) -> impl Iterator<Item = &str> {
         let is_by = move |entry: &&MountEntry| entry.word.as_ref().is_some_and(|word| word.directive == directive);
         self.all.iter().filter(is_by).map(|entry| &*entry.path)

@@ -150,6 +150,16 @@ fn clock_protection_refuses_other_devices_before_systemd_251() {
 }
 
 #[test]
+fn programs_stay_read_only_where_systemd_lists_the_links_of_a_merged_usr() {
+    let lines = "ProtectSystem=yes\nReadWritePaths=/usr/bin /usr/share";
+    let write = |version: &str, path: &'static str| under(version, lines, SYSTEM, Need::Write(path.as_bytes())).len();
+    let counts = |path: &'static str| ["249", "252", "254.20", "255", "257"].map(|version| write(version, path) > 0);
+    assert_eq!(counts("/usr/bin/x"), [true, true, true, false, false]);
+    assert_eq!(counts("/usr/share/x"), [false; 5]);
+    assert_eq!(counts("/usr/lib/x"), [true; 5]);
+}
+
+#[test]
 fn empty_homes_are_read_only_since_systemd_257() {
     let write = |version: &str| under(version, "ProtectHome=tmpfs", SYSTEM, Need::Write(b"/home/a")).len();
     assert_eq!(["249", "252", "256.9", "257", "257.13-1"].map(write), [0, 0, 0, 1, 1]);
