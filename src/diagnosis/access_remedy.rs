@@ -22,6 +22,8 @@ pub(super) struct Grant {
     pub(super) lines: BTreeSet<String>,
     /// Paths to take off lists, which systemd allows only by starting the list again.
     pub(super) unlisted: BTreeSet<(Directive, Box<str>)>,
+    /// Whether a line names a path at which the unit sees another one, so that it tells too little of what it opens.
+    pub(super) shows_another: bool,
 }
 
 impl Grant {
@@ -151,10 +153,13 @@ fn make_writable(
     let target = if needs_directory { directory } else { path.as_bytes() };
     // systemd starts no unit whose path is missing.
     let is_optional = (!needs_directory && may_not_exist(denial)) || is_volatile(target);
-    // `ReadWritePaths=` would show the host's files in place of an empty file system.
+    // An empty file system lacks the path. A bind mount has what is below its source.
     let below = [target, b"/x"].concat();
-    if !policy.withholding(Need::See(&below), denial.errno).is_empty() {
-        return None;
+    if let Some(cover) = policy.withholding(Need::See(&below), denial.errno).first() {
+        if !matches!(cover.directive, Directive::BindPaths | Directive::BindReadOnlyPaths) {
+            return None;
+        }
+        grant.shows_another = true;
     }
     if let Some(lines) = without_mount(policy, first.directive, target) {
         grant.lines.extend(lines);
@@ -181,8 +186,15 @@ fn without_mount(policy: &Policy, directive: Directive, path: &[u8]) -> Option<V
     if directive == Directive::ProtectSystem && path == b"/etc" {
         return Some(vec!["ProtectSystem=yes".to_owned()]);
     }
-    let others = policy.mounted_paths(directive).filter(|mounted| mounted.as_bytes() != path);
-    let kept = others.map(|mounted| format!("ReadOnlyPaths=-{mounted}"));
+    // A namespace of its own keeps the unit from the control groups of others.
+    if directive == Directive::ProtectControlGroups && policy.word(directive) == Some("strict") {
+        return Some(vec!["ProtectControlGroups=private".to_owned()]);
+    }
+    let path = str::from_utf8(path).ok()?;
+    let others: BTreeSet<&str> =
+        policy.mounted_paths(directive).filter(|mounted| !Policy::are_linked(mounted, path)).collect();
+    let is_target = |mounted: &str| others.iter().any(|link| *link < mounted && Policy::are_linked(link, mounted));
+    let kept = others.iter().filter(|mounted| !is_target(mounted)).map(|mounted| format!("ReadOnlyPaths=-{mounted}"));
     Some(std::iter::once(format!("{}=no", directive.key())).chain(kept).collect())
 }
 
@@ -243,7 +255,8 @@ fn show(
         | Directive::BindReadOnlyPaths
         | Directive::PrivateDevices
         | Directive::DynamicUser => grant.add(bind()?),
-        // The kernel requires the capability to read its log (`check_syslog_permissions`).
+        // The kernel asks readers for the capability if `kernel.dmesg_restrict` is set (`check_syslog_permissions`,
+        // `devkmsg_open`). The denial does not tell whether the program reads.
         Directive::ProtectKernelLogs => grant.lines.extend(without_switch(first.directive, "CAP_SYSLOG")),
         directive if directive.is_switch() => grant.lines.extend(without_switch(directive, "")),
         _ => return None,

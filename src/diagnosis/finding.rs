@@ -110,7 +110,8 @@ fn reserve_access(
     let first = cause.directives().first()?;
     // Without lines there is no remedy at all.
     let grant = find_grant(denial, &situation.policy)?;
-    let is_narrow = grant.unlisted.is_empty() && may_be_default(denial, first.directive, &grant.lines);
+    let is_narrow =
+        grant.unlisted.is_empty() && !grant.shows_another && may_be_default(denial, first.directive, &grant.lines);
     (!is_narrow).then_some(Reservation::WiderThanDenied)
 }
 

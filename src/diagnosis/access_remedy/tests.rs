@@ -90,6 +90,15 @@ fn path_below_a_read_only_bind_mount_is_made_writable_and_other_bind_mounts_stay
         ["by number", "BindPaths=", "BindPaths=/srv/app", "BindPaths=/z", "BindReadOnlyPaths=/x:/y"]
     );
     assert_eq!(read_only("BindReadOnlyPaths=/srv/app /x/%m", "openat", "/srv/app/f"), [""; 0], "it would be lost");
+    let of_data = "BindReadOnlyPaths=/data:/srv/app";
+    assert_eq!(
+        read_only(of_data, "openat", "/srv/app/sub/f"),
+        ["by number", "ReadWritePaths=/srv/app/sub"],
+        "it is a path below another one"
+    );
+    assert_eq!(read_only(of_data, "openat", "/srv/app/f"), ["by number", "BindPaths=", "BindPaths=/data:/srv/app"]);
+    let empty = format!("{of_data}\nTemporaryFileSystem=/srv/app/sub:ro");
+    assert_eq!(read_only(&empty, "openat", "/srv/app/sub/x/f"), [""; 0]);
 }
 
 #[test]
@@ -106,6 +115,10 @@ fn directive_that_protects_the_directory_itself_is_replaced_by_lines_for_its_oth
     assert_eq!(
         read_only("ProtectControlGroups=yes", "mkdir", "/sys/fs/cgroup/app"),
         ["by number", "ProtectControlGroups=no"]
+    );
+    assert_eq!(
+        read_only("ProtectControlGroups=strict", "mkdir", "/sys/fs/cgroup/app"),
+        ["by number", "ProtectControlGroups=private"]
     );
 }
 
