@@ -4,7 +4,7 @@
 //! was, the unit's settings tell what they do to the path.
 
 use super::access_verdict::{AccessEvidence, AccessSettings, FileKind, OwnNamespaces, UnitPrivileges};
-use super::host_files::{file_capabilities, file_kind, forbidden_by_modes};
+use super::host_files::{file_capabilities, file_kind, find_owners, forbidden_by_modes};
 use super::path_walk::PathWalk;
 use super::set_id_programs::SetIdPrograms;
 use crate::diagnosis::before_exec::is_systemd_before_exec;
@@ -179,6 +179,7 @@ impl EvidenceCollector {
             settings,
             has_capabilities: is_exec && on_host.is_some_and(|path| file_capabilities(path) != 0),
             forbidden: on_host.map(|path| forbidden_by_modes(path, credentials)).unwrap_or_default(),
+            owners: on_host.map(find_owners).unwrap_or_default(),
             is_own_entry: located.is_own_entry,
             path: Some(if is_shown { place.to_vec() } else { given.into_os_string().into_vec() }),
             place: Some(place.to_vec()),

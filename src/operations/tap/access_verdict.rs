@@ -31,6 +31,8 @@ pub(crate) struct AccessEvidence {
     pub(crate) has_capabilities: bool,
     /// What the modes of the host's files forbid this user for certain.
     pub(crate) forbidden: ForbiddenByModes,
+    /// The user and the group of the host's file at the path, and of its directory.
+    pub(crate) owners: Vec<(u32, u32)>,
     /// The program that the process executes, if `no_new_privs` withholds the rights of its file.
     pub(crate) set_id: Option<SetIdProgram>,
     /// What the unit's settings withhold.
@@ -57,6 +59,8 @@ pub(crate) struct ForbiddenByModes {
     pub(crate) write: bool,
     /// To search a directory above the path.
     pub(crate) reach: bool,
+    /// To open the file at the path, in whatever mode.
+    pub(crate) open: bool,
 }
 
 /// A program whose file would give its process other rights.
@@ -64,8 +68,26 @@ pub(crate) struct ForbiddenByModes {
 pub(crate) struct SetIdProgram {
     /// The path of the file.
     pub(crate) path: Vec<u8>,
-    /// A bit for each capability that the process would have, or in whose place a group of the file might be enough.
-    pub(crate) gives: u64,
+    /// What the file would give the process.
+    pub(crate) gives: FileRights,
+}
+
+/// The rights that a program's file gives to a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FileRights {
+    /// A bit for each capability.
+    pub(crate) capabilities: u64,
+    /// Another user than root.
+    pub(crate) user: Option<u32>,
+    /// A group.
+    pub(crate) group: Option<u32>,
+}
+
+impl FileRights {
+    /// Whether a file's user or group would be that of the process.
+    fn owns(&self, (uid, gid): &(u32, u32)) -> bool {
+        self.user == Some(*uid) || self.group == Some(*gid)
+    }
 }
 
 /// Which namespaces of a process are not the host's.
@@ -126,7 +148,7 @@ const PERFMON: u8 = 38;
 /// Capabilities that overrule the modes of files. Another user than root lacks them everywhere.
 const FILE_MODES: [u8; 4] = [DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID];
 /// A bit for each of these.
-pub(super) const FILE_MODE_BITS: u64 = 1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH | 1 << FOWNER | 1 << FSETID;
+const FILE_MODE_BITS: u64 = 1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH | 1 << FOWNER | 1 << FSETID;
 /// Calls for which either of two capabilities is enough: the narrower one, and the other (`sk_setsockopt`,
 /// `do_ip_setsockopt`, `perf_event_open`).
 const ALTERNATIVES: [(&str, u8, u8); 2] =
@@ -160,7 +182,7 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
         libc::ENOENT => weigh_hidden(failure, evidence, call, arguments),
         libc::EINVAL if evidence.own.users => Denied(Access::UserNamespace),
         libc::EPERM | libc::EACCES => {
-            if let Some(denied) = weigh_unreadable(evidence, errno) {
+            if let Some(denied) = weigh_unreadable(evidence, errno, call, arguments) {
                 return denied;
             }
             let missed = relevant_capabilities(failure.missed, call, arguments);
@@ -274,11 +296,23 @@ fn weigh_path(failure: &FailedCall, evidence: &AccessEvidence, errno: i32, argum
 
 /// EACCES from the nodes that systemd mounts over inaccessible paths: their modes permit nothing, so that another user than
 /// root misses a capability there.
-fn weigh_unreadable(evidence: &AccessEvidence, errno: i32) -> Option<AccessVerdict> {
+fn weigh_unreadable(evidence: &AccessEvidence, errno: i32, call: &str, arguments: [u64; 6]) -> Option<AccessVerdict> {
     // Without the mounts of a process that is gone, the settings show such a node: it permits no execution either.
     let is_node = evidence.mount.is_some() || evidence.settings.forbid_execution;
-    let path = evidence.path.as_ref().filter(|_| errno == libc::EACCES && is_node && !evidence.forbidden.reach)?;
+    let forbidden = evidence.forbidden;
+    let is_forbidden = forbidden.reach || forbidden.open && asks_for_file(call, arguments);
+    let path = evidence.path.as_ref().filter(|_| errno == libc::EACCES && is_node && !is_forbidden)?;
     weigh_inaccessible(evidence, path)
+}
+
+/// Whether a call needs a permission of the file itself, and not only to reach it.
+fn asks_for_file(call: &str, [_, second, third, ..]: [u64; 6]) -> bool {
+    match call {
+        "open" | "openat" | "openat2" | "creat" | "truncate" => true,
+        "access" => second != 0,
+        "faccessat" | "faccessat2" => third != 0,
+        _ => false,
+    }
 }
 
 /// A mount of systemd's inaccessible nodes covers the path, and the host has it.
@@ -368,7 +402,12 @@ fn has_capability(set: u64, number: u8) -> bool {
 fn weigh_capability(failure: &FailedCall, evidence: &AccessEvidence, missed: u64, call: &str) -> AccessVerdict {
     let credentials = &failure.credentials;
     let Some(number) = first_missed(missed, call) else { return Harmless };
-    let given = |program: &&SetIdProgram| missed & program.gives & credentials.bounding & !credentials.effective != 0;
+    let given = |program: &&SetIdProgram| {
+        let owns = evidence.owners.iter().any(|owner| program.gives.owns(owner));
+        // The owner of a file, and a member of its group, need no capability.
+        let in_place_of = if owns { FILE_MODE_BITS } else { 0 };
+        missed & (program.gives.capabilities & credentials.bounding | in_place_of) & !credentials.effective != 0
+    };
     if let Some(program) = evidence.set_id.as_ref().filter(given) {
         return Denied(Access::SetIdProgram(AccessPath::new(&program.path)));
     }

@@ -80,8 +80,10 @@ fn path_is_read_only_by_the_sandbox_unless_the_host_has_it_so() {
     let on_host = AccessEvidence { own: OwnNamespaces::default(), ..evidence("openat", "/etc/x") };
     assert_eq!(weigh(&erofs, &on_host), Harmless);
     let of_user = FailedCall { credentials: USER, ..failure(libc::EROFS, [0; 6]) };
-    let protected =
-        AccessEvidence { forbidden: ForbiddenByModes { write: true, reach: false }, ..evidence("openat", "/etc/x") };
+    let protected = AccessEvidence {
+        forbidden: ForbiddenByModes { write: true, ..ForbiddenByModes::default() },
+        ..evidence("openat", "/etc/x")
+    };
     assert_eq!([weigh(&of_user, &protected), weigh(&of_user, &evidence("chown", "/etc/x"))], [Harmless, Harmless]);
     assert_eq!(weigh(&erofs, &protected), Denied(Access::ReadOnlyPath(path("/etc/x"))), "root may write it");
     let relative = AccessEvidence { path: None, ..evidence("openat", "/etc/x") };
@@ -262,19 +264,24 @@ fn set_id_program_is_denied_if_it_would_change_something_on_the_host() {
 
 #[test]
 fn capability_that_the_file_of_the_program_would_give_is_missing_for_its_bits() {
-    let sudo = || SetIdProgram { path: b"/usr/bin/sudo".to_vec(), gives: u64::MAX };
+    let rights = FileRights { capabilities: u64::MAX, ..FileRights::default() };
+    let sudo = || SetIdProgram { path: b"/usr/bin/sudo".to_vec(), gives: rights };
     let chown = FailedCall { missed: 1 << CHOWN, credentials: USER, ..failure(libc::EPERM, [0; 6]) };
     let at = |failure: &FailedCall, set_id: SetIdProgram| {
         let privileges = UnitPrivileges { is_user: true, withheld: u64::MAX };
-        weigh(failure, &AccessEvidence { set_id: Some(set_id), privileges, ..evidence("fchownat", "/srv/x") })
+        let owners = vec![(0, 40), (0, 0)];
+        weigh(failure, &AccessEvidence { set_id: Some(set_id), privileges, owners, ..evidence("fchownat", "/srv/x") })
     };
     let denied = Denied(Access::SetIdProgram(path("/usr/bin/sudo")));
     let lacking = |lack| Denied(Access::Capability { capability: Capability::new(CHOWN), lack });
     assert_eq!(at(&chown, sudo()), denied);
     let modes = FailedCall { missed: 1 << DAC_OVERRIDE, ..chown.clone() };
-    let group = || SetIdProgram { gives: FILE_MODE_BITS, ..sudo() };
+    let with = |gives| SetIdProgram { gives, ..sudo() };
+    let group = || with(FileRights { group: Some(40), ..FileRights::default() });
     let of_user = lacking(CapabilityLack::NotEffective);
     assert_eq!([at(&modes, group()), at(&chown, group())], [denied, of_user], "a group has no capability");
+    let other = with(FileRights { group: Some(41), user: Some(40), capabilities: 0 });
+    assert_eq!(at(&modes, other), Harmless, "the file is not of this group or user");
     let outside = TapCredentials { bounding: !(1 << CHOWN), ..USER };
     let bounded = FailedCall { credentials: outside, ..chown };
     assert_eq!(at(&bounded, sudo()), lacking(CapabilityLack::NotInBoundingSet));
@@ -288,14 +295,23 @@ fn inaccessible_path_is_hidden_from_another_user_whose_capability_its_mode_asks_
         ..failure(libc::EACCES, [0; 6])
     };
     let at = |path: &str, reach| {
-        weigh(
-            &open,
-            &AccessEvidence { forbidden: ForbiddenByModes { write: false, reach }, ..evidence("openat", path) },
-        )
+        let forbidden = ForbiddenByModes { reach, ..ForbiddenByModes::default() };
+        weigh(&open, &AccessEvidence { forbidden, ..evidence("openat", path) })
     };
     assert_eq!(at("/secret/x", false), Denied(Access::HiddenPath(path("/secret/x"))));
     assert_eq!(at("/secret/x", true), Harmless, "the host's directories forbid it as well");
     assert_eq!(at("/etc/x", false), Harmless, "the mode of a file that is not hidden");
+    let closed = |call, mode| {
+        let forbidden = ForbiddenByModes { open: true, ..ForbiddenByModes::default() };
+        let asks = FailedCall {
+            event: FailedEvent::Call { number: 0, errno: libc::EACCES, arguments: [0, 0, mode, 0, 0, 0] },
+            ..open.clone()
+        };
+        weigh(&asks, &AccessEvidence { forbidden, ..evidence(call, "/secret/x") })
+    };
+    assert_eq!([closed("openat", 0), closed("faccessat", 4)], [Harmless, Harmless], "the file's own mode forbids it");
+    let hidden = Denied(Access::HiddenPath(path("/secret/x")));
+    assert_eq!([closed("newfstatat", 0), closed("faccessat", 0)], [hidden.clone(), hidden], "they only reach it");
     let gone = |forbid_execution| {
         let settings = AccessSettings { hide: true, forbid_execution, ..AccessSettings::default() };
         weigh(&open, &AccessEvidence { mount: None, settings, ..evidence("openat", "/secret/x") })

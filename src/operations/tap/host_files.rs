@@ -1,6 +1,6 @@
 //! What the host has at a path: the kind of file, what its modes forbid, and the rights that it gives to a process.
 
-use super::access_verdict::{FILE_MODE_BITS, FileKind, ForbiddenByModes};
+use super::access_verdict::{FileKind, FileRights, ForbiddenByModes};
 use crate::incidents::DeviceNode;
 use crate::kernel::tap::TapCredentials;
 use std::fs;
@@ -26,7 +26,31 @@ pub(super) fn file_kind(path: &Path) -> Option<FileKind> {
 
 /// Returns what modes forbid a user for certain.
 pub(super) fn forbidden_by_modes(path: &Path, credentials: &TapCredentials) -> ForbiddenByModes {
-    ForbiddenByModes { write: is_write_protected(path, credentials), reach: is_unreachable(path, credentials) }
+    ForbiddenByModes {
+        write: is_write_protected(path, credentials),
+        reach: is_unreachable(path, credentials),
+        open: is_closed(path, credentials),
+    }
+}
+
+/// Whether a file's mode gives a user nothing for certain. The user's further groups are unknown.
+fn is_closed(path: &Path, credentials: &TapCredentials) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| {
+        let given = if file.uid() == credentials.effective_uid { 0o700 } else { 0o077 };
+        credentials.effective_uid != 0 && file.mode() & given == 0
+    })
+}
+
+/// Returns the user and the group of a file, and of its directory, as far as they exist.
+pub(super) fn find_owners(path: &Path) -> Vec<(u32, u32)> {
+    let files = path.ancestors().take(2).filter_map(|path| fs::symlink_metadata(path).ok());
+    files.map(|file| (file.uid(), file.gid())).collect()
+}
+
+/// Whether a link of `/proc` and a path lead to one file.
+pub(super) fn is_same_file(link: &Path, path: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    identity(link).is_some_and(|own| identity(path) == Some(own))
 }
 
 /// Whether modes forbid a user for certain to write to a path, or to make it. The user's further groups are unknown.
@@ -70,18 +94,20 @@ fn parse_capabilities(data: &[u8]) -> u64 {
     half(1) | half(3) << 32
 }
 
-/// Returns the rights that a file gives to a process with these credentials that executes it, as bits of capabilities. A group
-/// of the file may be enough in place of those for the modes of files.
-pub(super) fn rights_of_file(path: &Path, credentials: &TapCredentials) -> u64 {
-    let Ok(file) = fs::metadata(path) else { return 0 };
-    if !file.is_file() {
-        return 0;
-    }
+/// Returns the rights that a file gives to a process with these credentials that executes it.
+pub(super) fn rights_of_file(path: &Path, credentials: &TapCredentials) -> FileRights {
+    let Some(file) = fs::metadata(path).ok().filter(fs::Metadata::is_file) else { return FileRights::default() };
     let (sets_user, sets_group) = sets_identity(file.mode(), (file.uid(), file.gid()), credentials);
-    let of_user = if file.uid() == 0 { u64::MAX } else { FILE_MODE_BITS };
-    let of_file = if credentials.effective_uid == 0 { 0 } else { file_capabilities(path) };
-    let of = |is_set: bool, bits: u64| if is_set { bits } else { 0 };
-    of(sets_user, of_user) | of(sets_group, FILE_MODE_BITS) | of_file
+    let capabilities = match (sets_user && file.uid() == 0, credentials.effective_uid) {
+        (true, _) => u64::MAX,
+        (false, 0) => 0,
+        (false, _) => file_capabilities(path),
+    };
+    FileRights {
+        capabilities,
+        user: Some(file.uid()).filter(|uid| sets_user && *uid != 0),
+        group: Some(file.gid()).filter(|_| sets_group),
+    }
 }
 
 /// Whether a file's bits give its user, and its group, to a process that has others.
@@ -147,6 +173,31 @@ mod tests {
     }
 
     #[test]
+    fn file_is_closed_to_a_user_whom_its_mode_gives_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let own = fs::metadata(file.path()).unwrap().uid();
+        let is_closed = |mode, uid| {
+            fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            super::is_closed(file.path(), &credentials(uid))
+        };
+        assert_eq!([0o600, 0o640, 0o604, 0o611].map(|mode| is_closed(mode, own + 7)), [true, false, false, false]);
+        assert!(!is_closed(0o600, own) && !is_closed(0o600, 0));
+        assert!(!super::is_closed(Path::new("/nonexistent"), &credentials(own + 7)));
+        assert_eq!(find_owners(file.path()).len(), 2);
+        assert_eq!(find_owners(&file.path().with_file_name("nonexistent")).len(), 1);
+    }
+
+    #[test]
+    fn program_of_a_process_is_compared_by_its_inode() {
+        let own = std::env::current_exe().unwrap();
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        let link = Path::new("/proc/self/exe");
+        assert!(is_same_file(link, &own));
+        assert!(!is_same_file(link, copy.path()), "another file of this name");
+        assert!(!is_same_file(Path::new("/proc/0/exe"), &own), "the process is gone");
+    }
+
+    #[test]
     fn kind_of_a_file_has_the_number_of_a_device() {
         assert_eq!(file_kind(Path::new("/dev/null")), Some(FileKind::Device("char 1:3".parse().unwrap())));
         assert_eq!(file_kind(Path::new("/")), Some(FileKind::Other), "a directory");
@@ -157,16 +208,22 @@ mod tests {
     #[test]
     fn rights_of_a_file_follow_from_its_bits_and_its_capabilities() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let owner = fs::metadata(file.path()).unwrap().uid();
+        let (owner, group) = (fs::metadata(file.path()).unwrap().uid(), fs::metadata(file.path()).unwrap().gid());
+        let none = FileRights::default();
         let rights = |mode, uid| {
             fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
             rights_of_file(file.path(), &credentials(uid))
         };
-        assert_eq!(rights(0o755, owner + 7), 0);
-        let of_owner = if owner == 0 { u64::MAX } else { FILE_MODE_BITS };
-        assert_eq!((rights(0o4755, owner + 7), rights(0o4755, owner)), (of_owner, 0));
-        assert_eq!([rights(0o2755, owner), rights(0o2745, owner)], [FILE_MODE_BITS, 0], "a lock gives nothing");
-        assert_eq!(rights_of_file(Path::new("/"), &credentials(owner)), 0);
+        assert_eq!(rights(0o755, owner + 7), none);
+        let of_owner = if owner == 0 {
+            FileRights { capabilities: u64::MAX, ..none }
+        } else {
+            FileRights { user: Some(owner), ..none }
+        };
+        assert_eq!((rights(0o4755, owner + 7), rights(0o4755, owner)), (of_owner, none));
+        let of_group = FileRights { group: Some(group), ..none };
+        assert_eq!([rights(0o2755, owner), rights(0o2745, owner)], [of_group, none], "a lock gives nothing");
+        assert_eq!(rights_of_file(Path::new("/"), &credentials(owner)), none);
         // CAP_NET_RAW of version 2, as `setcap cap_net_raw+ep` writes it.
         let ping = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(parse_capabilities(&ping), 1 << 13);

@@ -1,8 +1,8 @@
 //! Programs that processes execute without the rights of their files, since `no_new_privs` is set. Such a process later lacks
 //! what these rights would allow.
 
-use super::access_verdict::SetIdProgram;
-use super::host_files::rights_of_file;
+use super::access_verdict::{FileRights, SetIdProgram};
+use super::host_files::{is_same_file, rights_of_file};
 use super::path_walk::PathWalk;
 use crate::kernel::tap::FailedCall;
 use std::collections::HashMap;
@@ -31,17 +31,23 @@ impl SetIdPrograms {
     /// Returns the program of the process whose call failed, if its file would have given rights on the host.
     pub(super) fn find(&self, failure: &FailedCall, walk: &PathWalk<'_>) -> Option<SetIdProgram> {
         let link = Path::new("/proc").join(failure.pid.to_string()).join("exe");
-        let path = fs::read_link(link).ok().or_else(|| self.0.get(&failure.pid).cloned())?;
+        let living = fs::read_link(&link).ok();
+        let is_living = living.is_some();
+        let path = living.or_else(|| self.0.get(&failure.pid).cloned())?;
         // The process may have executed another program since, or another process may have its number.
         let name = path.file_name()?.as_bytes();
         if name.get(..MOST_OF_NAME).unwrap_or(name) != failure.program {
             return None;
         }
         let place = walk.locate(&path, false).filter(|located| !located.is_unread)?.place;
+        // The host can have another file where the process's own mounts have its program.
+        if is_living && !is_same_file(&link, &place) {
+            return None;
+        }
         let mount = walk.host_mounts.holding(place.as_os_str().as_bytes());
         let ignores_bits = mount.is_some_and(|mount| mount.has("nosuid"));
-        let gives = if ignores_bits { 0 } else { rights_of_file(&place, &failure.credentials) };
-        (gives != 0).then(|| SetIdProgram { path: place.into_os_string().into_vec(), gives })
+        let gives = if ignores_bits { FileRights::default() } else { rights_of_file(&place, &failure.credentials) };
+        (gives != FileRights::default()).then(|| SetIdProgram { path: place.into_os_string().into_vec(), gives })
     }
 }
 
