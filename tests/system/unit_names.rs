@@ -114,7 +114,8 @@ fn template_stands_for_its_instances() {
         answer[0]["instances"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert_eq!(instances, BTreeSet::from(["t@one.service", "t@two.service"]));
     assert!(answer[0]["remedies"][0]["path"].as_str().unwrap().ends_with("/t@.service.d/zz-harden-why.conf"));
-    assert_eq!(answer[0]["apply"], "harden-why apply --restart t@.service");
+    let store = machine.manager.base().join("store").display().to_string();
+    assert_eq!(answer[0]["apply"], format!("harden-why apply --restart --state-dir {store} t@.service"));
     assert_eq!(machine.json(&["check", "t@"])["unit"], "t@.service");
     let nobody = machine.json(&["nobody@.service"]);
     assert_eq!(nobody["units"][0]["denials"], serde_json::json!([]));
