@@ -211,7 +211,7 @@ fn refusal_by_own_filter_is_not_attributed_to_unit_policy() {
     let remedies = answer["remedies"].to_string();
     assert!(remedies.contains("acct") && !remedies.contains("munlockall"), "{remedies}");
     let notes = json["notes"].to_string();
-    assert!(notes.contains("were denied by a supervisor"), "{notes}");
+    assert!(notes.contains("answered-by-others"), "{notes}");
     assert!(notes.contains("the denials are not stored"), "no daemon runs: {notes}");
 }
 

@@ -50,7 +50,7 @@ heal() {
             | .cause.directives[] | [.directive, .file, .line]] | unique == [[\"SystemCallFilter\", \"$path\", $number]])"
         systemctl reset-failed "$unit"
         # The restart can show the next denial, and then the exit status is 2.
-        ok "round $rounds: apply" says '^Written' timeout 120 harden-why apply --yes --restart "$unit" || break
+        ok "round $rounds: apply" says '[Ww]ritten' timeout 120 harden-why apply --yes --restart "$unit" || break
     done
     harden-why --json "$unit" >"$answer"
     distinct=$(jq '[.units[0].denials[].call] | unique | length' "$answer")
