@@ -100,7 +100,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
     write_by(path, before, || replace(path, bytes))
 }
 
-/// Writes a drop-in as [`write`] does, unless a file has the name: of two processes, one succeeds.
+/// Writes a drop-in as [`write()`] does, unless a file has the name: of two processes, one succeeds.
 ///
 /// # Errors
 /// A file has this name, or the file cannot be written. Nothing is changed in either case.

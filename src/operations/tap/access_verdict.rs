@@ -85,8 +85,8 @@ pub(crate) struct FileRights {
 
 impl FileRights {
     /// Whether a file's user or group would be that of the process.
-    fn owns(&self, (uid, gid): &(u32, u32)) -> bool {
-        self.user == Some(*uid) || self.group == Some(*gid)
+    fn owns(&self, (uid, gid): (u32, u32)) -> bool {
+        self.user == Some(uid) || self.group == Some(gid)
     }
 }
 
@@ -403,7 +403,7 @@ fn weigh_capability(failure: &FailedCall, evidence: &AccessEvidence, missed: u64
     let credentials = &failure.credentials;
     let Some(number) = first_missed(missed, call) else { return Harmless };
     let given = |program: &&SetIdProgram| {
-        let owns = evidence.owners.iter().any(|owner| program.gives.owns(owner));
+        let owns = evidence.owners.iter().any(|owner| program.gives.owns(*owner));
         // The owner of a file, and a member of its group, need no capability.
         let in_place_of = if owns { FILE_MODE_BITS } else { 0 };
         missed & (program.gives.capabilities & credentials.bounding | in_place_of) & !credentials.effective != 0
