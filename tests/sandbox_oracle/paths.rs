@@ -23,7 +23,9 @@ pub(crate) const PATHS: &[&str] = &[
     "/var/tmp/seen",
     "/etc",
     "/usr",
+    "/usr/bin",
     "/usr/lib",
+    "/usr/share",
     "/var/lib",
     "/var/lib/made",
     "/root",
@@ -108,6 +110,14 @@ pub(crate) const LINES: &[&str] = &[
     "BindPaths=/tmp/seen",
 ];
 
+/// Lines that meet too rarely by chance.
+const MEETING: [&str; 4] = [
+    "ProtectSystem=yes\nReadWritePaths=/usr/bin /usr/share",
+    "ProtectSystem=full\nReadWritePaths=/usr/bin /etc",
+    "ProtectSystem=strict\nReadWritePaths=/usr/bin",
+    "BindReadOnlyPaths=/srv/d: /opt/x\nReadOnlyPaths=/home/%k -/srv/a%",
+];
+
 /// What a unit saw of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
@@ -165,10 +175,14 @@ fn path_is_withheld_exactly_where_the_policy_names_a_line() {
     let prepared = manager.command(&["sh", "-ec", PREPARE]).output().unwrap();
     assert!(prepared.status.success(), "{prepared:?}");
     let groups = syscall_groups::load().groups;
-    let units = random_units(&mut Random(0x5eed_cafe), LINES, 5);
+    let mut units = random_units(&mut Random(0x5eed_cafe), LINES, 5);
+    units.extend(MEETING.map(str::to_owned));
     let outputs = run_units(&manager, "look", &units, LOOK, PATHS);
     let plain = read(&outputs[0]);
     assert_eq!(plain.len(), PATHS.len());
+    for (lines, output) in MEETING.iter().rev().zip(outputs.iter().rev()) {
+        assert_eq!(read(output).len(), PATHS.len(), "{lines}");
+    }
     let (mut wrong, mut held, mut failed) = (String::new(), 0, 0);
     for (lines, output) in units.iter().zip(&outputs) {
         let seen = read(output);

@@ -59,6 +59,8 @@ const LINES: &[&str] = &[
     "DeviceAllow=char-misc rw",
     "DeviceAllow=char-mem r",
     "DeviceAllow=/dev/kvm",
+    "DeviceAllow=\"/dev/fuse\" r",
+    "DeviceAllow=/dev/%k rw",
     "DeviceAllow=char-* rw",
     "DeviceAllow=",
 ];

@@ -3,6 +3,7 @@
 use super::*;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::tap::TapCredentials;
+use crate::operations::tap::file_rights::FileRights;
 
 const HOST: &[u8] = b"1 0 254:0 / / rw - ext4 x rw\n2 1 0:6 / /dev rw,nosuid - devtmpfs x rw\n\
     3 1 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";

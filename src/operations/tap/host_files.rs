@@ -1,6 +1,7 @@
 //! What the host has at a path: the kind of file, what its modes forbid, and the rights that it gives to a process.
 
-use super::access_verdict::{FileKind, FileRights, ForbiddenByModes};
+use super::access_verdict::{FileKind, ForbiddenByModes};
+use super::file_rights::FileRights;
 use crate::incidents::DeviceNode;
 use crate::kernel::tap::TapCredentials;
 use std::fs;

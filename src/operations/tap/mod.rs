@@ -4,6 +4,7 @@ pub(crate) mod access_evidence;
 pub(crate) mod access_tally;
 pub(crate) mod access_verdict;
 pub(crate) mod background;
+mod file_rights;
 mod host_files;
 mod path_walk;
 pub(crate) mod refusals;

@@ -1,7 +1,7 @@
 //! Programs that processes execute without the rights of their files, since `no_new_privs` is set. Such a process later lacks
 //! what these rights would allow.
 
-use super::access_verdict::{FileRights, SetIdProgram};
+use super::file_rights::{FileRights, SetIdProgram};
 use super::host_files::{is_same_file, rights_of_file};
 use super::path_walk::PathWalk;
 use crate::kernel::tap::FailedCall;
