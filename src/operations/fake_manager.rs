@@ -73,6 +73,7 @@ impl FakeMachine {
             fault: None,
             condition: Condition::Healthy,
             quirks: BTreeSet::new(),
+            linked: Vec::new(),
             signals: sender,
         };
         let machine = Self { root, state: Rc::new(RefCell::new(state)), signals: RefCell::new(Some(receiver)), unit };
@@ -132,6 +133,20 @@ impl FakeMachine {
     /// Makes the unit fail when it starts.
     pub(crate) fn fail_to_start(&self) {
         self.state.borrow_mut().quirks.insert(Quirk::FailsToStart);
+    }
+
+    /// Makes a property of the unit list another unit, and nothing start the unit if that one failed.
+    pub(crate) fn link(&self, property: &'static str, other: &'static str, active_state: &'static str) {
+        let mut state = self.state.borrow_mut();
+        state.linked.push((property, other, active_state));
+        if active_state == "failed" {
+            state.quirks.insert(Quirk::LacksDependency);
+        }
+    }
+
+    /// Makes something start the unit again after each look at it.
+    pub(crate) fn start_again_and_again(&self) {
+        self.state.borrow_mut().quirks.insert(Quirk::StartsAgain);
     }
 
     /// Makes the manager look for drop-ins elsewhere.

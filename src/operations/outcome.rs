@@ -59,6 +59,8 @@ pub(crate) enum BisectionOutcome {
     Works,
     /// The unit does not work with all lines lifted.
     NotHardening,
+    /// The same lines lifted had different outcomes.
+    Contradictory,
     /// The limit of restarts came first.
     Limit,
     /// The user declined.
@@ -118,6 +120,7 @@ impl BisectionOutcome {
             Self::Found => "found",
             Self::Works => "works",
             Self::NotHardening => "not-hardening",
+            Self::Contradictory => "contradictory",
             Self::Limit => "limit",
             Self::Declined => "declined",
             Self::DryRun => "dry-run",

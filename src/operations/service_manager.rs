@@ -1,7 +1,7 @@
 //! The requests of operations to a service manager, as traits that a fake implements in tests.
 
 use crate::systemd::manager::{
-    LoadedInstance, Managers, SystemdError, SystemdManager, UnitJob, UnitOutcome, UnitProperties, UnitState,
+    LoadedInstance, MainExit, Managers, SystemdError, SystemdManager, UnitJob, UnitOutcome, UnitProperties, UnitState,
 };
 use crate::units::{Manager, UnitName};
 use std::time::Duration;
@@ -47,6 +47,13 @@ pub(crate) trait ServiceManager {
 
     /// Returns the running units that stop when the unit stops.
     async fn running_dependents(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError>;
+
+    /// Returns the units that a unit's properties of these names list, each with its active state.
+    async fn linked_units(&self, name: &UnitName, properties: &[&str])
+    -> Result<Vec<(UnitName, String)>, SystemdError>;
+
+    /// Returns how a unit's latest main process ended.
+    async fn main_exit(&self, name: &UnitName) -> Result<MainExit, SystemdError>;
 
     /// Returns the cgroup of a unit that runs.
     async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError>;
@@ -150,6 +157,18 @@ impl ServiceManager for SystemdManager {
 
     async fn running_dependents(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError> {
         Self::running_dependents(self, name).await
+    }
+
+    async fn linked_units(
+        &self,
+        name: &UnitName,
+        properties: &[&str],
+    ) -> Result<Vec<(UnitName, String)>, SystemdError> {
+        Self::linked_units(self, name, properties).await
+    }
+
+    async fn main_exit(&self, name: &UnitName) -> Result<MainExit, SystemdError> {
+        Self::main_exit(self, name).await
     }
 
     async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {

@@ -1,5 +1,5 @@
 //! The keys of hardening that is in no row of the table of directives, since no denial is traced to it. A bisection lifts
-//! it nevertheless.
+//! it nevertheless. And the earlier names of keys.
 
 /// The keys that are on or off.
 pub(super) const SWITCHES: [&str; 3] = ["PrivateIPC", "PrivateMounts", "PrivateNetwork"];
@@ -9,6 +9,19 @@ pub(super) const LISTS: [&str; 2] = ["RestrictFileSystems", "RestrictNetworkInte
 
 /// The key of flags that add to each other.
 pub(super) const FLAGS: &str = "SecureBits";
+
+/// The earlier names that systemd still accepts, each with the key's name now (`load-fragment-gperf.gperf.in`).
+const EARLIER_NAMES: [(&str, &str); 4] = [
+    ("InaccessibleDirectories", "InaccessiblePaths"),
+    ("ReadOnlyDirectories", "ReadOnlyPaths"),
+    ("ReadWriteDirectories", "ReadWritePaths"),
+    ("StartLimitInterval", "StartLimitIntervalSec"),
+];
+
+/// Returns the name of a key now, if a file has an earlier one.
+pub(crate) fn current_key(key: &str) -> &str {
+    EARLIER_NAMES.iter().find(|(earlier, _)| *earlier == key).map_or(key, |(_, now)| now)
+}
 
 /// Whether a key is one of these.
 pub(super) fn is_hardening_key(key: &str) -> bool {

@@ -46,6 +46,7 @@ pub use exec_command::ExecCommand;
 pub use families::AddressFamilies;
 pub(crate) use families::family_name;
 pub use hardening::{Hardening, HardeningLine, KeptHardening};
+pub(crate) use hardening_keys::current_key;
 pub use lists::Namespaces;
 pub use manager_context::ManagerContext;
 pub(crate) use possible_directives::find_possible_directives;

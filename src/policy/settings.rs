@@ -6,7 +6,7 @@ use super::directive::{Directive, ValueKind};
 use super::effect::DefaultEffect;
 use super::exec_command;
 use super::exec_command::ExecCommand;
-use super::hardening_keys::is_hardening_key;
+use super::hardening_keys::{current_key, is_hardening_key};
 use super::lists::{Architectures, Namespaces, parse_boolean};
 use super::program_settings;
 use super::program_settings::ProgramSettings;
@@ -61,6 +61,12 @@ impl Settings {
     fn from_files(name: UnitName, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
         let section = exec_section(&name);
         let relevant = |mut file: UnitFile| {
+            for line in &mut file.assignments {
+                let now = current_key(&line.key);
+                if now != &*line.key {
+                    line.key = now.into();
+                }
+            }
             file.assignments.retain(|line| {
                 &*line.section == section
                     && (Directive::from_key(&line.key).is_some()

@@ -266,7 +266,7 @@ fn twenty_single_lines_among_thirty_are_found() {
     }
     let (all, most) = (restarts.iter().sum::<u64>(), *restarts.iter().max().unwrap());
     println!("{} single lines: {all} restarts, at most {most}", restarts.len());
-    assert!(restarts.len() == 20 && most <= 9, "{restarts:?}");
+    assert!(restarts.len() == 20 && most <= 11, "{restarts:?}");
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn five_pairs_among_thirty_are_found() {
         assert_eq!(culprits.len(), if how == "all" { 1 } else { 2 }, "{one} {other}: {bisected}");
         let restarts = bisected["restarts"].as_u64().unwrap();
         println!("{one} and {other} ({how}): {restarts} restarts");
-        assert!(restarts <= 16 && bisected["most_restarts"] == 16, "{bisected}");
+        assert!(restarts <= 18 && bisected["most_restarts"] == 18, "{bisected}");
     }
     assert_eq!(machine.files(), "");
 }
@@ -318,7 +318,39 @@ fn unit_that_works_and_one_that_fails_otherwise_end_the_search() {
     machine.write(&format!("[Unit]\nConditionPathExists=/nonexistent\n{RUNS}"));
     let output = machine.run(&["bisect", "x", "--yes"]);
     assert!(error(&output).contains("was not started, since its conditions are not met"), "{output:?}");
+    machine.write(&format!(
+        "[Unit]\nAssertPathExists=/nonexistent\n{}",
+        RUNS.replace("ExecStart", "Type=oneshot\nExecStart")
+    ));
+    let output = machine.run(&["bisect", "x", "--yes"]);
+    assert!(error(&output).contains("was not started, since its assertions are not met"), "{output:?}");
+    machine.manager.write("need.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n");
+    machine.write(
+        "[Unit]\nRequires=need.service\nAfter=need.service\n\
+         [Service]\nType=oneshot\nExecStart=/bin/true\nProtectClock=yes\n",
+    );
+    let output = machine.run(&["bisect", "x", "--yes"]);
+    assert!(error(&output).contains("it needs units that do not run: need.service is failed"), "{output:?}");
+    machine.write("[Service]\nExecStart=/bin/true\nProtectClock=yes\n");
+    let bisected = machine.bisect(&[]);
+    assert_eq!(bisected["detail"], "its program ended with success", "{bisected}");
+    machine.write(RUNS);
+    for (check, why) in [(" ", "the check is empty"), ("if true", "no command that a shell can run: if true")] {
+        machine.refuses(&["x", "--check", check], why);
+    }
     assert_eq!(machine.files(), "");
+}
+
+#[test]
+fn unit_that_another_unit_stops_during_a_trial_gets_no_culprit() {
+    let Some(machine) = Machine::with(RUNS) else { return };
+    let settings = machine.settings();
+    machine.manager.write("partner.service", "[Service]\nExecStart=/bin/sleep 1\n");
+    machine.write(&format!("[Unit]\nBindsTo=partner.service\nAfter=partner.service\n{RUNS}"));
+    let output = machine.run(&["bisect", "x", "--yes", "--wait", "3s"]);
+    assert!(error(&output).contains("is bound to partner.service (BindsTo=), which is"), "{output:?}");
+    machine.wait_until_settled();
+    machine.is_as_before(&settings);
 }
 
 #[test]
@@ -330,7 +362,7 @@ fn bisection_shows_plan_progress_and_the_line_with_its_remedy() {
         "each time without some of its 6 hardening lines",
         "ProtectClock=",
         "if it stays active for 5s",
-        "at most 7 restarts if one line is the reason, 12 if two are: 3 halve 6 lines",
+        "at most 9 restarts if one line is the reason, 14 if two are: 3 halve 6 lines",
         "Nothing was changed (--dry-run).",
     ] {
         assert!(words.contains(expected), "{expected}: {dry}");
@@ -362,7 +394,7 @@ fn bisection_shows_plan_progress_and_the_line_with_its_remedy() {
     script.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     said.extend(script.wait_with_output().unwrap().stdout);
     let said = String::from_utf8(said).unwrap();
-    assert!(said.contains("up to 12 times") && said.contains("Nothing was changed"), "no is the default: {said}");
+    assert!(said.contains("up to 14 times") && said.contains("Nothing was changed"), "no is the default: {said}");
     assert_eq!(machine.files(), "");
 }
 

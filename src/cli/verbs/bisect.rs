@@ -31,7 +31,6 @@ use crate::units::Unit;
 use anstream::ColorChoice;
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
-use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
@@ -88,35 +87,36 @@ pub(crate) async fn bisect(common: &Common, asked: &args::Bisect, color: ColorCh
     let finished = Box::pin(run::bisect(machine, &plan, &mut show, &mut interruption)).await?;
     let mut view = Bisected::finished(&plan, &finished, Path::new("/"));
     if view.outcome == BisectionOutcome::Found {
-        view.apply = find_narrower_remedy(common, &plan, &view.culprit_keys(), since).await;
+        view.apply = find_narrower_remedy(common, &plan, &view, since).await;
     }
     print_reply(common, color, &view)
 }
 
-/// Returns the command that applies the proven remedy for what the unit was denied since the bisection began, if one of
-/// these directives denied it.
-async fn find_narrower_remedy(
-    common: &Common,
-    plan: &BisectionPlan,
-    keys: &BTreeSet<&str>,
-    since: i64,
-) -> Option<String> {
+/// Returns the command that applies the proven remedy for what the unit was denied since the bisection began, if the lines
+/// that the bisection found denied all that the remedy allows.
+async fn find_narrower_remedy(common: &Common, plan: &BisectionPlan, view: &Bisected, since: i64) -> Option<String> {
     // Without harden-whyd and its store, there is no record of a denial.
     let context = Context::open(common, &StateDir::default(), OtherSource::Store).await.ok()?;
+    let keys = view.culprit_keys();
     let is_filter = |key: &&str| Directive::from_key(key).is_some_and(Directive::filters_calls);
     // The daemon stores a denial a moment after it happened. It receives records of filters alone.
     let patience = if keys.iter().any(is_filter) { STORE_DELAY } else { Duration::ZERO };
     let begun = Instant::now();
     loop {
         let answer = answer_by_incidents(&context, &plan.target.unit).await?;
-        let is_by_these =
-            answer.denials.iter().filter(|denial| denial.times.last_millis >= Some(since)).any(|denial| {
-                denial.cause.kind == "unit"
-                    && denial.cause.directives.iter().any(|cause| keys.contains(cause.directive))
-            });
+        let is_recent = answer
+            .denials
+            .iter()
+            .any(|denial| denial.times.last_millis >= Some(since) && view.is_by_culprits(&denial.cause.directives));
+        // The remedy opens what any of these lines denied.
+        let is_by_these = answer
+            .denials
+            .iter()
+            .filter(|denial| matches!(denial.cause.kind, "unit" | "possibly-unit"))
+            .all(|denial| view.is_by_culprits(&denial.cause.directives));
         let has_default = answer.remedies.iter().any(|remedy| remedy.default);
-        if is_by_these || begun.elapsed() >= patience {
-            return answer.apply.filter(|_| is_by_these && has_default);
+        if is_recent || begun.elapsed() >= patience {
+            return answer.apply.filter(|_| is_recent && is_by_these && has_default);
         }
         sleep(STEP).await;
     }

@@ -1,10 +1,11 @@
 //! The views of a bisection: the plan, and the result.
 
+use super::denial_view::DirectiveView;
 use super::snippet;
 use super::snippet::{Snippet, add_snippet};
 use super::survivors::{SurvivorView, add_survivors};
 use crate::audit::Note;
-use crate::audit::text::{escape, escape_excerpt, join, plural, shown_path};
+use crate::audit::text::{escape, escape_excerpt, join, plural, quote_word, shown_path};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply, SCHEMA};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
@@ -14,14 +15,14 @@ use crate::operations::bisection::check::TrialCheck;
 use crate::operations::bisection::plan::BisectionPlan;
 use crate::operations::bisection::run::{BisectionEnd, FinishedBisection};
 use crate::operations::outcome::BisectionOutcome;
-use crate::policy::{Assignment, Hardening, HardeningLine, SourceLine};
+use crate::policy::{Assignment, Hardening, HardeningLine, SourceLine, UnitFile, current_key};
 use crate::unit_files::rooted::RootedTree;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The name of a drop-in that lifts lines. systemd reads it after most others, as it read the bisection's.
-const LIFTING: &str = "zzz-bisected.conf";
+/// The most names of drop-ins that are tried.
+const MOST_NAMES: usize = 64;
 
 /// The answer after a bisection.
 #[derive(Debug, Serialize)]
@@ -63,6 +64,9 @@ pub(crate) struct Bisected {
     /// The unit's `ActiveState` afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
+    /// What is known of the failure with all lines lifted, escaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
     /// The processes that outlive the bisection, and run without the unit's own settings until they end.
     survivors: Vec<SurvivorView>,
     pub(crate) notes: Vec<Note>,
@@ -100,6 +104,9 @@ pub(crate) struct BisectedLine {
     file: String,
     /// The line in it.
     line: u32,
+    /// The file and line by which systemd names it.
+    #[serde(skip)]
+    named_place: String,
     /// The further lines of a list, each as file and line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     more: Vec<String>,
@@ -139,6 +146,7 @@ impl Bisected {
             seconds: None,
             then: None,
             state: None,
+            detail: None,
             survivors: Vec::new(),
             notes: plan.target.notes.clone(),
             words: Vec::new(),
@@ -148,10 +156,11 @@ impl Bisected {
 
     /// The view of a finished bisection. The lines are read below a root, with the rights of the caller.
     pub(crate) fn finished(plan: &BisectionPlan, finished: &FinishedBisection, root: &Path) -> Self {
-        let FinishedBisection { end, restarts, took, restoration, survivors } = finished;
+        let FinishedBisection { end, detail, restarts, took, restoration, survivors } = finished;
         let (outcome, culprits) = match end {
             BisectionEnd::Result(BisectionResult::Works) => (BisectionOutcome::Works, Vec::new()),
             BisectionEnd::Result(BisectionResult::NotHardening) => (BisectionOutcome::NotHardening, Vec::new()),
+            BisectionEnd::Result(BisectionResult::Contradictory) => (BisectionOutcome::Contradictory, Vec::new()),
             BisectionEnd::Result(BisectionResult::Found(culprits)) => (BisectionOutcome::Found, culprits.clone()),
             BisectionEnd::Limit(lifted) => {
                 let culprit = |line: &usize| Culprit { line: *line, partners: BTreeSet::new() };
@@ -170,12 +179,15 @@ impl Bisected {
                 })
             })
             .collect();
-        view.remedy = LiftingRemedy::new(plan, &culprits);
+        // The limit came before anything is known of the single lines.
+        let is_all = outcome == BisectionOutcome::Limit && culprits.len() == view.lines && view.lines > 1;
+        view.remedy = LiftingRemedy::new(plan, &culprits).filter(|_| !is_all);
         view.narrow = view.remedy.as_ref().map(|_| narrowing_command(plan, &view.culprits));
         let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
         (view.restarts, view.seconds) = (Some(*restarts), Some(seconds));
         view.then = Some(restoration.action.as_str());
         view.state = restoration.outcome.as_ref().map(|outcome| escape(outcome.active_state.as_bytes()));
+        view.detail = detail.clone().filter(|_| outcome == BisectionOutcome::NotHardening);
         view.survivors = survivors.iter().map(SurvivorView::new).collect();
         view.words = vec![describe_result(&view), restoration.describe(&view.unit)];
         view
@@ -183,8 +195,19 @@ impl Bisected {
 
     /// Returns the keys of all lines that keep the unit from working.
     pub(crate) fn culprit_keys(&self) -> BTreeSet<&str> {
-        let lines = self.culprits.iter().flat_map(|culprit| [&culprit.line].into_iter().chain(&culprit.with));
-        lines.map(|line| line.directive.as_str()).collect()
+        self.culprits.iter().map(|culprit| culprit.line.directive.as_str()).collect()
+    }
+
+    /// Returns whether all of these directives stand in lines whose lifting helped: the same key, file and line.
+    pub(crate) fn is_by_culprits(&self, directives: &[DirectiveView]) -> bool {
+        let is_culprit = |cause: &DirectiveView| {
+            self.culprits.iter().map(|culprit| &culprit.line).any(|line| {
+                let places = || line.more.iter().cloned().chain([line.place(), line.named_place.clone()]);
+                let place = cause.file.as_ref().zip(cause.line).map(|(file, line)| format!("{file}:{line}"));
+                line.directive == cause.directive && place.is_some_and(|place| places().any(|known| known == place))
+            })
+        };
+        !directives.is_empty() && directives.iter().all(is_culprit)
     }
 
     /// Adds the lines, each with what it does.
@@ -193,10 +216,11 @@ impl Bisected {
         const SHOWN: usize = 3;
         let shown = if detail == Detail::Full { self.culprits.len() } else { SHOWN };
         let is_single = self.culprits.len() == 1;
-        for culprit in self.culprits.iter().take(shown) {
+        for (index, culprit) in self.culprits.iter().take(shown).enumerate() {
             let label = match (self.outcome, &culprit.with[..]) {
-                (BisectionOutcome::Limit, _) => "perhaps not this one",
+                (BisectionOutcome::Limit, _) if !is_single => "perhaps not this one",
                 (_, []) if is_single => "without this line it works",
+                (_, []) if index == 0 => "has to go",
                 (_, []) => "has to go as well",
                 (_, [_]) => "without this line it works, or without the next one",
                 _ => "without this line it works, or without one of the next ones",
@@ -253,6 +277,10 @@ impl Reply for Bisected {
         }
         self.add_culprits(&mut page, detail);
         words.for_each(|words| page.paragraph(0, words));
+        if self.outcome == BisectionOutcome::NotHardening && !self.kept.is_empty() {
+            let kept = self.kept.iter().map(|kept| format!("{}= ({})", kept.directive, kept.why));
+            page.paragraph(0, &format!("These lines stayed in force: {}.", join(kept)));
+        }
         self.add_remedy(&mut page);
         add_survivors(&mut page, &self.survivors, "bisection");
         add_notes(&mut page, &self.notes);
@@ -262,7 +290,8 @@ impl Reply for Bisected {
     fn exit_status(&self) -> ExitStatus {
         match self.outcome {
             BisectionOutcome::Found | BisectionOutcome::Limit => ExitStatus::Found,
-            BisectionOutcome::Works | BisectionOutcome::NotHardening | BisectionOutcome::DryRun => ExitStatus::Done,
+            BisectionOutcome::NotHardening | BisectionOutcome::Contradictory => ExitStatus::Found,
+            BisectionOutcome::Works | BisectionOutcome::DryRun => ExitStatus::Done,
             BisectionOutcome::Declined => ExitStatus::Failed,
         }
     }
@@ -278,6 +307,7 @@ impl BisectedLine {
             value: escape_excerpt(value),
             file: shown_path(&origin.path),
             line: source.as_ref().map_or(origin.line, |source| source.number),
+            named_place: escape(origin.to_string().as_bytes()),
             more: more.iter().map(|line| escape(line.origin.to_string().as_bytes())).collect(),
             source,
         }
@@ -307,9 +337,32 @@ impl LiftingRemedy {
         let situation = &plan.target.situation;
         let section = situation.policy.settings.section();
         let content = format!("[{section}]\n{}", plan.hardening.lift(&lifted));
-        let drop_in = situation.drop_in.with_file_name(LIFTING);
+        let set = |file: &UnitFile| file.assignments.iter().map(|line| current_key(&line.key).to_owned()).collect();
+        let keys: BTreeSet<String> = set(&UnitFile::parse(&situation.drop_in, content.as_bytes()));
+        let listed = &plan.target.facts.dropins;
+        // systemd returns the paths as this process reaches them. A file that cannot be read may set anything.
+        let tree = RootedTree::new(Path::new("/"));
+        let decides = |path: &&PathBuf| {
+            tree.read(path).map_or(true, |bytes| !set(&UnitFile::parse(path, &bytes)).is_disjoint(&keys))
+        };
+        let last = listed.iter().filter(decides).filter_map(|path| path.file_name()).max();
+        let is_free = |path: &PathBuf| {
+            listed.iter().all(|other| other.file_name() != path.file_name()) && std::fs::symlink_metadata(path).is_err()
+        };
+        let mut places = lifting_names().map(|name| situation.drop_in.with_file_name(name));
+        let drop_in = places.find(|path| path.file_name() > last && is_free(path))?;
         (!lifted.is_empty()).then(|| Self { drop_in: shown_path(&drop_in), content })
     }
+}
+
+/// Returns names of drop-ins that lift lines, in the order in which systemd reads them. The first one comes after most
+/// drop-ins.
+fn lifting_names() -> impl Iterator<Item = String> {
+    (0..MOST_NAMES).map(|tried| {
+        let (more, number) = (tried / 9, tried % 9);
+        let number = if number == 0 { String::new() } else { (number + 1).to_string() };
+        format!("zzz{}-bisected{number}.conf", "z".repeat(more))
+    })
 }
 
 /// Returns the command that shows what the unit needs of lines.
@@ -317,7 +370,8 @@ fn narrowing_command(plan: &BisectionPlan, culprits: &[CulpritView]) -> String {
     let unit = &plan.target.unit;
     let is_filter = culprits.iter().all(|culprit| culprit.line.directive.starts_with("SystemCall"));
     let verb = if is_filter { "rehearse" } else { "tap --restart" };
-    format!("harden-why {verb} {}{}", unit.manager.option(), unit.name)
+    let dashes = if unit.name.as_str().starts_with('-') { "-- " } else { "" };
+    format!("harden-why {verb} {}{dashes}{}", unit.manager.option(), quote_word(unit.name.as_str()))
 }
 
 /// Says what was found, in a sentence.
@@ -331,8 +385,17 @@ fn describe_result(view: &Bisected) -> String {
             format!("{name} {check} with all of its {lines} in force ({took}): there is nothing to find.")
         }
         BisectionOutcome::NotHardening => {
-            format!("{name} does not work even with its {lines} lifted ({took}): the reason is another one.")
+            let why = view.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+            format!("{name} also does not work with all of its {lines} lifted ({took}){why}.")
         }
+        BisectionOutcome::Contradictory => format!(
+            "{name} worked and did not work with the same lines lifted ({took}): something else decides as well, so no line \
+             is named."
+        ),
+        BisectionOutcome::Limit if view.culprits.len() == 1 => format!(
+            "{name} {check} without 1 of its {lines}; the limit of {took} came before the repetition that confirms it \
+             (--restarts)."
+        ),
         BisectionOutcome::Limit => format!(
             "{name} {check} without these {} of its {lines}, and perhaps without fewer: the limit of {took} came \
             first (--restarts).",

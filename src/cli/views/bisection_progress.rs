@@ -3,6 +3,7 @@
 use crate::audit::text::plural;
 use crate::cli::terminal::output::print_remark;
 use crate::cli::terminal::page::{DIM, WARN};
+use crate::operations::bisection::check::TrialOutcome;
 use crate::operations::bisection::plan::BisectionPlan;
 use crate::operations::bisection::run::BisectionObserver;
 use anstream::ColorChoice;
@@ -49,9 +50,10 @@ impl BisectionObserver for BisectionProgress {
         self.trial = format!("restart {number}: {what}");
     }
 
-    fn show_outcome(&mut self, works: bool) {
-        let how = if works { "it works" } else { "it does not work" };
-        self.say(DIM, &format!("{} {how}", self.trial));
+    fn show_outcome(&mut self, outcome: &TrialOutcome) {
+        let how = if outcome.works { "it works" } else { "it does not work" };
+        let detail = outcome.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+        self.say(DIM, &format!("{} {how}{detail}", self.trial));
     }
 
     fn show_end(&mut self) {

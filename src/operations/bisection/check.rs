@@ -1,14 +1,12 @@
 //! The check of a trial: whether the unit works with some lines lifted.
 
-use crate::audit::text::escape_excerpt;
+use super::check_command;
+use crate::audit::text::{escape, escape_excerpt, join};
+use crate::operations::rehearsal::session::RequestedStart;
 use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager};
 use crate::systemd::manager::{SystemdError, UnitState};
 use crate::units::UnitName;
-use anyhow::{Context as _, bail, ensure};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use anyhow::{bail, ensure};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -16,20 +14,11 @@ use tokio::time::{Instant, sleep};
 /// otherwise.
 const START_PATIENCE: Duration = Duration::from_secs(JOB_PATIENCE.as_secs() + 15);
 
-/// The time between two looks at a unit or at the check's process.
+/// The time between two looks at a unit.
 const STEP: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// The time between two runs of the command.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
-
-/// The longest run of the command.
-const COMMAND_PATIENCE: Duration = Duration::from_mins(1);
-
-/// The statuses by which a shell says that it cannot execute a command, or finds none (`sh(1)`).
-const NO_COMMAND: [i32; 2] = [126, 127];
-
-/// The variable with the unit's name in the command's environment.
-const UNIT_VARIABLE: &str = "UNIT";
 
 /// Decides whether a unit works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,112 +31,207 @@ pub(crate) struct TrialCheck {
     pub(crate) is_oneshot: bool,
 }
 
+/// The outcome of a trial.
+#[must_use]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TrialOutcome {
+    pub(crate) works: bool,
+    /// What is known of a failure, in words.
+    pub(crate) detail: Option<String>,
+    /// Whether the check failed because the shell could execute no command.
+    pub(crate) lacks_command: bool,
+}
+
+impl TrialOutcome {
+    fn works() -> Self {
+        Self { works: true, ..Self::default() }
+    }
+
+    fn fails(detail: Option<String>) -> Self {
+        Self { detail, ..Self::default() }
+    }
+}
+
 impl TrialCheck {
+    /// Checks that a shell can parse the command, if there is one.
+    ///
+    /// # Errors
+    /// The command is empty, or its syntax is wrong.
+    pub(crate) fn ensure_can_run(&self) -> anyhow::Result<()> {
+        self.command.as_deref().map_or(Ok(()), check_command::ensure_parses)
+    }
+
     /// Waits for the unit's start, and returns whether the unit works.
     ///
     /// # Errors
-    /// The manager does not answer, the unit's conditions are not met, or the command cannot run.
-    pub(crate) async fn is_working(&self, manager: &impl ServiceManager, name: &UnitName) -> anyhow::Result<bool> {
-        let is_started = match manager.wait_for_job(name, START_PATIENCE).await {
-            Ok(_) => true,
-            Err(SystemdError::TimedOut) => false,
+    /// The manager does not answer, the unit was not started, its job takes too long, or other units started or stopped
+    /// it: the trial has no outcome.
+    pub(crate) async fn try_unit(
+        &self,
+        manager: &impl ServiceManager,
+        name: &UnitName,
+        start: RequestedStart,
+    ) -> anyhow::Result<TrialOutcome> {
+        match manager.wait_for_job(name, START_PATIENCE).await {
+            Ok(_) => {}
+            Err(SystemdError::TimedOut) => bail!(
+                "systemd did not finish the restart of {name} within {} seconds, so it is unknown whether {name} works \
+                 (TimeoutStartSec= and TimeoutStopSec= set shorter limits)",
+                START_PATIENCE.as_secs()
+            ),
             Err(error) => return Err(error.into()),
-        };
+        }
         let state = manager.unit_state(name).await?;
-        ensure!(!state.unmet, "{name} was not started, since its conditions are not met");
+        ensure_started(manager, name, &state, start).await?;
+        let trial = Trial { manager, name, invocation: state.invocation, is_oneshot: self.is_oneshot };
         match &self.command {
-            Some(command) => self.try_command(command, name).await,
-            None if is_started => self.stays_active(state, manager, name).await,
-            None => Ok(false),
+            Some(command) => self.try_command(command, &trial).await,
+            None => self.watch_state(state, &trial).await,
         }
     }
 
     /// Whether the unit stays active for the given time, or did its work.
-    async fn stays_active(
+    async fn watch_state(
         &self,
         mut state: UnitState,
-        manager: &impl ServiceManager,
-        name: &UnitName,
-    ) -> anyhow::Result<bool> {
-        let deadline = Instant::now() + self.wait;
+        trial: &Trial<'_, impl ServiceManager>,
+    ) -> anyhow::Result<TrialOutcome> {
+        let begun = Instant::now();
         loop {
-            let UnitState { outcome, sub_state, .. } = &state;
-            let is_success = outcome.result.as_deref().is_none_or(|result| result == "success");
-            match outcome.active_state.as_str() {
+            let is_over = begun.elapsed() >= self.wait;
+            if trial.is_started_again(&state) {
+                return trial.judge_failure(&state).await;
+            }
+            match state.outcome.active_state.as_str() {
                 // A unit that did its work, and counts as active (`RemainAfterExit=`).
-                "active" if sub_state == "exited" => return Ok(is_success),
-                "active" | "reloading" if Instant::now() >= deadline => return Ok(true),
+                "active" if state.sub_state == "exited" && is_success(&state) => return Ok(TrialOutcome::works()),
+                "active" if state.sub_state == "exited" => return Ok(TrialOutcome::fails(None)),
+                "active" | "reloading" if is_over => return Ok(TrialOutcome::works()),
                 "active" | "reloading" => {}
-                "inactive" => return Ok(self.is_oneshot && is_success),
-                "activating" if Instant::now() < deadline => {}
-                _ => return Ok(false),
+                "inactive" if self.is_oneshot && is_success(&state) => return Ok(TrialOutcome::works()),
+                "activating" if !is_over => {}
+                // Its result is known once it has ended.
+                "deactivating" if begun.elapsed() < self.wait + JOB_PATIENCE => {}
+                _ => return trial.judge_failure(&state).await,
             }
             sleep(STEP).await;
-            state = manager.unit_state(name).await?;
+            state = trial.manager.unit_state(trial.name).await?;
         }
     }
 
     /// Runs the command until it succeeds or the time is over.
-    async fn try_command(&self, command: &str, name: &UnitName) -> anyhow::Result<bool> {
+    async fn try_command(&self, command: &str, trial: &Trial<'_, impl ServiceManager>) -> anyhow::Result<TrialOutcome> {
         let deadline = Instant::now() + self.wait;
         loop {
-            let shown = escape_excerpt(command);
-            let mut check = CheckProcess::start(command, name).with_context(|| format!("cannot run {shown}"))?;
-            let status = check.wait().await.with_context(|| format!("cannot run {shown}"))?;
-            if status.is_some_and(|status| status.success()) {
-                return Ok(true);
-            }
-            if let Some(code) = status.and_then(|status| status.code()).filter(|code| NO_COMMAND.contains(code)) {
-                bail!("the check is no command that a shell can run (exit status {code}): {shown}");
+            let end = check_command::run(command, trial.name).await?;
+            if end.is_success {
+                return Ok(TrialOutcome::works());
             }
             if Instant::now() + PAUSE >= deadline {
-                return Ok(false);
+                let state = trial.manager.unit_state(trial.name).await?;
+                let judged = trial.judge_failure(&state).await?;
+                let status = end.no_command.map(|code| {
+                    let command = escape_excerpt(command);
+                    format!("the check is no command that a shell can run (exit status {code}): {command}")
+                });
+                let said = end.last_words.map(|words| format!("the check said: {words}"));
+                return Ok(TrialOutcome {
+                    detail: status.or(said).or(judged.detail),
+                    lacks_command: end.no_command.is_some(),
+                    works: false,
+                });
             }
             sleep(PAUSE).await;
         }
     }
 }
 
-/// A running check. It leads a process group, which is killed once this is dropped.
-struct CheckProcess(Child);
+/// A trial whose unit was started.
+struct Trial<'a, M> {
+    manager: &'a M,
+    name: &'a UnitName,
+    /// The id of the trial's own start.
+    invocation: Option<[u8; 16]>,
+    is_oneshot: bool,
+}
 
-impl CheckProcess {
-    fn start(command: &str, name: &UnitName) -> std::io::Result<Self> {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(command).env(UNIT_VARIABLE, name.as_str());
-        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        // SAFETY: prctl(2) is async-signal-safe, and takes no pointer here.
-        unsafe {
-            // The check ends with this process, even if that is killed.
-            shell.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            });
-        }
-        shell.spawn().map(Self)
+impl<M: ServiceManager> Trial<'_, M> {
+    fn is_started_again(&self, state: &UnitState) -> bool {
+        state.invocation.is_some() && state.invocation != self.invocation
     }
 
-    /// Waits for the end; `None` if the command takes too long.
-    async fn wait(&mut self) -> std::io::Result<Option<ExitStatus>> {
-        let deadline = Instant::now() + COMMAND_PATIENCE;
-        loop {
-            if let Some(status) = self.0.try_wait()? {
-                return Ok(Some(status));
-            }
-            if Instant::now() >= deadline {
-                return Ok(None);
-            }
-            sleep(STEP).await;
+    /// Judges a unit that seems not to work.
+    ///
+    /// # Errors
+    /// Something else started or stopped the unit.
+    async fn judge_failure(&self, state: &UnitState) -> anyhow::Result<TrialOutcome> {
+        let name = self.name;
+        if self.is_started_again(state) {
+            // Those start a unit only after its end; all else restarts a unit that runs as well.
+            let starters = self.manager.linked_units(name, &["TriggeredBy", "UpheldBy"]).await?;
+            ensure!(
+                !starters.is_empty(),
+                "something else restarted {name} during a trial, so it is unknown whether it works"
+            );
+            let starters = join(starters.iter().map(|(starter, _)| starter.to_string()));
+            return Ok(TrialOutcome::fails(Some(format!("it ended, and {starters} started it again"))));
         }
+        if state.outcome.active_state != "inactive" || !is_success(state) || self.is_oneshot {
+            return Ok(TrialOutcome::fails(None));
+        }
+        let partners = self.manager.linked_units(name, &["BindsTo"]).await?;
+        if let Some((partner, state)) = partners.iter().find(|(_, state)| !is_up(state)) {
+            bail!(
+                "{name} was stopped during a trial, since it is bound to {partner} (BindsTo=), which is {}: it is unknown \
+                 whether {name} works",
+                escape(state.as_bytes())
+            );
+        }
+        // systemd counts this signal as success, since it is the one that stops a unit (`KillSignal=`).
+        let exit = self.manager.main_exit(name).await?;
+        ensure!(
+            exit.signal.map(i32::from) != Some(libc::SIGTERM),
+            "something else stopped {name} during a trial, so it is unknown whether it works"
+        );
+        Ok(TrialOutcome::fails(Some("its program ended with success".to_owned())))
     }
 }
 
-impl Drop for CheckProcess {
-    fn drop(&mut self) {
-        // Processes of the group may outlive the shell. The group's number stays in use as long as one of them runs.
-        let _ = killpg(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGKILL);
-        let _ = self.0.wait();
+fn is_success(state: &UnitState) -> bool {
+    state.outcome.result.as_deref().is_none_or(|result| result == "success")
+}
+
+fn is_up(active_state: &str) -> bool {
+    matches!(active_state, "active" | "reloading" | "activating")
+}
+
+/// Checks that the job started the unit.
+///
+/// # Errors
+/// It did not. The error says why.
+async fn ensure_started(
+    manager: &impl ServiceManager,
+    name: &UnitName,
+    state: &UnitState,
+    start: RequestedStart,
+) -> anyhow::Result<()> {
+    ensure!(!state.unmet, "{name} was not started, since its conditions are not met");
+    ensure!(!state.refuted, "{name} was not started, since its assertions are not met (Assert…=)");
+    // A unit that ended well may be unloaded, and its id with it.
+    let is_known = state.invocation.is_some() || start.is_kept;
+    if state.invocation != start.earlier || !is_known {
+        return Ok(());
     }
+    let needed = manager.linked_units(name, &["Requires", "Requisite", "BindsTo"]).await?;
+    let missing = needed.iter().filter(|(_, state)| !is_up(state));
+    let missing: Vec<String> = missing.map(|(unit, state)| format!("{unit} is {}", escape(state.as_bytes()))).collect();
+    ensure!(
+        missing.is_empty(),
+        "{name} was not started, since it needs units that do not run: {} (Requires=)",
+        join(missing.into_iter())
+    );
+    let status = manager.manager().systemctl(&format!("status {name}"));
+    bail!("{name} was not started: systemd ended its job without a start (see {status})")
 }
 
 #[cfg(test)]
@@ -159,12 +243,12 @@ mod tests {
         TrialCheck { command: command.map(str::to_owned), wait: Duration::from_millis(5), is_oneshot }
     }
 
-    /// Returns whether the fake's unit works.
-    fn judge(fake: &FakeMachine, check: &TrialCheck) -> anyhow::Result<bool> {
+    /// Judges a unit that has been started, or has not.
+    fn judge(fake: &FakeMachine, check: &TrialCheck) -> anyhow::Result<TrialOutcome> {
         let name = fake.unit.name.clone();
         let judged = fake.run(async {
             let manager = fake.machine().connect(fake.unit.manager).await?;
-            check.is_working(&manager, &name).await
+            check.try_unit(&manager, &name, RequestedStart { earlier: None, is_kept: true }).await
         });
         judged.unwrap()
     }
@@ -172,31 +256,58 @@ mod tests {
     #[test]
     fn unit_that_stays_active_works_and_a_stopped_one_only_if_oneshot() {
         let fake = FakeMachine::running();
-        assert!(judge(&fake, &check(None, false)).unwrap());
+        assert!(judge(&fake, &check(None, false)).unwrap().works);
         fake.stop();
-        assert!(!judge(&fake, &check(None, false)).unwrap());
-        assert!(judge(&fake, &check(None, true)).unwrap());
+        let outcome = judge(&fake, &check(None, false)).unwrap();
+        assert_eq!(outcome, TrialOutcome::fails(Some("its program ended with success".to_owned())));
+        assert!(judge(&fake, &check(None, true)).unwrap().works);
     }
 
     #[test]
-    fn command_decides_whatever_the_state_and_knows_the_unit() {
-        let fake = FakeMachine::new(crate::units::Manager::System);
-        assert!(judge(&fake, &check(Some("test \"$UNIT\" = x.service"), false)).unwrap());
-        assert!(!judge(&fake, &check(Some("exit 3"), false)).unwrap());
-        let error = judge(&fake, &check(Some("no-such-command-here"), false)).unwrap_err().to_string();
-        assert!(error.contains("no command that a shell can run (exit status 127): no-such-command-here"), "{error}");
+    fn command_decides_whatever_the_state() {
+        let fake = FakeMachine::running();
+        fake.stop();
+        assert!(judge(&fake, &check(Some("test \"$UNIT\" = x.service"), false)).unwrap().works);
+        let outcome = judge(&fake, &check(Some("echo no answer >&2; exit 3"), false)).unwrap();
+        assert_eq!(outcome, TrialOutcome::fails(Some("the check said: no answer".to_owned())));
+        let outcome = judge(&fake, &check(Some("no-such-command-here"), false)).unwrap();
+        assert!(!outcome.works && outcome.lacks_command);
+        let words = "no command that a shell can run (exit status 127): no-such-command-here";
+        assert!(outcome.detail.unwrap().contains(words));
     }
 
     #[test]
-    fn dropped_check_is_killed_with_its_children() {
-        let name = "x.service".parse().unwrap();
-        let check = CheckProcess::start("sleep 600 & sleep 600", &name).unwrap();
-        let group = Pid::from_raw(check.0.id().cast_signed());
-        drop(check);
-        let gone = (0..2_000).any(|_| {
-            std::thread::sleep(Duration::from_millis(1));
-            killpg(group, None).is_err()
-        });
-        assert!(gone, "a process of the group runs on");
+    fn unit_that_was_not_started_has_no_outcome() {
+        for command in [None, Some("true")] {
+            let fake = FakeMachine::new(crate::units::Manager::System);
+            let error = judge(&fake, &check(command, true)).unwrap_err().to_string();
+            assert!(error.contains("ended its job without a start (see systemctl status x.service)"), "{error}");
+            fake.link("Requires", "need.service", "failed");
+            let error = judge(&fake, &check(command, true)).unwrap_err().to_string();
+            assert!(error.contains("it needs units that do not run: need.service is failed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unit_that_something_else_restarts_has_no_outcome_unless_that_follows_its_end() {
+        for command in [None, Some("false")] {
+            let fake = FakeMachine::running();
+            fake.start_again_and_again();
+            let error = judge(&fake, &check(command, false)).unwrap_err().to_string();
+            assert!(error.contains("something else restarted x.service during a trial"), "{error}");
+            fake.link("TriggeredBy", "x.socket", "active");
+            let outcome = judge(&fake, &check(command, false)).unwrap();
+            let words = "it ended, and x.socket started it again".to_owned();
+            assert_eq!(outcome, TrialOutcome::fails(Some(words)));
+        }
+    }
+
+    #[test]
+    fn unit_that_is_bound_to_a_stopped_one_has_no_outcome() {
+        let fake = FakeMachine::running();
+        fake.link("BindsTo", "other.service", "inactive");
+        fake.stop();
+        let error = judge(&fake, &check(None, false)).unwrap_err().to_string();
+        assert!(error.contains("bound to other.service (BindsTo=), which is inactive"), "{error}");
     }
 }

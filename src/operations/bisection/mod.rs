@@ -2,8 +2,9 @@
 //!
 //! [`plan`] checks the conditions in advance. [`run`] runs the trials that `diagnosis::bisection` asks for, under the
 //! temporary drop-in of a rehearsal, and then restores the unit's own settings as a rehearsal does. [`check`] says
-//! whether a trial worked.
+//! whether a trial worked; [`check_command`] runs the user's command for it.
 
 pub(crate) mod check;
+mod check_command;
 pub(crate) mod plan;
 pub(crate) mod run;

@@ -1,26 +1,32 @@
 //! Plans a bisection: checks the conditions before any change.
 
 use super::check::TrialCheck;
-use crate::audit::text::{join, shown_path};
+use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::bisection::most_trials;
 use crate::incidents::local_time::LocalTime;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::rehearsal::marker::Activity;
 use crate::operations::rehearsal::target::{TemporaryRequest, TemporaryTarget};
 use crate::operations::service_manager::ServiceManagers;
-use crate::policy::{Hardening, Policy};
+use crate::policy::{Hardening, Policy, UnitFile, current_key};
 use crate::systemd::syscall_groups::LoadedGroups;
+use crate::unit_files::rooted::RootedTree;
 use crate::units::{Manager, UnitName};
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 /// The largest drop-in that lifts hardening, in bytes. harden-why reads no larger file back.
 const MAX_SIZE: usize = 512 * 1024;
 
-/// What a unit's failure or success triggers during a bisection: nothing. systemd neither restarts the unit by itself nor
-/// the machine, and counts no start against `StartLimitBurst=`.
-const CALM: &str = "[Unit]\nFailureAction=none\nSuccessAction=none\nStartLimitIntervalSec=0\n";
+/// What a unit's failure, success or slow job triggers during a bisection: nothing. systemd neither restarts the unit by
+/// itself nor the machine, and counts no start against `StartLimitBurst=`.
+const CALM: &str = "[Unit]\nFailureAction=none\nSuccessAction=none\nJobTimeoutAction=none\nStartLimitIntervalSec=0\n";
+
+/// The same for services: systemd reports a failure as it is, and does not hide it behind automatic restarts.
+/// `RestartForceExitStatus=` restarts a service whatever `Restart=` says.
+const CALM_SERVICE: &str = "Restart=no\nRestartForceExitStatus=\n";
 
 /// A user's request for a bisection.
 #[derive(Debug, Clone)]
@@ -74,23 +80,36 @@ impl BisectionPlan {
         ensure!(hardening.size() <= MAX_SIZE, "the hardening of {name} is too long for a drop-in that lifts it");
         let is_oneshot = settings.program().kind.as_deref() == Some("oneshot");
         let check = TrialCheck { command: request.check.clone(), wait: request.wait, is_oneshot };
+        check.ensure_can_run()?;
         let most = request.restarts.unwrap_or_else(|| most_trials(hardening.lines().len()).1);
         let plan = Self { target, hardening, check, most };
         plan.ensure_decides()?;
         Ok(plan)
     }
 
-    /// Checks that no drop-in which systemd reads later has hardening: it would stay in force.
+    /// Checks that no drop-in which systemd reads later sets what a bisection's drop-in sets: it would stay in force.
     fn ensure_decides(&self) -> anyhow::Result<()> {
-        let TemporaryTarget { situation, path, unit, .. } = &self.target;
-        let later: BTreeSet<_> = situation.policy.settings.later_dropins(path).collect();
-        let lines = self.hardening.lines().iter().flat_map(|line| [&line.first].into_iter().chain(&line.more));
-        let behind: BTreeSet<_> = lines.map(|line| &*line.origin.path).filter(|path| later.contains(path)).collect();
-        if !behind.is_empty() {
-            bail!(
-                "{} comes after a bisection's drop-in and would stay in force, so {} cannot be bisected: give it a \
-                 lower name",
-                join(behind.into_iter().map(shown_path)),
+        let TemporaryTarget { facts, path, unit, .. } = &self.target;
+        let all = (0..self.hardening.lines().len()).collect();
+        // systemd accepts some keys of [Unit] in [Service] as well.
+        let keys = |file: UnitFile| {
+            file.assignments.iter().map(|line| current_key(&line.key).to_owned()).collect::<BTreeSet<_>>()
+        };
+        let own = keys(UnitFile::parse(path, self.settings(&all).as_bytes()));
+        // systemd returns the paths as this process reaches them.
+        let tree = RootedTree::new(Path::new("/"));
+        for later in facts.dropins.iter().filter(|other| other.file_name() > path.file_name()) {
+            let shown = shown_path(later);
+            let bytes = tree.read(later).with_context(|| format!("cannot read {shown}, which may decide"))?;
+            let behind: Vec<String> = keys(UnitFile::parse(later, &bytes))
+                .intersection(&own)
+                .map(|key| format!("{}=", escape(key.as_bytes())))
+                .collect();
+            ensure!(
+                behind.is_empty(),
+                "{shown} comes after a bisection's drop-in, and its {} would stay in force, so {} cannot be bisected: give \
+                 it a lower name",
+                join(behind.into_iter()),
                 unit.name
             );
         }
@@ -100,8 +119,7 @@ impl BisectionPlan {
     /// Returns the settings of the drop-in that lifts some of the lines.
     pub(crate) fn settings(&self, lifted: &BTreeSet<usize>) -> String {
         let section = self.target.situation.policy.settings.section();
-        // systemd reports a failure of the unit as it is, and does not hide it behind automatic restarts.
-        let restart = if section == "Service" { "Restart=no\n" } else { "" };
+        let restart = if section == "Service" { CALM_SERVICE } else { "" };
         format!("{CALM}[{section}]\n{restart}{}", self.hardening.lift(lifted))
     }
 

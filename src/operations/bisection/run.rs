@@ -1,5 +1,6 @@
 //! Runs a bisection, from its first change until every change is undone.
 
+use super::check::TrialOutcome;
 use super::plan::BisectionPlan;
 use crate::diagnosis::bisection::{BisectionResult, BisectionStep, Trials};
 use crate::host::unit_processes::UnitProcess;
@@ -7,6 +8,7 @@ use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::rehearsal::session::{RehearsalSession, Restoration};
 use crate::operations::service_manager::ServiceManagers;
+use anyhow::bail;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,8 +18,8 @@ pub(crate) trait BisectionObserver {
     /// Shows that a trial begins: its number, and the lines that are lifted.
     fn show_trial(&mut self, number: usize, lifted: &BTreeSet<usize>);
 
-    /// Shows whether the unit worked.
-    fn show_outcome(&mut self, works: bool);
+    /// Shows whether the unit worked, and what is known if it did not.
+    fn show_outcome(&mut self, outcome: &TrialOutcome);
 
     /// Shows that the unit is stopped, and gets its own settings back.
     fn show_end(&mut self);
@@ -28,6 +30,8 @@ pub(crate) trait BisectionObserver {
 #[derive(Debug)]
 pub(crate) struct FinishedBisection {
     pub(crate) end: BisectionEnd,
+    /// What is known of the latest failure, in words.
+    pub(crate) detail: Option<String>,
     /// The number of restarts under a drop-in.
     pub(crate) restarts: usize,
     pub(crate) took: Duration,
@@ -60,8 +64,8 @@ pub(crate) async fn bisect<M: ServiceManagers>(
     let begun = Instant::now();
     let first = plan.target.compose(&plan.settings(&BTreeSet::new()));
     let mut session = RehearsalSession::open(machine, &plan.target, &first).await?;
-    let mut trials = Trials::default();
-    let end = run_trials(&mut session, plan, &mut trials, observer, interruption).await;
+    let (mut trials, mut detail) = (Trials::default(), None);
+    let end = run_trials(&mut session, plan, (&mut trials, &mut detail), observer, interruption).await;
     let took = begun.elapsed();
     observer.show_end();
     let processes = session.stop(false, interruption).await;
@@ -72,7 +76,7 @@ pub(crate) async fn bisect<M: ServiceManagers>(
     match (end, restored) {
         (Ok(end), Ok(restoration)) => {
             let survivors = processes.into_iter().filter(UnitProcess::is_running).collect();
-            Ok(FinishedBisection { end, restarts: trials.len(), took, restoration, survivors })
+            Ok(FinishedBisection { end, detail, restarts: trials.len(), took, restoration, survivors })
         }
         (Err(error), Ok(restoration)) => {
             let done = restoration.describe(plan.target.unit.name.as_str());
@@ -87,7 +91,7 @@ pub(crate) async fn bisect<M: ServiceManagers>(
 async fn run_trials<M: ServiceManagers>(
     session: &mut RehearsalSession<'_, M>,
     plan: &BisectionPlan,
-    trials: &mut Trials,
+    (trials, detail): (&mut Trials, &mut Option<String>),
     observer: &mut impl BisectionObserver,
     interruption: &mut Interruption,
 ) -> anyhow::Result<BisectionEnd> {
@@ -105,12 +109,19 @@ async fn run_trials<M: ServiceManagers>(
         observer.show_trial(trials.len() + 1, &lifted);
         session.rewrite(&plan.target.compose(&plan.settings(&lifted)))?;
         let trial = async {
-            session.start(|held| plan.confirm(&lifted, held)).await?;
-            plan.check.is_working(session.manager(), &plan.target.unit.name).await
+            let start = session.start(|held| plan.confirm(&lifted, held)).await?;
+            plan.check.try_unit(session.manager(), &plan.target.unit.name, start).await
         };
-        let works = interruption.or(trial).await?;
-        observer.show_outcome(works);
-        trials.add(lifted, works);
+        let outcome = interruption.or(trial).await?;
+        observer.show_outcome(&outcome);
+        // Hardening can hide the command, but not if none is left.
+        if outcome.lacks_command && lifted.len() == count {
+            bail!("{}", outcome.detail.unwrap_or_default());
+        }
+        if !outcome.works {
+            *detail = outcome.detail;
+        }
+        trials.add(lifted, outcome.works);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::fake_state::{Condition, FakeState, Fault, Quirk, environment};
 use crate::operations::service_manager::ServiceManager;
-use crate::systemd::manager::{LoadedInstance, SystemdError, UnitJob, UnitOutcome, UnitProperties, UnitState};
+use crate::systemd::manager::{
+    LoadedInstance, MainExit, SystemdError, UnitJob, UnitOutcome, UnitProperties, UnitState,
+};
 use crate::units::{Manager, UnitName};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -129,9 +131,26 @@ impl ServiceManager for FakeManager {
     async fn unit_state(&self, _: &UnitName) -> Result<UnitState, SystemdError> {
         self.call("unit_state", |state| {
             let sub_state = if state.active_state == "active" { "running" } else { "dead" }.to_owned();
-            Ok(UnitState { outcome: state.outcome(), sub_state, busy: false, unmet: false })
+            let invocation = (state.invocation > 0).then_some([state.invocation; 16]);
+            if state.quirks.contains(&Quirk::StartsAgain) {
+                state.invocation += 1;
+            }
+            let outcome = state.outcome();
+            Ok(UnitState { outcome, sub_state, busy: false, unmet: false, refuted: false, invocation })
         })
         .await
+    }
+
+    async fn linked_units(&self, _: &UnitName, properties: &[&str]) -> Result<Vec<(UnitName, String)>, SystemdError> {
+        self.call("linked_units", |state| {
+            let linked = state.linked.iter().filter(|(property, ..)| properties.contains(property));
+            Ok(linked.map(|(_, name, active_state)| (name.parse().unwrap(), (*active_state).to_owned())).collect())
+        })
+        .await
+    }
+
+    async fn main_exit(&self, _: &UnitName) -> Result<MainExit, SystemdError> {
+        self.call("main_exit", |_| Ok(MainExit::default())).await
     }
 
     async fn running_dependents(&self, _: &UnitName) -> Result<Vec<UnitName>, SystemdError> {

@@ -66,6 +66,10 @@ pub(super) enum Quirk {
     IgnoresDropIns,
     /// Every signal comes twice.
     SignalsTwice,
+    /// Something starts the unit again after each look at it.
+    StartsAgain,
+    /// A dependency of the unit fails, so that its jobs start nothing.
+    LacksDependency,
 }
 
 /// The manager, its unit, and what was asked of them.
@@ -84,6 +88,8 @@ pub(super) struct FakeState {
     pub(super) fault: Option<(usize, Fault)>,
     pub(super) condition: Condition,
     pub(super) quirks: BTreeSet<Quirk>,
+    /// The units that properties list: property, name and active state.
+    pub(super) linked: Vec<(&'static str, &'static str, &'static str)>,
     pub(super) signals: mpsc::UnboundedSender<&'static str>,
 }
 
@@ -112,6 +118,9 @@ impl FakeState {
     }
 
     pub(super) fn start(&mut self) {
+        if self.quirks.contains(&Quirk::LacksDependency) {
+            return;
+        }
         self.invocation += 1;
         if self.quirks.contains(&Quirk::FailsToStart) {
             (self.active_state, self.started_with) = ("failed", None);

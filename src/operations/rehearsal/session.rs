@@ -56,6 +56,15 @@ pub(crate) struct StoppedUnit<'a, M: ServiceManagers> {
     job: Option<UnitJob>,
 }
 
+/// A start that was requested of the manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestedStart {
+    /// The id of the latest start before.
+    pub(crate) earlier: Option<[u8; 16]>,
+    /// Whether the manager keeps the unit loaded after its end.
+    pub(crate) is_kept: bool,
+}
+
 /// How a unit got its own settings back.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +121,10 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
     ///
     /// # Errors
     /// systemd does not answer, or holds other settings than the drop-in needs.
-    pub(crate) async fn start(&mut self, confirm: impl FnOnce(&Policy) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    pub(crate) async fn start(
+        &mut self,
+        confirm: impl FnOnce(&Policy) -> anyhow::Result<()>,
+    ) -> anyhow::Result<RequestedStart> {
         let TemporaryTarget { unit, loaded, path, .. } = self.target;
         self.manager.reload().await.context("systemd does not reload its files")?;
         self.manager
@@ -130,7 +142,8 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         ensure!(known.matches_manager, "the settings in systemd differ from the unit's files: {notes}");
         confirm(&policy)?;
         // Without the reference, systemd can unload the unit once it ends; only its result stays unknown then.
-        let _ = self.manager.keep_loaded(&unit.name).await;
+        let is_kept = self.manager.keep_loaded(&unit.name).await.is_ok();
+        let earlier = self.manager.unit_state(&unit.name).await?.invocation;
         self.since = self.since.min(Clocks::now().boot_ns());
         // systemd may carry out a job although its answer is lost. Of several restarts, an earlier one counts as well.
         let was_restarted = std::mem::replace(&mut self.restarted, true);
@@ -138,7 +151,8 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         if let Err(SystemdError::Refused(_) | SystemdError::NoSuchUnit(_) | SystemdError::AccessDenied(_)) = started {
             self.restarted = was_restarted;
         }
-        started.with_context(|| format!("{} does not start again", unit.name))
+        started.with_context(|| format!("{} does not start again", unit.name))?;
+        Ok(RequestedStart { earlier, is_kept })
     }
 
     /// Reloads the unit once (`ExecReload=`) if asked to, and stops it, both without its own settings. Returns the
@@ -243,7 +257,15 @@ fn may_still_run(name: &UnitName) -> String {
 impl Restoration {
     /// Describes the restoration in a sentence about the unit `name`.
     pub(crate) fn describe(&self, name: &str) -> String {
-        let state = self.outcome.as_ref().map_or_else(|| "not done with it yet".to_owned(), describe_state);
+        let Some(outcome) = &self.outcome else {
+            let gets = match self.action {
+                RestoreAction::Restarted => "restarts under its own settings",
+                RestoreAction::Stopped => "stops, since it did not run before",
+                RestoreAction::Left => "has its own settings again",
+            };
+            return format!("{name} {gets}; systemd is not done with it yet.");
+        };
+        let state = describe_state(outcome);
         match self.action {
             RestoreAction::Restarted => format!("{name} restarted under its own settings, and is {state}."),
             RestoreAction::Stopped if matches!(state.as_str(), "activating" | "active" | "reloading") => {

@@ -49,6 +49,10 @@ pub struct UnitState {
     pub busy: bool,
     /// Whether the latest start was skipped because a `Condition…=` failed.
     pub unmet: bool,
+    /// Whether the latest start was refused because an `Assert…=` failed.
+    pub refuted: bool,
+    /// The id of the latest start. It differs for each start, and stays after the unit's end.
+    pub invocation: Option<[u8; 16]>,
 }
 
 /// How a unit's latest main process ended.
@@ -56,6 +60,8 @@ pub struct UnitState {
 pub struct MainExit {
     /// Its exit status, if it exited with another one than 0.
     pub status: Option<u8>,
+    /// The signal that killed it, if one did.
+    pub signal: Option<u8>,
     /// When it ended, in microseconds since the epoch; 0 if it did not.
     pub at_us: u64,
 }
@@ -120,7 +126,9 @@ impl SystemdManager {
             busy,
             outcome: self.outcome(name, &path).await?,
             sub_state: self.get(&path, UNIT, "SubState").await?,
-            unmet: self.is_unmet(&path).await?,
+            unmet: self.is_unmet(&path, "Condition").await?,
+            refuted: self.is_unmet(&path, "Assert").await?,
+            invocation: self.get::<Vec<u8>>(&path, UNIT, "InvocationID").await?.try_into().ok(),
         })
     }
 
@@ -135,8 +143,10 @@ impl SystemdManager {
         let code: i32 = self.get(&path, interface, "ExecMainCode").await.unwrap_or_default();
         let status: i32 = self.get(&path, interface, "ExecMainStatus").await.unwrap_or_default();
         let at_us = self.get(&path, interface, "ExecMainExitTimestamp").await.unwrap_or_default();
-        let status = u8::try_from(status).ok().filter(|status| code == libc::CLD_EXITED && *status > 0);
-        Ok(MainExit { status, at_us })
+        let number = u8::try_from(status).ok().filter(|number| *number > 0);
+        let of_code = |wanted: &[i32]| number.filter(|_| wanted.contains(&code));
+        let (status, signal) = (of_code(&[libc::CLD_EXITED]), of_code(&[libc::CLD_KILLED, libc::CLD_DUMPED]));
+        Ok(MainExit { status, signal, at_us })
     }
 
     /// Waits for the manager and returns the unit's properties. After a reload, the manager can take long to answer.
@@ -190,15 +200,42 @@ impl SystemdManager {
         Ok(found)
     }
 
+    /// Returns the units that a unit's properties of these names list (`Requires`, `TriggeredBy`, …), at most
+    /// [`MOST_DEPENDENTS`], each with its active state.
+    ///
+    /// # Errors
+    /// The manager does not answer.
+    pub async fn linked_units(
+        &self,
+        name: &UnitName,
+        properties: &[&str],
+    ) -> Result<Vec<(UnitName, String)>, SystemdError> {
+        let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
+        let mut linked: Vec<(UnitName, String)> = Vec::new();
+        for property in properties {
+            // An older systemd lacks some of them.
+            let names: Vec<String> = self.get(&path, UNIT, property).await.unwrap_or_default();
+            for other in names.into_iter().filter_map(|other| other.parse::<UnitName>().ok()) {
+                if linked.len() < MOST_DEPENDENTS && linked.iter().all(|(known, _)| *known != other) {
+                    let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(other.as_str(),)).await?;
+                    let state = self.get(&path, UNIT, "ActiveState").await?;
+                    linked.push((other, state));
+                }
+            }
+        }
+        Ok(linked)
+    }
+
     async fn is_active(&self, name: &UnitName) -> Result<bool, SystemdError> {
         let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         let state: String = self.get(&path, UNIT, "ActiveState").await?;
         Ok(matches!(state.as_str(), "active" | "reloading" | "activating"))
     }
 
-    async fn is_unmet(&self, path: &OwnedObjectPath) -> Result<bool, SystemdError> {
-        let when: u64 = self.get(path, UNIT, "ConditionTimestamp").await?;
-        let met: bool = self.get(path, UNIT, "ConditionResult").await?;
+    /// Returns whether the `Condition…=` or `Assert…=` lines were last found not to be met.
+    async fn is_unmet(&self, path: &OwnedObjectPath, kind: &str) -> Result<bool, SystemdError> {
+        let when: u64 = self.get(path, UNIT, &format!("{kind}Timestamp")).await?;
+        let met: bool = self.get(path, UNIT, &format!("{kind}Result")).await?;
         Ok(when != 0 && !met)
     }
 

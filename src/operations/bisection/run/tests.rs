@@ -32,8 +32,8 @@ impl BisectionObserver for Watched {
         self.trials.push((lifted.len(), None));
     }
 
-    fn show_outcome(&mut self, works: bool) {
-        self.trials.last_mut().unwrap().1 = Some(works);
+    fn show_outcome(&mut self, outcome: &TrialOutcome) {
+        self.trials.last_mut().unwrap().1 = Some(outcome.works);
     }
 
     fn show_end(&mut self) {
@@ -96,7 +96,7 @@ fn each_line_is_found_and_the_unit_is_as_before() {
             let before = fake.snapshot();
             let finished = run(&fake, &plan).unwrap().unwrap();
             assert_eq!(keys(&plan, &finished), [key]);
-            assert!(finished.restarts <= 7, "{} restarts", finished.restarts);
+            assert!(finished.restarts <= 9, "{} restarts", finished.restarts);
             let action = if is_running { RestoreAction::Restarted } else { RestoreAction::Stopped };
             assert_eq!(finished.restoration.action, action);
             assert_eq!(fake.snapshot(), before);
@@ -265,6 +265,38 @@ fn later_drop_in_with_hardening_is_refused_and_another_one_is_not() {
     fake.reload();
     let error = prepare_as(&fake, fake.machine()).unwrap_err().to_string();
     assert!(error.contains("zzzzz.conf comes after a bisection's drop-in"), "{error}");
+    for line in ["[Unit]\nFailureAction=reboot", "[Service]\nStartLimitInterval=1h", "[Service]\nRestart=always"] {
+        fake.write(later, &format!("{line}\n"));
+        fake.reload();
+        let error = prepare_as(&fake, fake.machine()).unwrap_err().to_string();
+        assert!(error.contains("would stay in force"), "{line}: {error}");
+    }
+}
+
+#[test]
+fn unit_without_a_start_ends_the_bisection_and_is_as_before() {
+    let fake = machine(false);
+    let plan = prepare(&fake, &["ProtectClock=no"]);
+    let before = fake.snapshot();
+    fake.link("Requires", "need.service", "failed");
+    let error = format!("{:#}", run(&fake, &plan).unwrap().unwrap_err());
+    assert!(error.contains("need.service is failed"), "{error}");
+    assert_eq!(fake.snapshot(), before);
+}
+
+#[test]
+fn unit_that_works_now_and_then_gets_no_culprit() {
+    let fake = machine(false);
+    let mut plan = prepare(&fake, &[]);
+    let count = fake.machine().resolve(std::path::Path::new("/count"));
+    let count = count.display();
+    let path = plan.target.path.display().to_string();
+    // It works with a line lifted, and from the eighth trial on always.
+    plan.check.command =
+        Some(format!("echo >>{count}; grep -q ProtectClock=no {path} || test $(wc -l <{count}) -ge 8"));
+    plan.check.wait = Duration::ZERO;
+    let finished = run(&fake, &plan).unwrap().unwrap();
+    assert_eq!(finished.end, BisectionEnd::Result(BisectionResult::Contradictory), "{finished:?}");
 }
 
 #[test]
