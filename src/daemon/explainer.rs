@@ -9,6 +9,7 @@ use crate::audit::Action;
 use crate::diagnosis::diagnose_one;
 use crate::host::unit_settings;
 use crate::incidents::{FairWindow, Incident};
+use crate::kernel::heap;
 use crate::outlet::{Explanation, NoDirective};
 use crate::policy;
 use crate::syscalls::Groups;
@@ -222,7 +223,10 @@ impl SystemSettings {
                 let certain = |cause: &policy::DirectiveCause| known.is_certain_of(cause.directive);
                 Explanation::from_finding(&finding, remedy.as_ref(), certain, known.matches_manager)
             };
-            incidents.into_iter().map(|(ticket, incident)| (ticket, explain(incident))).collect()
+            let answers = incidents.into_iter().map(|(ticket, incident)| (ticket, explain(incident))).collect();
+            drop(known);
+            heap::trim();
+            answers
         };
         Ok(tokio::task::spawn_blocking(read).await?)
     }

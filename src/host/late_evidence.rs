@@ -3,6 +3,7 @@
 use super::executable_guess::{ExecutableGuesser, Task};
 use crate::incidents::{Moment, Sample, Sighting};
 use crate::kernel::clock::Clocks;
+use crate::kernel::heap;
 use crate::systemd::journal;
 use crate::systemd::journal::{JournalReadError, JournalReader};
 use crate::systemd::manager::{Managers, PastProcess, PidAtTime, SystemdError};
@@ -91,7 +92,10 @@ impl LateEvidence {
             let runs = |unit: &Unit, exe: &[u8]| {
                 guesses.lock().unwrap_or_else(PoisonError::into_inner).unit_runs(Path::new("/"), unit, exe)
             };
-            Ok(sightings.iter().map(|sighting| journal::find_evidence(&entries, sighting, runs)).collect())
+            let found = sightings.iter().map(|sighting| journal::find_evidence(&entries, sighting, runs)).collect();
+            drop(entries);
+            heap::trim();
+            Ok(found)
         };
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(evidence)) => evidence,

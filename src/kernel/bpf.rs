@@ -1,6 +1,7 @@
 //! Loads BPF programs and their maps. The programs are written in C, in `src/kernel/bpf/*.bpf.c`; `packaging/bpf/build`
 //! makes the objects. The offsets of the kernel's structures come from the kernel's type information.
 
+use super::heap;
 use aya::maps::{Map, MapError};
 use aya::programs::{FExit, Program, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, RawTracePointRunOptions, TestRun as _};
@@ -33,7 +34,7 @@ impl<'a> BpfLoader<'a> {
 impl Drop for BpfLoader<'_> {
     fn drop(&mut self) {
         drop(self.0.take());
-        trim_heap();
+        heap::trim();
     }
 }
 
@@ -79,7 +80,7 @@ impl BpfObject {
         program.load(function, &types)?;
         program.attach()?;
         drop(types);
-        trim_heap();
+        heap::trim();
         Ok(())
     }
 
@@ -96,15 +97,6 @@ impl BpfObject {
     {
         let program = self.0.program_mut(name).ok_or_else(|| BpfError::unsupported("the object lacks a program"))?;
         Ok(program.try_into()?)
-    }
-}
-
-/// Gives the memory of the parsed types back to the system. It would stay resident otherwise.
-fn trim_heap() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: the call only releases free memory at the end of the heap and in its middle.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod bpf;
 pub mod call_sites;
 pub(crate) mod clock;
 pub mod exit_cgroups;
+pub(crate) mod heap;
 pub(crate) mod mounts;
 pub(crate) mod pid_cache;
 pub mod proc_events;

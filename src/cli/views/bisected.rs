@@ -289,8 +289,10 @@ impl Reply for Bisected {
 
     fn exit_status(&self) -> ExitStatus {
         match self.outcome {
-            BisectionOutcome::Found | BisectionOutcome::Limit => ExitStatus::Found,
-            BisectionOutcome::NotHardening | BisectionOutcome::Contradictory => ExitStatus::Found,
+            BisectionOutcome::Found
+            | BisectionOutcome::Limit
+            | BisectionOutcome::NotHardening
+            | BisectionOutcome::Contradictory => ExitStatus::Found,
             BisectionOutcome::Works | BisectionOutcome::DryRun => ExitStatus::Done,
             BisectionOutcome::Declined => ExitStatus::Failed,
         }
@@ -339,15 +341,16 @@ impl LiftingRemedy {
         let content = format!("[{section}]\n{}", plan.hardening.lift(&lifted));
         let set = |file: &UnitFile| file.assignments.iter().map(|line| current_key(&line.key).to_owned()).collect();
         let keys: BTreeSet<String> = set(&UnitFile::parse(&situation.drop_in, content.as_bytes()));
-        let listed = &plan.target.facts.dropins;
+        let drop_ins = &plan.target.facts.dropins;
         // systemd returns the paths as this process reaches them. A file that cannot be read may set anything.
         let tree = RootedTree::new(Path::new("/"));
         let decides = |path: &&PathBuf| {
             tree.read(path).map_or(true, |bytes| !set(&UnitFile::parse(path, &bytes)).is_disjoint(&keys))
         };
-        let last = listed.iter().filter(decides).filter_map(|path| path.file_name()).max();
+        let last = drop_ins.iter().filter(decides).filter_map(|path| path.file_name()).max();
         let is_free = |path: &PathBuf| {
-            listed.iter().all(|other| other.file_name() != path.file_name()) && std::fs::symlink_metadata(path).is_err()
+            drop_ins.iter().all(|other| other.file_name() != path.file_name())
+                && std::fs::symlink_metadata(path).is_err()
         };
         let mut places = lifting_names().map(|name| situation.drop_in.with_file_name(name));
         let drop_in = places.find(|path| path.file_name() > last && is_free(path))?;
