@@ -49,8 +49,8 @@ heal() {
         ok "round $rounds: the line that is too tight is named, and nothing else" judged "($told_so) and ([$newest
             | .cause.directives[] | [.directive, .file, .line]] | unique == [[\"SystemCallFilter\", \"$path\", $number]])"
         systemctl reset-failed "$unit"
-        # The restart can show the next denial, and then the exit status is 2.
-        ok "round $rounds: apply" says '[Ww]ritten' timeout 120 harden-why apply --yes --restart "$unit" || break
+        # The restart can show the next denial, and then the exit status is 1.
+        ok "round $rounds: apply" says '"outcome": ?"applied"' timeout 120 harden-why --json apply --yes --restart "$unit" || break
     done
     harden-why --json "$unit" >"$answer"
     distinct=$(jq '[.units[0].denials[].call] | unique | length' "$answer")

@@ -61,7 +61,7 @@ rounds=0
 until [[ $(as user systemctl --user show -P ActiveState $unit) == active ]] && reached >/dev/null 2>&1; do
     rounds=$((rounds + 1))
     # The restart can show the next denial, and then the exit status is 2.
-    ok "apply, round $rounds" says '[Ww]ritten' as user harden-why apply --yes --restart $unit || break
+    ok "apply, round $rounds" says '"outcome": ?"applied"' as user harden-why --json apply --yes --restart $unit || break
     ((rounds < 10)) || break
     within 5 is ActiveState active >/dev/null
 done

@@ -27,8 +27,9 @@ perform() {
     ok "systemd holds the remedy" jq -e '.applied.outcome == "applied" and .applied.confirmed' "$said"
     # The C library makes an older call for clone3, which RestrictNamespaces= answers with ENOSYS.
     ok "each call that was denied is the filter's" jq -e '[.units[0].denials[] | select(.cause.kind == "unit")
-        | select(.call != "clone3" or .errno != "ENOSYS") | select(.cause.directives[0].directive != "SystemCallFilter")]
-        | if . == [] then true else (., false) end' "$said"
+        | select(.call != "clone3" or .errno != "ENOSYS")] | any(.source == "rehearsal") as $rehearsed
+        | map(select(.cause.directives[0].directive != "SystemCallFilter"))
+        | if . == [] then $rehearsed else (., false) end' "$said"
     ok "$unit works after one rehearsal" within 30 "$works"
     ok "and is active" systemctl is-active "$unit"
     ok "under its own filter" says "[a-z]{4} [a-z]{4}" systemctl show -P SystemCallFilter "$unit"
