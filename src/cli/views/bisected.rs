@@ -12,17 +12,15 @@ use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, 
 use crate::cli::terminal::words::{describe_manager, describe_span};
 use crate::diagnosis::bisection::{BisectionResult, Culprit, count_halvings, most_trials};
 use crate::operations::bisection::check::TrialCheck;
+use crate::operations::bisection::lifting_drop_in::LiftingDropIn;
 use crate::operations::bisection::plan::BisectionPlan;
 use crate::operations::bisection::run::{BisectionEnd, FinishedBisection};
 use crate::operations::outcome::BisectionOutcome;
-use crate::policy::{Assignment, Hardening, HardeningLine, SourceLine, UnitFile, current_key};
+use crate::policy::{Assignment, Hardening, HardeningLine, SourceLine};
 use crate::unit_files::rooted::RootedTree;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
-/// The most names of drop-ins that are tried.
-const MOST_NAMES: usize = 64;
+use std::path::Path;
 
 /// The answer after a bisection.
 #[derive(Debug, Serialize)]
@@ -181,7 +179,10 @@ impl Bisected {
             .collect();
         // The limit came before anything is known of the single lines.
         let is_all = outcome == BisectionOutcome::Limit && culprits.len() == view.lines && view.lines > 1;
-        view.remedy = LiftingRemedy::new(plan, &culprits).filter(|_| !is_all);
+        let lifted = culprits.iter().map(|culprit| culprit.line).collect();
+        view.remedy = LiftingDropIn::compose(plan, &lifted)
+            .filter(|_| !is_all)
+            .map(|LiftingDropIn { path, content }| LiftingRemedy { drop_in: shown_path(&path), content });
         view.narrow = view.remedy.as_ref().map(|_| narrowing_command(plan, &view.culprits));
         let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
         (view.restarts, view.seconds) = (Some(*restarts), Some(seconds));
@@ -239,7 +240,7 @@ impl Bisected {
     fn add_remedy(&self, page: &mut Page) {
         let Some(LiftingRemedy { drop_in, content }) = &self.remedy else { return };
         if let Some(apply) = &self.apply {
-            page.hanging((0, 2), &format!("{} allow what was denied, and no more:", styled(BOLD, "help:")));
+            page.hanging((0, 2), &format!("{} allow what was denied:", styled(BOLD, "help:")));
             page.gap();
             page.line(format_args!("  {}", styled(GOOD, apply)));
             page.gap();
@@ -331,41 +332,6 @@ impl BisectedLine {
         };
         add_snippet(page, &Snippet { place, marks }, is_framed);
     }
-}
-
-impl LiftingRemedy {
-    fn new(plan: &BisectionPlan, culprits: &[Culprit]) -> Option<Self> {
-        let lifted: BTreeSet<usize> = culprits.iter().map(|culprit| culprit.line).collect();
-        let situation = &plan.target.situation;
-        let section = situation.policy.settings.section();
-        let content = format!("[{section}]\n{}", plan.hardening.lift(&lifted));
-        let set = |file: &UnitFile| file.assignments.iter().map(|line| current_key(&line.key).to_owned()).collect();
-        let keys: BTreeSet<String> = set(&UnitFile::parse(&situation.drop_in, content.as_bytes()));
-        let drop_ins = &plan.target.facts.dropins;
-        // systemd returns the paths as this process reaches them. A file that cannot be read may set anything.
-        let tree = RootedTree::new(Path::new("/"));
-        let decides = |path: &&PathBuf| {
-            tree.read(path).map_or(true, |bytes| !set(&UnitFile::parse(path, &bytes)).is_disjoint(&keys))
-        };
-        let last = drop_ins.iter().filter(decides).filter_map(|path| path.file_name()).max();
-        let is_free = |path: &PathBuf| {
-            drop_ins.iter().all(|other| other.file_name() != path.file_name())
-                && std::fs::symlink_metadata(path).is_err()
-        };
-        let mut places = lifting_names().map(|name| situation.drop_in.with_file_name(name));
-        let drop_in = places.find(|path| path.file_name() > last && is_free(path))?;
-        (!lifted.is_empty()).then(|| Self { drop_in: shown_path(&drop_in), content })
-    }
-}
-
-/// Returns names of drop-ins that lift lines, in the order in which systemd reads them. The first one comes after most
-/// drop-ins.
-fn lifting_names() -> impl Iterator<Item = String> {
-    (0..MOST_NAMES).map(|tried| {
-        let (more, number) = (tried / 9, tried % 9);
-        let number = if number == 0 { String::new() } else { (number + 1).to_string() };
-        format!("zzz{}-bisected{number}.conf", "z".repeat(more))
-    })
 }
 
 /// Returns the command that shows what the unit needs of lines.
