@@ -76,7 +76,7 @@ pub enum Command {
     /// Run a unit once without its filters, list its denials
     Rehearse(Rehearse),
 
-    /// Find the lines that break a unit by restarts without half
+    /// Find the line that breaks a unit, restart by restart
     ///
     /// Each restart lifts some of the unit's hardening lines, by a drop-in below /run. At the end its own settings return.
     Bisect(Bisect),

@@ -107,7 +107,7 @@ pub struct Bisect {
     #[command(flatten)]
     pub chosen: Chosen,
 
-    /// Shell command that succeeds if $UNIT works
+    /// Shell command that succeeds if $UNIT does its work
     #[arg(long, value_name = "COMMAND")]
     pub check: Option<String>,
 
