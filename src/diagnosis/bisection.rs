@@ -1,8 +1,9 @@
 //! The search of a bisection: finds the hardening lines by which a unit does not work, in few trials.
 //!
 //! A trial runs the unit with some lines lifted. Lifting more lines never withholds more, so if the unit works with some
-//! lines lifted, it works with more of them lifted, and one trial answers for many. The search is pure: it takes the
-//! outcomes so far, and returns the next trial or the result.
+//! lines lifted, it works with more of them lifted, and one trial answers for many. Where that does not hold, for example
+//! because the host's `/tmp` is in the way without `PrivateTmp=`, the search can end without a line: it names only lines that
+//! trials prove. The search is pure: it takes the outcomes so far, and returns the next trial or the result.
 
 use std::collections::BTreeSet;
 

@@ -3,6 +3,7 @@
 use super::drop_in::Undo;
 use super::interruption::Interruption;
 use super::local_machine::LocalMachine;
+use super::same_file::is_same_file;
 use super::service_manager::{JOB_PATIENCE, ServiceManager, ServiceManagers};
 use crate::audit::note;
 use crate::audit::text::{join, shown_path};
@@ -14,7 +15,6 @@ use crate::systemd::manager::SystemdError;
 use crate::units::Unit;
 use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
@@ -101,12 +101,6 @@ pub(crate) async fn confirm<M: ServiceManagers>(
         }
     }
     Ok(())
-}
-
-/// Returns whether two paths name the same file.
-pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }
 
 /// Undoes changes because of an error. Returns that error, with what is left if the undoing fails as well.

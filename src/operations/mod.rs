@@ -22,6 +22,7 @@ pub(crate) mod rehearsal;
 pub(crate) mod remedy_choice;
 pub(crate) mod restart;
 pub(crate) mod revert;
+pub(crate) mod same_file;
 pub(crate) mod service_manager;
 pub(crate) mod tap;
 pub(crate) mod whole_file;

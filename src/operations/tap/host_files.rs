@@ -48,12 +48,6 @@ pub(super) fn find_owners(path: &Path) -> Vec<(u32, u32)> {
     files.map(|file| (file.uid(), file.gid())).collect()
 }
 
-/// Whether a link of `/proc` and a path lead to one file.
-pub(super) fn is_same_file(link: &Path, path: &Path) -> bool {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    identity(link).is_some_and(|own| identity(path) == Some(own))
-}
-
 /// Whether modes forbid a user for certain to write to a path, or to make it. The user's further groups are unknown.
 fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
     let existing = path.ancestors().take(2).find_map(|path| fs::symlink_metadata(path).ok());
@@ -186,16 +180,6 @@ mod tests {
         assert!(!super::is_closed(Path::new("/nonexistent"), &credentials(own + 7)));
         assert_eq!(find_owners(file.path()).len(), 2);
         assert_eq!(find_owners(&file.path().with_file_name("nonexistent")).len(), 1);
-    }
-
-    #[test]
-    fn program_of_a_process_is_compared_by_its_inode() {
-        let own = std::env::current_exe().unwrap();
-        let copy = tempfile::NamedTempFile::new().unwrap();
-        let link = Path::new("/proc/self/exe");
-        assert!(is_same_file(link, &own));
-        assert!(!is_same_file(link, copy.path()), "another file of this name");
-        assert!(!is_same_file(Path::new("/proc/0/exe"), &own), "the process is gone");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! what these rights would allow.
 
 use super::file_rights::{FileRights, SetIdProgram};
-use super::host_files::{is_same_file, rights_of_file};
+use super::host_files::rights_of_file;
 use super::path_walk::PathWalk;
 use crate::kernel::tap::FailedCall;
+use crate::operations::same_file::is_same_file;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
