@@ -4,11 +4,15 @@
 //! (`pam_systemd(8)`), and a program can move its children with `systemd-run --scope`. Such processes keep the unit's
 //! filters, but their cgroup does not show the unit.
 
+use crate::audit::text::{escape_excerpt, join_first};
 use crate::kernel::clock::ns_of_ticks;
 use crate::kernel::procfs::Procfs;
 use crate::units::Unit;
 use crate::units::cgroup::{Placement, place, scope_path};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The most processes that one sentence names.
+const MOST_NAMED: usize = 5;
 
 /// A process that a unit's processes started, or one of the unit's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +29,18 @@ impl UnitProcess {
     pub(crate) fn is_running(&self) -> bool {
         Procfs::live().is_running(self.pid, self.started)
     }
+}
+
+/// Returns the processes that still run.
+pub(crate) fn still_running(processes: Vec<UnitProcess>) -> Vec<UnitProcess> {
+    processes.into_iter().filter(UnitProcess::is_running).collect()
+}
+
+/// Names the processes that outlive a run without the unit's own settings; `None` without any.
+pub(crate) fn describe_survivors(survivors: &[UnitProcess]) -> Option<String> {
+    let name = |one: &UnitProcess| format!("{} ({})", one.pid, escape_excerpt(&String::from_utf8_lossy(&one.command)));
+    let named = join_first(&survivors.iter().map(name).collect::<Vec<_>>(), MOST_NAMED);
+    (!survivors.is_empty()).then(|| format!("these processes still run without its own settings, so end them: {named}"))
 }
 
 /// Finds the processes of a unit that started at or after a moment, in nanoseconds since boot, and the processes that
@@ -141,6 +157,15 @@ mod tests {
         let found = find_below(&Procfs::new(root.path()), &unit, 10_009_000_000);
         assert!(found.iter().all(|one| one.command == b"x y"), "{found:?}");
         found.iter().map(|one| one.pid).collect()
+    }
+
+    #[test]
+    fn survivors_are_named_by_pid_and_command() {
+        let one = |pid| UnitProcess { pid, command: b"sleep \x1b[31m9".to_vec(), started: 1 };
+        assert_eq!(describe_survivors(&[]), None);
+        let text = describe_survivors(&[one(7), one(8)]).unwrap();
+        assert!(text.contains("7 (sleep ") && text.contains("8 (sleep ") && !text.contains('\x1b'), "{text}");
+        assert!(describe_survivors(&(1..20).map(one).collect::<Vec<_>>()).unwrap().contains("14 more"));
     }
 
     #[test]

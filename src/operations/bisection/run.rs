@@ -3,7 +3,7 @@
 use super::check::TrialOutcome;
 use super::plan::BisectionPlan;
 use crate::diagnosis::bisection::{BisectionResult, BisectionStep, Trials};
-use crate::host::unit_processes::UnitProcess;
+use crate::host::unit_processes::{UnitProcess, still_running};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::rehearsal::session::{RehearsalSession, Restoration};
@@ -75,13 +75,10 @@ pub(crate) async fn bisect<M: ServiceManagers>(
     };
     match (end, restored) {
         (Ok(end), Ok(restoration)) => {
-            let survivors = processes.into_iter().filter(UnitProcess::is_running).collect();
+            let survivors = still_running(processes);
             Ok(FinishedBisection { end, detail, restarts: trials.len(), took, restoration, survivors })
         }
-        (Err(error), Ok(restoration)) => {
-            let done = restoration.describe(plan.target.unit.name.as_str());
-            Err(error.context(done.trim_end_matches('.').to_owned()))
-        }
+        (Err(error), Ok(restoration)) => Err(restoration.explain(error, plan.target.unit.name.as_str(), processes)),
         (Ok(_), Err(error)) => Err(error),
         (Err(why), Err(error)) => Err(error.context(format!("{why:#}"))),
     }

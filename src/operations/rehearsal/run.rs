@@ -4,7 +4,7 @@ use super::feed::{RehearsalFeed, RehearsalObserver};
 use super::plan::RehearsalPlan;
 use super::session::{RehearsalSession, Restoration, StoppedUnit};
 use super::watch::{RehearsalEnd, watch};
-use crate::host::unit_processes::UnitProcess;
+use crate::host::unit_processes::{UnitProcess, still_running};
 use crate::incidents::Incident;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
@@ -139,10 +139,7 @@ async fn run_until_stopped<'a, M: ServiceManagers>(
     let failure = match (end, session.restore().await) {
         (Ok(end), Ok(unit)) => return Ok(RunOutcome { end, took, processes, unit }),
         (Err(error), Ok(unit)) => match unit.finish(false, interruption).await {
-            Ok(restoration) => {
-                let done = restoration.describe(plan.target.unit.name.as_str());
-                error.context(done.trim_end_matches('.').to_owned())
-            }
+            Ok(restoration) => restoration.explain(error, plan.target.unit.name.as_str(), processes),
             Err(why) => why.context(format!("{error:#}")),
         },
         (Ok(_), Err(error)) => error,
@@ -180,11 +177,6 @@ fn ask_later(plan: &RehearsalPlan, restoration: &Restoration) -> String {
     let name = plan.target.unit.name.as_str();
     let done = restoration.describe(name);
     format!("{done} The calls cannot be queried now; 'harden-why {name}' shows them later")
-}
-
-/// Returns the processes that still run.
-fn still_running(processes: Vec<UnitProcess>) -> Vec<UnitProcess> {
-    processes.into_iter().filter(UnitProcess::is_running).collect()
 }
 
 #[cfg(test)]

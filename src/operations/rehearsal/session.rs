@@ -8,7 +8,7 @@ use super::target::{TemporaryTarget, ensure_is_free};
 use crate::audit::note;
 use crate::audit::text::{escape, shown_path};
 use crate::host::unit_processes;
-use crate::host::unit_processes::UnitProcess;
+use crate::host::unit_processes::{UnitProcess, describe_survivors, still_running};
 use crate::host::unit_settings;
 use crate::kernel::clock::Clocks;
 use crate::operations::drop_in;
@@ -255,6 +255,13 @@ fn may_still_run(name: &UnitName) -> String {
 }
 
 impl Restoration {
+    /// Adds to the error of a run how the unit is left, and which processes outlive the run.
+    pub(crate) fn explain(&self, error: anyhow::Error, name: &str, processes: Vec<UnitProcess>) -> anyhow::Error {
+        let state = self.describe(name).trim_end_matches('.').to_owned();
+        let survivors = describe_survivors(&still_running(processes));
+        error.context(std::iter::once(state).chain(survivors).collect::<Vec<_>>().join("; "))
+    }
+
     /// Describes the restoration in a sentence about the unit `name`.
     pub(crate) fn describe(&self, name: &str) -> String {
         let Some(outcome) = &self.outcome else {
