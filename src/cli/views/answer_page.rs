@@ -47,6 +47,11 @@ fn render_report(report: &Report, detail: Detail) -> String {
         page.gap();
         render_answer(&mut page, answer, detail);
     }
+    // The notes say why denials have no answer.
+    let has_only_notes = report.units.is_empty() && report.log.as_ref().is_some_and(|log| !log.is_without_denials());
+    if has_only_notes {
+        add_notes(&mut page, &report.notes);
+    }
     let log =
         report.log.as_ref().filter(|log| detail == Detail::Full || report.units.is_empty() || log.is_incomplete());
     if let Some(log) = log {
@@ -60,7 +65,9 @@ fn render_report(report: &Report, detail: Detail) -> String {
             add_logs_with_denials(&mut page);
         }
     }
-    if detail == Detail::Full || report.units.is_empty() {
+    if has_only_notes {
+        // They are at the top.
+    } else if detail == Detail::Full || report.units.is_empty() {
         add_notes(&mut page, &report.notes);
     } else {
         brief_page::add_report_notes(&mut page, &report.notes);
