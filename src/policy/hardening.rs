@@ -267,7 +267,11 @@ fn is_negated(lines: &[Assignment]) -> bool {
 /// Returns the line that sets a directive of one value, unless it is off.
 fn value_line(settings: &Settings, sandbox: &SandboxSettings, directive: Directive, off: &str) -> Option<Assignment> {
     let origin = if directive.spec().value == ValueKind::Switch {
-        &settings.switch(directive).filter(|switch| switch.on)?.origin
+        let switch = settings.switch(directive)?;
+        let line = settings.lines(directive).find(|line| line.origin == switch.origin)?;
+        // This value unshares the name and installs no filter, so the switch is off.
+        let is_private = directive == Directive::ProtectHostname && line.value.starts_with("private");
+        return (switch.on || is_private).then(|| line.clone());
     } else {
         &sandbox.word(directive).filter(|(value, _)| *value != off)?.1.origin
     };

@@ -2,7 +2,7 @@
 //! it nevertheless. And the earlier names of keys.
 
 /// The keys that are on or off.
-pub(super) const SWITCHES: [&str; 3] = ["PrivateIPC", "PrivateMounts", "PrivateNetwork"];
+pub(super) const SWITCHES: [&str; 4] = ["PrivateIPC", "PrivateMounts", "PrivateNetwork", "PrivatePIDs"];
 
 /// The keys of lists whose first line says whether the list names what passes, or what does not.
 pub(super) const LISTS: [&str; 2] = ["RestrictFileSystems", "RestrictNetworkInterfaces"];

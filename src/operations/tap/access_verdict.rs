@@ -186,7 +186,10 @@ fn weigh_read_only(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVer
     if failure.credentials.effective_uid != 0 && (evidence.forbidden.write || changes_owner) {
         return Harmless;
     }
-    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
+    if !evidence.own.mounts {
+        return Harmless;
+    }
+    let Some(host) = &evidence.host_mount else { return Unknown };
     // A process that is gone left no mounts. A path that the host can write is read-only by the process's own mounts.
     let is_own = evidence.mount.as_ref().is_none_or(|mount| mount.has("ro") && !mount.has_super("ro"));
     if is_own && !host.has("ro") && !host.has_super("ro") {
@@ -202,7 +205,8 @@ fn weigh_hidden(failure: &FailedCall, evidence: &AccessEvidence, call: &str, arg
         return Harmless;
     }
     let (Some(path), Some(place)) = (&evidence.path, &evidence.place) else { return weigh_lost_path(failure) };
-    let (Some(host), Some(file)) = (&evidence.host_mount, evidence.host_file) else { return Harmless };
+    let Some(file) = evidence.host_file else { return Harmless };
+    let Some(host) = &evidence.host_mount else { return Unknown };
     let is_below_dev = match &evidence.mount {
         // A unit with another root directory has other files everywhere.
         Some(mount) if mount.point == b"/" || mount.place(place) == host.place(place) => return Harmless,
@@ -228,7 +232,10 @@ fn weigh_lost_path(failure: &FailedCall) -> AccessVerdict {
 /// EACCES of a program: the mount permits no execution, and the host's does.
 fn weigh_no_exec(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVerdict {
     let Some(path) = &evidence.path else { return weigh_lost_path(failure) };
-    let Some(host) = evidence.host_mount.as_ref().filter(|_| evidence.own.mounts) else { return Harmless };
+    if !evidence.own.mounts {
+        return Harmless;
+    }
+    let Some(host) = &evidence.host_mount else { return Unknown };
     match &evidence.mount {
         None if evidence.settings.forbid_execution && evidence.host_file == Some(FileKind::Program) => {
             Denied(Access::NoExecPath(AccessPath::new(path)))

@@ -64,6 +64,15 @@ fn path(text: &str) -> AccessPath {
 }
 
 #[test]
+fn nothing_is_harmless_for_a_mount_table_that_cannot_be_read() {
+    let unread = |call, path| AccessEvidence { host_mount: None, ..evidence(call, path) };
+    for (errno, call) in [(libc::EROFS, "openat"), (libc::ENOENT, "openat"), (libc::EACCES, "execve")] {
+        let seen = weigh(&failure(errno, [0; 6]), &unread(call, "/etc/x"));
+        assert_eq!(seen, Unknown, "{call} {errno}");
+    }
+}
+
+#[test]
 fn path_is_read_only_by_the_sandbox_unless_the_host_has_it_so() {
     let erofs = failure(libc::EROFS, [0; 6]);
     let at = |path: &str| weigh(&erofs, &evidence("openat", path));

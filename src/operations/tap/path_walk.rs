@@ -78,9 +78,9 @@ impl PathWalk<'_> {
         }
     }
 
-    /// Whether a lookup at a path would mount a file system, or ask a program of a user.
+    /// Whether a lookup at a path would mount a file system, or ask a program of a user, as far as the mounts are known.
     fn is_foreign(&self, path: &Path) -> bool {
-        self.host_mounts.holding(path.as_os_str().as_bytes()).is_some_and(|mount| {
+        self.host_mounts.holding(path.as_os_str().as_bytes()).is_none_or(|mount| {
             mount.point != b"/" && (mount.fs_type == b"autofs" || mount.fs_type.starts_with(b"fuse"))
         })
     }
@@ -154,7 +154,7 @@ mod tests {
         let pid = std::process::id();
         let file = tempfile::NamedTempFile::new().unwrap();
         let link = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file.as_file()));
-        let host_mounts = MountTable::default();
+        let host_mounts = MountTable::parse(MOUNTS);
         let located = PathWalk { host_mounts: &host_mounts, pid, tid: pid }.locate(Path::new(&link), false).unwrap();
         assert!(located.is_own_entry);
         assert_eq!(located.place, fs::canonicalize(file.path()).unwrap());
@@ -168,5 +168,8 @@ mod tests {
             assert_eq!((located.place.as_path(), located.is_unread), (Path::new(path), true), "{path}");
         }
         assert!(!walk(Path::new("/home/me/x"), false).unwrap().is_unread);
+        let unknown = MountTable::default();
+        let located = PathWalk { host_mounts: &unknown, pid: 7, tid: 8 }.locate(Path::new("/etc/passwd"), false);
+        assert!(located.unwrap().is_unread, "the mounts cannot be read");
     }
 }

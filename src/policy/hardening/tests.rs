@@ -35,6 +35,10 @@ fn last_line_of_a_value_is_the_candidate() {
     assert_eq!(lift("ProtectProc=invisible\nProcSubset=pid\n", &[0, 1]).1, "ProtectProc=default\nProcSubset=all\n");
     assert_eq!(lift("PrivateNetwork=yes\nPrivateNetwork=no\n", &[]).0, Vec::<String>::new());
     assert_eq!(lift("PrivateNetwork=yes\nPrivateMounts=1\n", &[0, 1]).1, "PrivateMounts=no\nPrivateNetwork=no\n");
+    assert_eq!(lift("PrivatePIDs=yes\n", &[0]).1, "PrivatePIDs=no\n");
+    let (found, text) = lift("ProtectHostname=yes\nProtectHostname=private:x\n", &[0]);
+    assert_eq!((found, text.as_str()), (vec!["private:x".to_owned()], "ProtectHostname=no\n"));
+    assert_eq!(lift("ProtectHostname=private\nProtectHostname=no\n", &[]).0, Vec::<String>::new());
 }
 
 #[test]

@@ -17,20 +17,6 @@ const KEEPS_RIGHTS_SINCE: u32 = 255;
 /// The calls by which systemd drops these capabilities after it has loaded the filter.
 const DROPPING_RIGHTS: [&str; 3] = ["capget", "capset", "prctl"];
 
-/// The switches that install a filter.
-const SWITCHES: [Directive; 10] = [
-    Directive::LockPersonality,
-    Directive::MemoryDenyWriteExecute,
-    Directive::PrivateDevices,
-    Directive::ProtectClock,
-    Directive::ProtectHostname,
-    Directive::ProtectKernelTunables,
-    Directive::ProtectKernelModules,
-    Directive::ProtectKernelLogs,
-    Directive::RestrictRealtime,
-    Directive::RestrictSUIDSGID,
-];
-
 impl Policy {
     /// Returns the words by which set-user-ID programs give no rights.
     pub(super) fn no_new_privileges(&self, sandbox: &SandboxSettings) -> Vec<(SandboxWord, Withheld)> {
@@ -91,8 +77,13 @@ impl Policy {
 
     /// Returns the line of a directive that installs a filter.
     fn find_filter(&self) -> Option<SandboxWord> {
+        Directive::ALL.iter().find_map(|directive| self.find_filter_of(*directive))
+    }
+
+    /// Returns the line of this directive if it installs a filter.
+    fn find_filter_of(&self, directive: Directive) -> Option<SandboxWord> {
         let lists = |mode: Mode, is_empty: bool| mode == Mode::Allow || !is_empty;
-        let is_set = |directive: &Directive| match directive {
+        let is_set = match directive {
             Directive::RestrictAddressFamilies => self.families().is_some_and(AddressFamilies::restricts),
             Directive::RestrictNamespaces => self.settings.namespaces().is_some_and(Namespaces::restricts),
             Directive::SystemCallArchitectures => !self.settings.architectures().listed.is_empty(),
@@ -100,10 +91,10 @@ impl Policy {
             Directive::SystemCallFilter => {
                 self.filter.as_ref().is_some_and(|filter| lists(filter.mode(), filter.entries().is_empty()))
             }
-            switch => SWITCHES.contains(switch) && is_on(&self.settings, *switch).is_some(),
+            switch if switch.is_switch() && !switch.spec().rules.is_empty() => return is_on(&self.settings, switch),
+            _ => false,
         };
-        let directive = Directive::ALL.iter().copied().find(|directive| is_set(directive))?;
-        let line = self.settings.lines(directive).last()?;
+        let line = self.settings.lines(directive).last().filter(|_| is_set)?;
         Some(SandboxWord { directive, text: "".into(), origin: line.origin.clone() })
     }
 }

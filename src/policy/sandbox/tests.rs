@@ -127,12 +127,16 @@ fn refused_device_names_the_policy_or_the_entry_with_fewer_letters() {
 
 /// Returns what withholds something from a unit's processes under a version of systemd, as text.
 fn under(version: &str, lines: &str, path: &str, need: Need<'_>) -> Vec<String> {
+    let causes = causes_under(version, lines, path, need);
+    causes.iter().map(|cause| format!("{}= {:?}", cause.directive.key(), cause.why)).collect()
+}
+
+fn causes_under(version: &str, lines: &str, path: &str, need: Need<'_>) -> Vec<DirectiveCause> {
     let file = UnitFile::parse(Path::new(path), format!("[Service]\n{lines}\n").as_bytes());
     let settings = Settings::new(&"app.service".parse().unwrap(), Some(file), Vec::new());
     let groups = "@known\n    read\n    capset\n@privileged\n    capset\n@system-service\n    read\n    capset\n    capget\n    prctl\n";
     let groups = Groups::parse(groups, GroupSource::Host(version.into())).unwrap();
-    let causes = Policy::new(settings, &groups).withholding(need, 0);
-    causes.iter().map(|cause| format!("{}= {:?}", cause.directive.key(), cause.why)).collect()
+    Policy::new(settings, &groups).withholding(need, 0)
 }
 
 #[test]
@@ -184,6 +188,8 @@ fn filter_for_another_user_takes_the_rights_of_set_id_files() {
     let denied = set_id("257", &format!("{list}SystemCallFilter=~@privileged"));
     assert!(denied[0].starts_with("SystemCallFilter=") && denied[0].contains("capset"), "{denied:?}");
     assert_eq!(set_id("257", "User=web\nSystemCallFilter=~prctl").len(), 1);
+    let ignored = causes_under("254", "User=web\nProtectClock=yes\nProtectClock=maybe", SYSTEM, Need::SetId);
+    assert_eq!(ignored[0].origin.as_ref().unwrap().line, 3, "systemd ignores the last line");
 }
 
 #[test]
