@@ -39,7 +39,7 @@ function describeListening(status) {
     if (!status.listening)
         return box("danger", "harden-whyd receives no records.", element("p", {}, status.not_listening || ""));
     const { records, lost, dropped } = status.counters || {};
-    const text = `harden-whyd listens${status.since ? ` since ${local(status.since)}` : ""}: ` +
+    const text = `harden-whyd ${status.since ? `has listened since ${local(status.since)}` : "listens"}: ` +
         `${plural(records || 0, "record")}, ${lost || 0} lost, ${dropped || 0} dropped.`;
     const faults = [
         status.store_error && `The denials cannot be stored: ${status.store_error}`,

@@ -36,6 +36,11 @@ export function folded(summary, ...children) {
     return element("details.hw-folded", {}, element("summary", {}, summary), ...children);
 }
 
+// A path, which may wrap after each slash.
+export function breakable(path) {
+    return path.split(/(?<=\/)/).map(part => [part, element("wbr")]);
+}
+
 export function code(text) {
     return element("code", {}, text);
 }

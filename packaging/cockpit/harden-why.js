@@ -26,7 +26,7 @@ async function show({ focus = false } = {}) {
     clearTimeout(timer);
     timer = null;
     const [manager, unit] = cockpit.location.path;
-    const parts = unit ? await unitPage(manager, unit, () => show()) : [element("h1", { tabindex: "-1" }, "Denied calls"), await overview()];
+    const parts = unit ? await unitPage(manager, unit, () => show()) : [element("h1", { tabindex: "-1" }, "Denials"), await overview()];
     if (mine !== turn)
         return;
     // A person who reads a folded text, or is about to press a button, is not disturbed.

@@ -62,7 +62,7 @@ function words(hours) {
     const seen = hours.filter(hour => hour.count > 0);
     return seen.length === 0
         ? "No denials in the last 24 hours."
-        : `Last 24 hours: ${seen.map(hour => `${hour.count} from ${hourName(hour)}`).join(", ")}.`;
+        : `Denials in the last 24 hours: ${seen.map(hour => `${hour.count} from ${hourName(hour)}`).join(", ")}.`;
 }
 
 export function hoursChart(denials, now = Date.now()) {

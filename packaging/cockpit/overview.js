@@ -3,7 +3,7 @@
 /* global cockpit */
 
 import { run } from "./client.js";
-import { box, element, folded, notes } from "./elements.js";
+import { box, breakable, element, folded, notes } from "./elements.js";
 import { countByHour, hoursOfRow, mostInAnHour } from "./hours.js";
 import { age, local } from "./times.js";
 
@@ -80,7 +80,7 @@ function row({ unit, manager, state, calls, count, last, decided_by: places }, h
         cell("Count", String(count)),
         cell("Last 24 hours", hours),
         cell("Last", element("time", { datetime: last, title: local(last) }, last ? age(last) : "")),
-        cell("Decided by", (places || []).map(place => element("div.hw-place", {}, place))));
+        cell("Decided by", (places || []).map(place => element("div.hw-place", {}, breakable(place)))));
 }
 
 function unitLink(unit, manager) {

@@ -1,7 +1,7 @@
 // The remedies: the suggested one as the lines that it adds, the others folded.
 
 import { applyRemedy } from "./actions.js";
-import { box, button, element, folded } from "./elements.js";
+import { box, breakable, button, element, folded } from "./elements.js";
 import { plural } from "./times.js";
 
 const KEPT = {
@@ -38,7 +38,7 @@ export function remedies(answer, context) {
 
 function describe(remedy) {
     return [
-        element("p.hw-place", {}, remedy.path || "No drop-in: the unit is transient."),
+        element("p.hw-place", {}, remedy.path ? breakable(remedy.path) : "No drop-in: the unit is transient."),
         element("pre.hw-added", {}, lines(remedy).map(line => element("span", {}, `+ ${line}\n`))),
         remedy.command && element("pre.hw-command", {}, remedy.command),
         exposure(remedy.exposure),

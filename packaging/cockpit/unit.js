@@ -5,10 +5,12 @@
 import { actionBar } from "./actions.js";
 import { managerOption, run } from "./client.js";
 import { box, code, element, folded, notes } from "./elements.js";
+import { failure } from "./failure.js";
 import { hoursChart } from "./hours.js";
 import { remedies } from "./remedies.js";
+import { snippet } from "./snippet.js";
 import { age, local, plural } from "./times.js";
-import { describeAccess, describeLine, nameCall, nameDenied } from "./words.js";
+import { describeAccess, describeTimes, nameCall, nameDenied } from "./words.js";
 
 // Returns the page of a unit. `reload` shows it again.
 export async function unitPage(manager, unit, reload) {
@@ -32,10 +34,10 @@ export async function unitPage(manager, unit, reload) {
 function oneAnswer(answer, context) {
     const [latest, ...older] = answer.denials;
     return [
-        latest ? finding(latest) : element("p.hw-lead", {}, `No denials of ${answer.unit || context.unit} are known.`),
+        latest ? finding(latest) : withoutDenial(answer, answer.unit || context.unit),
         remedies(answer, context),
         actionBar(answer, context),
-        notes(answer.notes || []),
+        notes(answer.notes || [], answer.failure ? ["unit-kills-nothing"] : []),
         silence(answer),
         answer.denials.length > 0 && hoursChart(answer.denials),
         older.length > 0 && folded(`${plural(older.length, "further denial")}`, older.map(finding)),
@@ -43,26 +45,19 @@ function oneAnswer(answer, context) {
     ];
 }
 
+function withoutDenial(answer, unit) {
+    return answer.failure ? failure(answer.failure, unit) : element("p.hw-lead", {}, `No denials of ${unit} are known.`);
+}
+
 // The finding in words, and the lines that decided it.
 function finding(denial) {
     const process = `${denial.exe || denial.comm} (pid ${denial.pid})`;
-    const times = denial.count === 1 ? "once" : `${denial.count} times`;
     return element("section.hw-finding", {},
-        element("p.hw-lead", {}, element("strong", {}, nameCall(denial)), `: ${process} ${denial.outcome}, ${times}, last `,
-            element("time", { datetime: denial.last, title: local(denial.last) }, age(denial.last)), "."),
+        element("p.hw-lead", {}, element("strong", {}, nameCall(denial)), `: ${process} ${denial.outcome}, `,
+            element("time", { datetime: denial.last, title: local(denial.last) }, describeTimes(denial.count, age(denial.last))), "."),
         denial.access && element("p", {}, describeAccess(denial)),
         element("p", {}, `Cause: ${denial.cause.words}.`),
         denial.cause.directives.map(directive => snippet(directive, nameDenied(denial))));
-}
-
-// A line of a unit file with its deciding word marked.
-export function snippet(directive, denied) {
-    const place = directive.file ? `${directive.file}:${directive.line}` : `${directive.directive}=`;
-    const { source } = directive;
-    return element("figure.hw-snippet", {},
-        element("figcaption", {}, place),
-        source && element("pre", {}, source.before, element("mark", {}, source.pointed), source.after),
-        element("p.hw-why", {}, describeLine(directive, denied)));
 }
 
 function silence(answer) {

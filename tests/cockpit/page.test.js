@@ -41,6 +41,9 @@ describe("with all rights", () => {
     let cockpit, page, frame;
 
     before(async () => {
+        // A unit that stays failed during all tests.
+        writeVictim("declined.service");
+        systemctl("start", "declined.service");
         cockpit = await Cockpit.start();
         ({ page, frame } = await cockpit.open());
     });
@@ -52,7 +55,7 @@ describe("with all rights", () => {
             document.querySelectorAll("dialog").forEach(dialog => dialog.close());
             window.cockpit.location.go([]);
         });
-        await frame.waitForSelector('h1:text-is("Denied calls")');
+        await frame.waitForSelector('h1:text-is("Denials")');
     }
 
     test("unit dies, its row appears without a reload, the remedy is applied, the unit runs, the row says fixed", async () => {
@@ -65,7 +68,7 @@ describe("with all rights", () => {
         await frame.waitForSelector(row("dies.service"));
         assert.match(await frame.locator(row("dies.service")).innerText(), /failing\s+uname\s+1\s+.*dies\.service:6/s);
         const hours = frame.locator(`${row("dies.service")} .hw-row-hours`);
-        assert.match(await hours.innerText(), /Last 24 hours: 1 from/);
+        assert.match(await hours.innerText(), /Denials in the last 24 hours: 1 from/);
         assert.deepEqual([await hours.locator("rect").count(), await hours.locator("rect.hw-bar").count()], [24, 1]);
 
         await openUnit(frame, "dies.service");
@@ -75,7 +78,7 @@ describe("with all rights", () => {
         assert.equal(await snippet.locator("mark").innerText(), "uname");
         assert.match(await frame.locator(".hw-suggested").innerText(), /opens no further call/);
         assert.match(await frame.locator(".hw-suggested").innerText(), /Exposure/);
-        assert.match(await frame.locator(".hw-hours").innerText(), /Last 24 hours: 1 from/);
+        assert.match(await frame.locator(".hw-hours").innerText(), /Denials in the last 24 hours: 1 from/);
 
         await frame.click('button[data-action="Apply and restart"]');
         assert.match(await frame.locator("dialog[open]").innerText(), /\+SystemCallFilter=uname/);
@@ -90,8 +93,6 @@ describe("with all rights", () => {
     });
 
     test("question that is not confirmed changes nothing", async () => {
-        writeVictim("declined.service");
-        systemctl("start", "declined.service");
         await frame.waitForSelector(row("declined.service"));
         await openUnit(frame, "declined.service");
         for (const action of ["Apply", "Apply and restart", "Forget", "Revert", "Rehearse", "Log refusals for an hour"]) {
@@ -156,6 +157,19 @@ describe("with all rights", () => {
         assert.equal(await frame.locator("#view img").count(), 0, "no element came out of a name");
         assert.equal(await frame.locator("#view b").count(), 0);
         assert.ok(name.includes("markup@"));
+    });
+
+    test("unit that failed without a denial shows the lines that can be the cause", async () => {
+        write("fails.service", "[Service]\nSlice=system.slice\nExecStart=/bin/true\nBindPaths=/nonexistent\n");
+        systemctl("daemon-reload");
+        systemctl("start", "fails.service");
+        assert.equal(systemctl("is-active", "fails.service"), "failed");
+        await frame.evaluate(() => window.cockpit.location.go(["system", "fails.service"]));
+        await frame.waitForSelector('h1:text-is("fails.service")');
+        const text = await frame.locator("#view").innerText();
+        assert.match(text, /fails\.service failed: exit status 226\/NAMESPACE.*not proven.*fails\.service:4.*Change the line and restart to confirm the cause:/s);
+        assert.equal(await frame.locator(".hw-snippet mark").innerText(), "/nonexistent");
+        await check("failure-light-1280");
     });
 
     test("link to a unit survives a reload of the page", async () => {
