@@ -1,9 +1,8 @@
-//! Names the functions and packages of call sites, from the files of this machine.
+//! Names the functions of call sites, from the files of this machine.
 //!
 //! A file counts only if it is the noted one: the one with the noted id of its build or, without an id, the noted inode. An
 //! update replaces files, and the code of another build has other functions at the same place.
 
-use super::packages::find_packages;
 use super::program_files::limited_file::{LimitedFile, ReadLimits};
 use crate::incidents::{CallSite, CodePlace};
 use crate::programs::{ElfFile, FileParts as _, find_function};
@@ -37,8 +36,6 @@ pub struct NamedPlace {
     pub place: CodePlace,
     /// The function, if the file names it.
     pub function: Option<Box<str>>,
-    /// The package of the file, if a package has it.
-    pub package: Option<Box<str>>,
 }
 
 /// Names call sites by the files below a root, in order. `None` for a site that its own file contradicts.
@@ -51,14 +48,11 @@ pub fn name_call_sites(sites: &[Option<&CallSite>], root: &Path) -> Vec<Option<N
             places.push(place);
         }
     }
-    let paths: Vec<&[u8]> = places.iter().map(|place| &*place.path).collect();
-    let packages = if paths.is_empty() { Vec::new() } else { find_packages(tree, &paths) };
     let limits = Rc::new(ReadLimits::new(MOST_BYTES, LONGEST));
-    let named =
-        places.into_iter().zip(packages).map(|(place, package)| (place, name_place(place, package, tree, &limits)));
+    let named = places.into_iter().map(|place| (place, name_place(place, tree, &limits)));
     let named: HashMap<&CodePlace, Option<NamedPlace>> = named.collect();
     let find = |place: &CodePlace| {
-        let without = || Some(NamedPlace { place: place.clone(), function: None, package: None });
+        let without = || Some(NamedPlace { place: place.clone(), function: None });
         named.get(place).cloned().unwrap_or_else(without)
     };
     let name =
@@ -84,13 +78,8 @@ fn is_of_system(path: &[u8]) -> bool {
 }
 
 /// Names a place; `None` for a place that is not in its file.
-fn name_place(
-    place: &CodePlace,
-    package: Option<Box<str>>,
-    tree: RootedTree<'_>,
-    limits: &Rc<ReadLimits>,
-) -> Option<NamedPlace> {
-    let without_function = NamedPlace { place: place.clone(), function: None, package };
+fn name_place(place: &CodePlace, tree: RootedTree<'_>, limits: &Rc<ReadLimits>) -> Option<NamedPlace> {
+    let without_function = NamedPlace { place: place.clone(), function: None };
     let Some((mut file, length)) = open_noted(place, tree, limits) else { return Some(without_function) };
     if place.offset > length {
         return None;

@@ -1,5 +1,6 @@
 //! The resources of every verb that answers for units of this machine.
 
+use super::call_sites::ShownPackages;
 use super::incident_source::{IncidentScope, IncidentSource, ManagerScope, OtherSource};
 use super::sighting_times::SightingTimes;
 use crate::audit::Note;
@@ -11,7 +12,6 @@ use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::caveats::{eviction_note, hearing_notes};
 use crate::outlet::client::HardenWhyProxy;
 use crate::syscalls::Groups;
-use crate::systemd::bus_address::BusAddress;
 use crate::systemd::manager::Managers;
 use crate::systemd::syscall_groups;
 use crate::systemd::syscall_groups::LoadedGroups;
@@ -33,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) notes: Vec<Note>,
     /// The other machines for which an answer judges its remedies.
     pub(crate) machines: Vec<Machine>,
+    /// Which packages of call sites its answers show.
+    pub(crate) packages: ShownPackages,
     /// Whether the caller may read only the incidents of units of their own manager.
     own_units_only: bool,
     /// The directory of the store, if the user named one.
@@ -57,7 +59,7 @@ impl Context {
         let groups = spawn_blocking(syscall_groups::load);
         let (incidents, notes) = IncidentSource::open(common, state_dir, other).await?;
         let store = state_dir.state_dir.clone();
-        Ok(Self { store, ..Self::collect(incidents, groups, &common.bus, notes).await })
+        Ok(Self { store, ..Self::collect(incidents, groups, common, notes).await })
     }
 
     /// Lists the units with denials, for a pattern of names.
@@ -70,15 +72,15 @@ impl Context {
     }
 
     /// Builds the context over a daemon that is connected already.
-    pub(crate) async fn from_daemon(daemon: HardenWhyProxy<'static>, bus: &BusAddress) -> Self {
+    pub(crate) async fn from_daemon(daemon: HardenWhyProxy<'static>, common: &Common) -> Self {
         let groups = spawn_blocking(syscall_groups::load);
-        Self::collect(IncidentSource::Daemon(daemon), groups, bus, Vec::new()).await
+        Self::collect(IncidentSource::Daemon(daemon), groups, common, Vec::new()).await
     }
 
     async fn collect(
         incidents: IncidentSource,
         groups: JoinHandle<LoadedGroups>,
-        bus: &BusAddress,
+        common: &Common,
         mut notes: Vec<Note>,
     ) -> Self {
         let status = incidents.status().await;
@@ -93,10 +95,11 @@ impl Context {
         let listening_since = status.filter(|status| status.listening).map(|status| status.since);
         Self {
             incidents,
-            managers: Managers::new(bus),
+            managers: Managers::new(&common.bus),
             loaded_groups,
             notes,
             machines: Vec::new(),
+            packages: ShownPackages::from_options(common),
             own_units_only,
             store: None,
             listening_since,

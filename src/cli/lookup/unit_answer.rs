@@ -68,7 +68,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     let mut answer =
         Answer::new(Some(&named), &diagnosis, situation.as_ref(), context.groups(), &local_time_now(), all_notes);
     add_source_lines(&mut answer, &diagnosis, Path::new("/"));
-    add_call_sites(&mut answer, &diagnosis, Path::new("/"));
+    add_call_sites(&mut answer, &diagnosis, Path::new("/"), context.packages);
     answer.judge_elsewhere(&context.machines, &diagnosis, situation.as_ref(), context.groups());
     let instances = template.map_or_else(Vec::new, |instances| instances.names);
     answer.describe_instances(&named, &instances);
@@ -177,7 +177,7 @@ pub(crate) async fn answer_for_unknown_units(
     let notes = truncation_note(complete).into_iter().chain(older).collect();
     let diagnosis = diagnose(incidents, None, context.groups());
     let mut answer = Answer::new(None, &diagnosis, None, context.groups(), &local_time_now(), notes);
-    add_call_sites(&mut answer, &diagnosis, Path::new("/"));
+    add_call_sites(&mut answer, &diagnosis, Path::new("/"), context.packages);
     Ok(answer)
 }
 

@@ -7,7 +7,7 @@ use crate::audit::Note;
 use crate::audit::text::{escape, plural};
 use crate::cli::args::{Common, Follow};
 use crate::cli::exit_status::ExitStatus;
-use crate::cli::lookup::call_sites::add_call_sites;
+use crate::cli::lookup::call_sites::{ShownPackages, add_call_sites};
 use crate::cli::lookup::incident_source::{ManagerScope, OtherSource, silent_daemon};
 use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::unit_names::{is_named_by, resolve_alias};
@@ -374,7 +374,7 @@ impl Follower {
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
         let mut answer = Answer::new(unit.as_ref(), &diagnosis, situation.as_ref(), groups, &clock, notes);
         add_source_lines(&mut answer, &diagnosis, Path::new("/"));
-        add_call_sites(&mut answer, &diagnosis, Path::new("/"));
+        add_call_sites(&mut answer, &diagnosis, Path::new("/"), ShownPackages::All);
         Ok(if self.json {
             serde_json::to_string(&NewIncidentLine { schema: SCHEMA, id: *id, new: true, answer: &answer })? + "\n"
         } else {

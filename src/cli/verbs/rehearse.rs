@@ -269,7 +269,7 @@ impl RehearsalAnswerer<'_> {
     /// Answers for the rehearsed unit from all incidents that the daemon knows.
     async fn answer(&self, end: &RehearsalEnd, calls: &[Incident]) -> anyhow::Result<Report> {
         let plan = self.plan;
-        let context = Context::from_daemon(self.client.clone(), &self.common.bus).await;
+        let context = Context::from_daemon(self.client.clone(), self.common).await;
         let scope = IncidentScope { managers: plan.target.unit.manager.into(), times: SightingTimes::default() };
         let mut found = context.incidents.incidents(Some(&plan.target.unit.name), scope).await?;
         found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(&plan.target.unit));

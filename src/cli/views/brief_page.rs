@@ -1,6 +1,6 @@
 //! The default page of a unit: what was denied, the line that decided it, and the one command that fixes it, on one screen.
 
-use super::answer::{Answer, DenialView, DirectiveView, RemedyView};
+use super::answer::{Answer, DenialView, DirectiveView, PlaceView, RemedyView};
 use super::brief_help::{Help, find_help};
 use super::brief_notes::{first_notes, is_brief, last_notes};
 use super::call_site::CallSiteView;
@@ -102,6 +102,13 @@ pub(super) fn lay_out(answer: &Answer, has_help: bool) -> Page {
 fn find_suggested(answer: &Answer) -> Option<&RemedyView> {
     let open = fold(&answer.denials, Folding::ByCall).into_iter().filter(|denial| !denial.is_settled());
     find_help(answer, &open.collect::<Vec<_>>())?.remedy.map(|(_, remedy)| remedy)
+}
+
+/// Returns the caller that the page names: that of its only open denial.
+pub(crate) fn find_named_caller(answer: &Answer) -> Option<&PlaceView> {
+    let mut open = fold(&answer.denials, Folding::ByCall).into_iter().filter(|denial| !denial.is_settled());
+    let only = open.next().filter(|_| open.next().is_none())?;
+    only.view.call_site.as_ref()?.caller.as_ref()
 }
 
 fn lay_out_densely(answer: &Answer, has_help: bool, density: Density) -> Page {

@@ -21,13 +21,16 @@ pub struct CallSiteView {
 pub struct PlaceView {
     /// The file's path in the mount namespace of the process, escaped.
     pub file: String,
+    /// The path itself.
+    #[serde(skip)]
+    path: Vec<u8>,
     /// The id of the file's build, in hex.
     pub build_id: Option<String>,
     /// The offset in the file behind the instruction, in hex.
     pub offset: String,
     /// The function, if the file names it.
     pub function: Option<String>,
-    /// The package of the file, if a package has it.
+    /// The package of the file, if a package has it and the page shows it.
     pub package: Option<String>,
 }
 
@@ -36,6 +39,11 @@ impl CallSiteView {
     pub(crate) fn new(site: &NamedCallSite, exe: &[u8]) -> Self {
         let is_own = site.caller.as_ref().is_some_and(|caller| caller.place.path == exe);
         Self { code: PlaceView::new(&site.code), caller: site.caller.as_ref().map(PlaceView::new), is_own }
+    }
+
+    /// Returns the places, with the caller first.
+    pub(crate) fn places(&mut self) -> impl Iterator<Item = &mut PlaceView> {
+        self.caller.iter_mut().chain([&mut self.code])
     }
 
     /// Returns `called by libuv.so.1 (package libuv1), function uv_fs_chown`; `None` if the caller is unknown.
@@ -59,14 +67,25 @@ impl CallSiteView {
 
 impl PlaceView {
     fn new(named: &NamedPlace) -> Self {
-        let NamedPlace { place, function, package } = named;
+        let NamedPlace { place, function } = named;
         Self {
             file: escape(&place.path),
+            path: place.path.clone(),
             build_id: (!place.build_id.is_empty()).then(|| place.build_id_words()),
             offset: format!("{:#x}", place.offset),
             function: function.as_ref().map(|name| escape(name.as_bytes())),
-            package: package.as_ref().map(|name| escape(name.as_bytes())),
+            package: None,
         }
+    }
+
+    /// The file's path, as the kernel noted it.
+    pub(crate) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// Adds the package of the file.
+    pub(crate) fn set_package(&mut self, name: Option<&str>) {
+        self.package = name.map(|name| escape(name.as_bytes()));
     }
 
     /// Returns the file's name, and its package.
@@ -82,27 +101,34 @@ mod tests {
     use super::*;
     use crate::incidents::CodePlace;
 
-    fn named(path: &str, function: Option<&str>, package: Option<&str>) -> NamedPlace {
+    fn named(path: &str, function: Option<&str>) -> NamedPlace {
         let place = CodePlace { offset: 0x1f, build_id: vec![0xab], path: path.into(), ..CodePlace::default() };
-        NamedPlace { place, function: function.map(Into::into), package: package.map(Into::into) }
+        NamedPlace { place, function: function.map(Into::into) }
+    }
+
+    /// The view of a call in libc, with the packages of the caller and of libc.
+    fn view(caller: Option<NamedPlace>, package: Option<&str>) -> CallSiteView {
+        let code = named("/usr/lib/libc.so.6", Some("fchown"));
+        let mut view = CallSiteView::new(&NamedCallSite { code, caller }, b"/usr/bin/node");
+        let has_caller = view.caller.is_some();
+        for (place, package) in view.places().zip([package, Some("libc6")].into_iter().skip((!has_caller).into())) {
+            place.set_package(package);
+        }
+        view
     }
 
     #[test]
     fn caller_is_the_program_itself_or_a_library() {
-        let code = named("/usr/lib/libc.so.6", Some("fchown"), Some("libc6"));
-        let view = |caller: Option<NamedPlace>| {
-            CallSiteView::new(&NamedCallSite { code: code.clone(), caller }, b"/usr/bin/node")
-        };
-        let library = view(Some(named("/usr/lib/libuv.so.1.0.0", Some("uv_fs_chown"), Some("libuv1"))));
+        let library = view(Some(named("/usr/lib/libuv.so.1.0.0", Some("uv_fs_chown"))), Some("libuv1"));
         assert_eq!(
             library.describe(),
             "made in libc.so.6 (package libc6), function fchown; called by libuv.so.1.0.0 (package libuv1), function \
              uv_fs_chown"
         );
-        let own = view(Some(named("/usr/bin/node", None, Some("nodejs"))));
+        let own = view(Some(named("/usr/bin/node", None)), Some("nodejs"));
         assert_eq!(own.describe_caller().as_deref(), Some("called by the program itself"));
-        assert_eq!(view(None).describe(), "made in libc.so.6 (package libc6), function fchown");
-        let hostile = view(Some(named("/tmp/\u{1b}[31m", Some("\u{1b}x"), None)));
+        assert_eq!(view(None, None).describe(), "made in libc.so.6 (package libc6), function fchown");
+        let hostile = view(Some(named("/tmp/\u{1b}[31m", Some("\u{1b}x"))), Some("\u{1b}p"));
         assert!(!hostile.describe().contains('\u{1b}'), "{}", hostile.describe());
     }
 }

@@ -8,7 +8,7 @@ pub(crate) mod bisected;
 pub(crate) mod bisection_progress;
 mod brief_help;
 mod brief_notes;
-mod brief_page;
+pub(crate) mod brief_page;
 pub(crate) mod call_site;
 pub(crate) mod cause;
 pub(crate) mod decision;
