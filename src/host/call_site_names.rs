@@ -13,12 +13,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 
-/// The limits on the places that are named at a time, on the bytes read for that, and on the time.
+/// The limits on the places that are named at a time, and on the bytes read for that. The time grows with the bytes.
 const MOST_PLACES: usize = 64;
 const MOST_BYTES: u64 = 256 << 20;
-const LONGEST: Duration = Duration::from_millis(500);
 
 /// A call site with names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +46,7 @@ pub fn name_call_sites(sites: &[Option<&CallSite>], root: &Path) -> Vec<Option<N
             places.push(place);
         }
     }
-    let limits = Rc::new(ReadLimits::new(MOST_BYTES, LONGEST));
+    let limits = Rc::new(ReadLimits::by_bytes(MOST_BYTES));
     let named = places.into_iter().map(|place| (place, name_place(place, tree, &limits)));
     let named: HashMap<&CodePlace, Option<NamedPlace>> = named.collect();
     let find = |place: &CodePlace| {
@@ -63,7 +61,7 @@ pub fn name_call_sites(sites: &[Option<&CallSite>], root: &Path) -> Vec<Option<N
 /// Adds the ids of builds that the kernel could not read, since the process had not used that part of its memory. Reads only
 /// files of the system, so that no user's file system can make the caller wait.
 pub(crate) fn add_build_ids<'a>(sites: impl Iterator<Item = &'a mut CallSite>, root: &Path) {
-    let (tree, limits) = (RootedTree::new(root), Rc::new(ReadLimits::new(MOST_BYTES, LONGEST)));
+    let (tree, limits) = (RootedTree::new(root), Rc::new(ReadLimits::by_bytes(MOST_BYTES)));
     let places = sites.flat_map(|site| std::iter::once(&mut site.code).chain(&mut site.caller));
     for place in places.filter(|place| place.build_id.is_empty() && is_of_system(&place.path)).take(MOST_PLACES) {
         if let Some((mut file, _)) = open_noted(place, tree, &limits) {

@@ -6,6 +6,9 @@ use elf::abi::{PF_X, PT_LOAD, SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB, STT_FUNC};
 use elf::segment::ProgramHeader;
 use elf::symbol::{Symbol, SymbolTable};
 
+/// How many names of one function are compared. A file can give it as many as its table has room for.
+const MOST_NAMES: usize = 64;
+
 /// Returns the name of the function that holds the byte before an offset in a file. A symbol without a size names nothing.
 pub fn find_function(file: &mut impl FileParts, offset: u64) -> Option<Box<str>> {
     let header = read_header(file)?;
@@ -14,7 +17,7 @@ pub fn find_function(file: &mut impl FileParts, offset: u64) -> Option<Box<str>>
     [SHT_DYNSYM, SHT_SYMTAB].into_iter().find_map(|kind| {
         let (table, strings) = sections.read_table(file, kind)?;
         let symbols = SymbolTable::new(header.endianness, header.class, &table);
-        let names = symbols.iter().filter(|symbol| holds(symbol, address));
+        let names = symbols.iter().filter(|symbol| holds(symbol, address)).take(MOST_NAMES);
         let names = names.filter_map(|symbol| string_at(&strings, symbol.st_name.into(), LONGEST_SYMBOL));
         // Of several names of a function, the one that programs call has no underscores before it.
         names
