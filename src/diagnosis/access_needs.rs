@@ -3,7 +3,7 @@
 use super::access_paths::{directory_of, is_at_or_below, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath, CapabilityLack};
 use crate::policy;
-use crate::policy::{DeviceUse, Need, Policy};
+use crate::policy::{DeviceUse, Directive, Need, Policy};
 
 /// Calls that make, remove or rename entries of a directory, and so need the directory itself.
 const CHANGING_DIRECTORIES: [&str; 15] = [
@@ -59,6 +59,28 @@ pub(crate) fn find_undecided(denial: &AccessDenial, policy: &Policy) -> Vec<poli
         found.extend(undecided);
     }
     found
+}
+
+/// Returns directives that can withhold such an access, the most frequent first.
+pub(super) fn withholding_directives(access: &Access) -> &'static [Directive] {
+    use Directive as D;
+    match access {
+        Access::ReadOnlyPath(_) => &[D::ProtectSystem, D::ReadOnlyPaths, D::ProtectHome],
+        Access::HiddenPath(_) => &[D::ProtectHome, D::PrivateTmp, D::InaccessiblePaths, D::TemporaryFileSystem],
+        Access::NoExecPath(_) => &[D::NoExecPaths],
+        Access::SetIdProgram(_) => &[D::NoNewPrivileges],
+        Access::Device { .. } => &[D::PrivateDevices, D::DevicePolicy, D::DeviceAllow],
+        Access::Capability { lack: CapabilityLack::NotInBoundingSet, .. } => &[D::CapabilityBoundingSet],
+        Access::Capability { lack: CapabilityLack::NotEffective, .. } => &[D::User, D::DynamicUser],
+        Access::UserNamespace => &[D::PrivateUsers],
+        Access::ExecutableMemory => &[D::MemoryDenyWriteExecute],
+        Access::Address(_) => &[D::SocketBindDeny, D::IPAddressDeny],
+        Access::AddressFamily(_) => &[D::RestrictAddressFamilies],
+        Access::Namespaces(_) => &[D::RestrictNamespaces],
+        Access::SetIdMode => &[D::RestrictSUIDSGID],
+        Access::Scheduling(_) => &[D::RestrictRealtime],
+        Access::Personality(_) => &[D::LockPersonality],
+    }
 }
 
 /// Whether the present settings grant everything that an access needs.

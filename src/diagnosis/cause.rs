@@ -12,6 +12,7 @@ use super::situation::Situation;
 use crate::audit::Action;
 use crate::incidents::{AccessDenial, Denial, Incident, IncidentEvent, Moment, SightingSource};
 use crate::policy;
+use crate::policy::program_path::find_exempt_command;
 use crate::policy::{CauseReason, Effect, Policy, Verdict};
 use crate::syscalls::Groups;
 use std::path::{Path, PathBuf};
@@ -110,12 +111,30 @@ pub enum Elsewhere {
     Fixed(Fixed),
     /// A container runtime, or another program that starts the unit's processes, gives them filters of its own.
     Runtime(Runtime),
+    /// The unit runs the program by this line, whose prefix `+` exempts it from the unit's settings.
+    ExemptCommand {
+        /// The key of the line, for example `ExecStartPre`.
+        key: Box<str>,
+        /// The line.
+        origin: policy::Origin,
+    },
     /// The unit is a scope: systemd starts none of its processes, so it gives them no filter.
     Scope,
 }
 
 /// Returns why an incident happened.
 pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
+    let cause = find_cause_in_settings(incident, situation, groups);
+    let exempt = situation.filter(|_| !cause.directives().is_empty()).and_then(|situation| {
+        find_exempt_command(situation.policy.settings.commands(), &incident.key.exe, &incident.sample.comm)
+    });
+    exempt.map_or(cause, |command| {
+        DenialCause::Elsewhere(Elsewhere::ExemptCommand { key: command.key.clone(), origin: command.origin.clone() })
+    })
+}
+
+/// Returns why an incident happened, if the unit's settings hold for the process.
+fn find_cause_in_settings(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
     let denial = match &incident.key.event {
         IncidentEvent::Denial(denial) => denial,
         IncidentEvent::Access(denial) => {

@@ -1,6 +1,7 @@
 //! One incident with its cause.
 
 use super::access_default::may_be_default;
+use super::access_needs::withholding_directives;
 use super::access_remedy::find_grant;
 use super::before_exec::{is_before_exec, is_systemds_own};
 use super::cause;
@@ -9,7 +10,7 @@ use super::denied_call::DeniedCall;
 use super::possible_intrusion::may_be_intrusion;
 use super::remedy::Reservation;
 use super::situation::Situation;
-use crate::incidents::{AccessDenial, Denial, Incident};
+use crate::incidents::{AccessDenial, Denial, Incident, IncidentEvent};
 use crate::policy::{Directive, find_possible_directives};
 use crate::syscalls::Groups;
 use std::collections::BTreeSet;
@@ -54,11 +55,15 @@ impl Finding {
                 .denial()
                 .and_then(|denial| denial.call.name())
                 .map_or_else(Vec::new, |call| groups.containing(call).into_iter().map(Into::into).collect()),
-            possible: incident
-                .denial()
-                .filter(|_| cause_is_unread)
-                .map(|denial| find_possible_directives(&denial.call, denial.action, groups))
-                .unwrap_or_default(),
+            possible: match &incident.key.event {
+                IncidentEvent::Denial(denial) if cause_is_unread => {
+                    find_possible_directives(&denial.call, denial.action, groups)
+                }
+                IncidentEvent::Access(denial) if cause_is_unread => {
+                    withholding_directives(&denial.access).iter().copied().collect()
+                }
+                _ => BTreeSet::new(),
+            },
             is_nameable,
             before_exec: is_before_exec(&incident),
             incident,

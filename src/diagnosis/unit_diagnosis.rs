@@ -122,7 +122,9 @@ mod tests {
     use super::*;
     use crate::audit::Action;
     use crate::diagnosis::{FileChange, History};
-    use crate::incidents::{Access, AccessDenial, Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
+    use crate::incidents::{
+        Access, AccessDenial, AccessPath, Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource,
+    };
     use crate::policy::{Policy, Settings, UnitFile};
     use crate::programs::{ElfFile, Program, ProgramImage, UnreadReason};
     use crate::syscalls::groups::GroupSource;
@@ -294,5 +296,29 @@ mod tests {
             let reserved = (!has_default).then_some(Reservation::OtherArchitecture);
             assert_eq!(remedy.reservation, reserved, "{:?}", situation.programs);
         }
+    }
+
+    #[test]
+    fn command_without_the_sandbox_is_not_denied_by_the_settings() {
+        let unit = "ExecStartPre=+/bin/x\nExecStart=/bin/main\nSystemCallFilter=~uname";
+        let cause = |exe: &str| {
+            let mut incident = denied("uname", Action::KillProcess, 55);
+            incident.key.exe = exe.into();
+            diagnose(vec![incident], Some(&situation(unit, None, None)), &groups()).findings.remove(0).cause
+        };
+        let exempt = cause("/bin/x");
+        let DenialCause::Elsewhere(Elsewhere::ExemptCommand { key, origin }) = &exempt else { panic!("{exempt:?}") };
+        assert_eq!((&**key, origin.line), ("ExecStartPre", 2));
+        assert!(cause("/bin/main").is_by_unit());
+    }
+
+    #[test]
+    fn access_of_a_process_without_a_unit_names_directives_that_withhold_it() {
+        let call = Call::named(Arch::X86_64, "openat");
+        let access = Access::ReadOnlyPath(AccessPath::new(b"/etc/x"));
+        let mut incident = denied("openat", Action::Log, 55);
+        incident.key.event = IncidentEvent::Access(AccessDenial { call, errno: libc::EROFS, access });
+        let found = diagnose(vec![incident], None, &groups());
+        assert!(found.findings[0].possible.contains(&Directive::ProtectSystem));
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// The first words of every file of harden-why.
-const MARK: &str = "# Written by harden-why";
+pub(crate) const MARK: &str = "# Written by harden-why";
 
 /// harden-why writes no larger file.
 const MAX_SIZE: u64 = 1 << 20;
@@ -22,7 +22,7 @@ const MAX_SIZE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DropInError {
     /// Another program's file has the name.
-    #[error("harden-why did not write {}: move it away, or add the lines to it yourself", shown(.0))]
+    #[error("harden-why did not write {}: edit it yourself, or move it away", shown(.0))]
     Foreign(PathBuf),
     /// A drop-in of harden-why has the name.
     #[error("another harden-why wrote {} just now: wait until it is done", shown(.0))]

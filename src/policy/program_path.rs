@@ -52,6 +52,16 @@ pub(crate) fn runs_task(commands: &[ExecCommand], exe: &[u8], comm: &[u8]) -> bo
     })
 }
 
+/// Returns the command that runs this executable without the unit's sandbox, by its prefix `+`. `None` if another command
+/// runs it as well, or may: an interpreter can run any script.
+#[must_use]
+pub(crate) fn find_exempt_command<'a>(commands: &'a [ExecCommand], exe: &[u8], comm: &[u8]) -> Option<&'a ExecCommand> {
+    let is_its = |command: &&ExecCommand| below_usr(command.program.as_bytes()) == below_usr(exe);
+    let command = commands.iter().filter(|command| command.privileged).find(is_its)?;
+    let others: Vec<ExecCommand> = commands.iter().filter(|command| !command.privileged).cloned().collect();
+    (!is_interpreter(exe) && !runs_task(&others, exe, comm)).then_some(command)
+}
+
 /// Whether an executable is systemd's own, which runs before a command's program.
 fn is_systemd(exe: &[u8]) -> bool {
     matches!(untrusted_base_name(exe), b"systemd" | b"systemd-executor")
@@ -80,5 +90,22 @@ mod tests {
         assert!(is("/usr/lib/systemd/systemd-resolved", "/usr/lib/systemd/systemd-executor", "(resolved)"));
         assert!(!is("/bin/update", "/usr/lib/systemd/systemd", "(date)"));
         assert!(!is("/bin/date", "/usr/bin/date", "(date)"), "a process can choose its name");
+    }
+
+    #[test]
+    fn command_with_a_plus_is_exempt_unless_another_command_may_run_the_program() {
+        use crate::policy::UnitFile;
+        use std::path::Path;
+        let find = |lines: &str, exe: &str| {
+            let file = UnitFile::parse(Path::new("x"), format!("[Service]\n{lines}\n").as_bytes());
+            let commands: Vec<ExecCommand> = file.assignments.iter().flat_map(ExecCommand::parse).collect();
+            find_exempt_command(&commands, exe.as_bytes(), b"x").map(|command| command.key.to_string())
+        };
+        let two = "ExecStartPre=-+/sbin/pre a\nExecStart=/usr/sbin/main";
+        assert_eq!(find(two, "/usr/sbin/pre").as_deref(), Some("ExecStartPre"));
+        assert_eq!(find(two, "/usr/sbin/main"), None);
+        assert_eq!(find("ExecStartPre=/sbin/pre\nExecStart=/usr/sbin/main", "/usr/sbin/pre"), None);
+        assert_eq!(find(&format!("{two}\nExecStop=nice /sbin/pre"), "/usr/sbin/pre"), None, "it runs by both");
+        assert_eq!(find("ExecStartPre=+/bin/bash -c x\nExecStart=/main", "/usr/bin/bash"), None, "anything runs it");
     }
 }

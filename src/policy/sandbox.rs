@@ -16,6 +16,7 @@ mod specifiers;
 pub(crate) mod unit_sandbox;
 mod unread_words;
 pub(crate) mod withheld;
+pub(super) mod word_value;
 
 use super::capabilities::Capability;
 use super::directive::Directive;

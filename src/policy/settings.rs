@@ -10,6 +10,7 @@ use super::hardening_keys::{current_key, is_hardening_key};
 use super::lists::{Architectures, Namespaces, parse_boolean};
 use super::program_settings;
 use super::program_settings::ProgramSettings;
+use super::sandbox::word_value::parse_word;
 use super::set_up_keys::is_set_up_key;
 use super::unit_file::{Assignment, FileNote, Origin, UnitFile};
 use crate::audit::text::escape_excerpt;
@@ -67,15 +68,9 @@ impl Settings {
                     line.key = now.into();
                 }
             }
-            file.assignments.retain(|line| {
-                &*line.section == section
-                    && (Directive::from_key(&line.key).is_some()
-                        || exec_command::KEYS.contains(&&*line.key)
-                        || &*line.key == USER
-                        || program_settings::KEYS.contains(&&*line.key)
-                        || is_set_up_key(&line.key)
-                        || is_hardening_key(&line.key))
-            });
+            file.assignments.retain(|line| &*line.section == section);
+            file.notes.extend(file.assignments.iter().filter_map(describe_mistyped_key));
+            file.assignments.retain(|line| is_relevant(&line.key));
             file
         };
         let until_refused = |mut file: UnitFile| {
@@ -167,8 +162,9 @@ impl Settings {
                 }
                 continue;
             };
-            let mut ignored =
-                |why| notes.push(FileNote::at(&line.origin, format!("{} {why}, ignored", escape_excerpt(&line.value))));
+            let mut ignored = |why: &str| {
+                notes.push(FileNote::at(&line.origin, format!("{} {why}, ignored", escape_excerpt(&line.value))));
+            };
             match directive.spec().value {
                 ValueKind::ErrorNumber if self.default_effect.apply(line) => {}
                 ValueKind::ErrorNumber => ignored("is no error number"),
@@ -183,6 +179,11 @@ impl Settings {
                     }
                     None => ignored("is neither yes nor no"),
                 },
+                ValueKind::Word | ValueKind::Toggle
+                    if !line.value.is_empty() && parse_word(directive, &line.value).is_none() =>
+                {
+                    ignored(&format!("is no known value of {}=", directive.key()));
+                }
                 // The effective value of calls and families depends on the version of systemd, which is unknown here.
                 // `SandboxSettings` merges the lines of directives that filter no calls.
                 _ => {}
@@ -344,6 +345,34 @@ fn parse_switch(directive: Directive, value: &str) -> Option<bool> {
     }
 }
 
+/// Whether the lines with a key are kept.
+fn is_relevant(key: &str) -> bool {
+    Directive::from_key(key).is_some()
+        || exec_command::KEYS.contains(&key)
+        || key == USER
+        || program_settings::KEYS.contains(&key)
+        || is_set_up_key(key)
+        || is_hardening_key(key)
+}
+
+/// Notes a key that systemd does not know, if it resembles a directive's.
+fn describe_mistyped_key(line: &Assignment) -> Option<FileNote> {
+    /// How many first letters a mistyped key has right, and in how many places it differs at most.
+    const SAME_START: usize = 3;
+    const MOST_MISTAKES: usize = 2;
+    let key = &*line.key;
+    let is_similar = |known: &&str| {
+        known.len().abs_diff(key.len()) <= MOST_MISTAKES
+            && known.get(..SAME_START) == key.get(..SAME_START)
+            && strsim::osa_distance(key, known) <= MOST_MISTAKES
+    };
+    let meant = Directive::ALL.iter().map(|directive| directive.key()).find(is_similar)?;
+    if is_relevant(key) {
+        return None;
+    }
+    Some(FileNote::at(&line.origin, format!("{}= is unknown, ignored: did you mean {meant}=?", escape_excerpt(key))))
+}
+
 /// Whether systemd stops reading a file at a line: it ignores other bad lines (`config_parse_bool` in
 /// `load-fragment.c`, with `DynamicUser=` alone marked as fatal).
 fn is_refused(line: &Assignment) -> bool {
@@ -364,6 +393,23 @@ mod tests {
 
     fn name(name: &str) -> UnitName {
         name.parse().unwrap()
+    }
+
+    #[test]
+    fn mistyped_keys_and_unknown_words_are_noted() {
+        let noted = |line: &str| {
+            let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{line}\n").as_bytes());
+            let settings = Settings::new(&name("x.service"), Some(file), Vec::new());
+            settings.notes().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let family = "x.service:2: RestrictAddressFamiles= is unknown, ignored: did you mean RestrictAddressFamilies=?";
+        assert_eq!(noted("RestrictAddressFamiles=AF_INET"), [family]);
+        assert_eq!(noted("ProtectSystem=stict"), ["x.service:2: stict is no known value of ProtectSystem=, ignored"]);
+        for line in
+            ["ProtectSystem=", "ProtectSystem=1", "PrivateIPC=yes", "ReadOnlyDirectories=/a", "LogsDirectoryMode=7"]
+        {
+            assert_eq!(noted(line), [""; 0], "{line}");
+        }
     }
 
     fn file(path: &str, text: &str) -> UnitFile {

@@ -414,7 +414,10 @@ fn root_without_the_settings_says_why_instead_of_asking_for_a_root() {
         out(&output).split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let unknown = help(&[]);
-    let why = format!("no single unit below {} runs /tmp/x: add --assume-unit UNIT if you know the unit", text(&root));
+    let why = format!(
+        "the units below {} do not show for sure which one runs /tmp/x: add --assume-unit UNIT if you know it",
+        text(&root)
+    );
     assert!(unknown.contains(&format!("help: the log names no unit, and {why}")), "{unknown}");
     let missing = help(&["--assume-unit", "nope"]);
     let why =
@@ -667,13 +670,13 @@ fn invalid_with_line_names_each_fault_and_what_was_meant() {
     );
     assert_eq!(
         refused(&["SytemCallFilter=read"]),
-        "SytemCallFilter=read: not a setting that decides on system calls; did you mean SystemCallFilter=?"
+        "SytemCallFilter=read: check judges settings that decide on system calls; did you mean SystemCallFilter=?"
     );
     let valid = ["check", "a", "--root", text(&root), "--log", text(&log), "--with", "ProtectSystem=strict"];
     let unjudged = run(&valid);
     let said = String::from_utf8_lossy(&unjudged.stderr).into_owned();
     assert_eq!(unjudged.status.code(), Some(1), "the line is valid: {said}");
-    assert!(said.contains("check cannot judge ProtectSystem= for a.service yet: no failed access is stored"), "{said}");
+    assert!(said.contains("check cannot foresee what ProtectSystem= withholds from a.service"), "{said}");
 }
 
 #[test]

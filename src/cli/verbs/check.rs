@@ -6,13 +6,13 @@ mod checked_access;
 mod checked_verdict;
 mod sources;
 
-use self::added_lines::{describe_origin, with_lines};
+use self::added_lines::{describe_origin, is_added, with_lines};
 use self::checked_access::{CheckedAccessView, conclude_accesses};
 use self::checked_verdict::CheckedVerdict;
 use self::sources::{CheckedLog, Checking, find_in_store};
 use crate::audit::Note;
 use crate::audit::note::{join_texts, put_root_causes_first};
-use crate::audit::text::{plural, quote_word};
+use crate::audit::text::{join, plural, quote_word};
 use crate::cli::args::{Check, Common};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::context::{Context, describe_store_option};
@@ -32,6 +32,7 @@ use crate::incidents::Incident;
 use crate::operations::permission::owner_command;
 use crate::policy;
 use crate::policy::{Policy, Verdict};
+use crate::programs::Program;
 use crate::syscalls::Abi;
 use crate::units::Unit;
 use anstream::ColorChoice;
@@ -128,13 +129,16 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
     let machines = MachineView::list(&asked.others.machines, &ported);
     let calls = calls.iter().map(|(abi, call)| CheckedCallView::new(&policy, *abi, call, by));
     let calls = calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect();
-    let mut checked = Checked::new(&named, calls, accesses, foreseen, machines, notes);
-    checked.unknown_programs = UnreadProgramView::list(&situation);
+    notes.extend(argument_note(&named, &situation.programs, &policy));
+    let unknown_programs = UnreadProgramView::list(&situation);
+    let are_all_unknown = !unknown_programs.is_empty() && unknown_programs.len() == situation.programs.len();
+    let mut checked = Checked::new(&named, calls, accesses, (foreseen, are_all_unknown), machines, notes);
+    checked.unknown_programs = unknown_programs;
     // Other settings, or a log of another machine, are nothing to apply.
     let is_of_this_machine = asked.with.is_empty() && asked.root.is_none() && asked.log.is_none();
     if is_of_this_machine && checked.calls.iter().any(|call| call.verdict == CheckedVerdict::Denied) {
         let store = describe_store_option(asked.source.state_dir.as_deref());
-        let name = format!("{store}{}{}", named.manager.option(), quote_word(named.name.as_str()));
+        let name = format!("{store}{}", name_unit(&named));
         let has_default = diagnose(incidents.clone(), Some(&situation), &groups).default_remedy().is_some();
         let apply = || owner_command(named.manager, &format!("harden-why apply --restart {name}"));
         checked.next = Some(if has_default { apply() } else { format!("harden-why {name}") });
@@ -157,6 +161,34 @@ fn list_calls(incidents: &[Incident]) -> (BTreeSet<(Abi, &str)>, BTreeSet<String
         }
     }
     (calls, unknown)
+}
+
+/// Names a unit as an argument of a command.
+fn name_unit(unit: &Unit) -> String {
+    format!("{}{}", unit.manager.option(), quote_word(unit.name.as_str()))
+}
+
+/// Notes which of the added lines look at arguments of calls that the programs import.
+fn argument_note(unit: &Unit, programs: &[Program], policy: &Policy) -> Option<Note> {
+    let mut calls = BTreeSet::new();
+    let mut keys = BTreeSet::new();
+    for (abi, imported) in programs.iter().flat_map(Program::imported_calls) {
+        let Verdict::Possible { by } = policy.verdict(abi, imported.call) else { continue };
+        for cause in by.iter().filter(|cause| is_added(cause)) {
+            calls.insert(imported.call.to_owned());
+            keys.insert(format!("{}=", cause.directive.key()));
+        }
+    }
+    if calls.is_empty() {
+        return None;
+    }
+    let text = format!(
+        "{} looks at arguments of {}, which imports do not show. With the lines in force, a start shows them: {}",
+        join(keys.into_iter()),
+        join(calls.into_iter()),
+        owner_command(unit.manager, &format!("harden-why tap --restart {}", name_unit(unit)))
+    );
+    Some(Note::new("arguments-decide", text))
 }
 
 /// Says why a unit's settings cannot be read.
@@ -190,12 +222,14 @@ impl Checked {
         unit: &Unit,
         calls: Vec<CheckedCallView>,
         accesses: Vec<CheckedAccessView>,
-        foreseen: Vec<ForeseenView>,
+        (foreseen, are_all_programs_unknown): (Vec<ForeseenView>, bool),
         machines: Vec<MachineView>,
         notes: Vec<Note>,
     ) -> Self {
+        let is_nothing_checked = are_all_programs_unknown && calls.is_empty() && accesses.is_empty();
         let passes = |call: &CheckedCallView| matches!(call.verdict, CheckedVerdict::Pass | CheckedVerdict::Depends);
-        let pass = calls.iter().all(passes)
+        let pass = !is_nothing_checked
+            && calls.iter().all(passes)
             && accesses.iter().all(CheckedAccessView::passes)
             && !foreseen.iter().any(ForeseenView::is_likely)
             && machines.iter().all(MachineView::passes);
@@ -205,7 +239,11 @@ impl Checked {
         }
         parts.extend(conclude_accesses(&accesses));
         let likely = foreseen.iter().filter(|foreseen| foreseen.is_likely()).count();
-        parts.extend(conclude_foreseen(likely, foreseen.len() - likely, calls.is_empty()));
+        if is_nothing_checked {
+            parts.push("nothing is checked: no call of its programs is known".to_owned());
+        } else {
+            parts.extend(conclude_foreseen(likely, foreseen.len() - likely, calls.is_empty()));
+        }
         parts.extend(machines.iter().filter_map(MachineView::conclude));
         let (unit, manager) = (unit.name.to_string(), unit.manager.to_string());
         let (unknown_programs, conclusion) = (Vec::new(), parts.join("; "));
@@ -332,9 +370,17 @@ mod tests {
             (&[Denied], "1 of 1 call would be denied", false),
         ] {
             let calls = verdicts.iter().copied().map(call).collect();
-            let checked = Checked::new(&unit, calls, Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let checked = Checked::new(&unit, calls, Vec::new(), (Vec::new(), true), Vec::new(), Vec::new());
             assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, pass));
             assert!(checked.page(Detail::Short).contains(conclusion));
+        }
+        for (are_all_unknown, conclusion) in [
+            (false, "no call of its programs is known to be denied"),
+            (true, "nothing is checked: no call of its programs is known"),
+        ] {
+            let foreseen = (Vec::new(), are_all_unknown);
+            let checked = Checked::new(&unit, Vec::new(), Vec::new(), foreseen, Vec::new(), Vec::new());
+            assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, !are_all_unknown));
         }
     }
 }

@@ -226,7 +226,8 @@ fn note_missing_settings(answer: &mut Answer, root: &Path) {
             _ => "these programs",
         };
         let text = format!(
-            "the log names no unit, and no single unit below {} runs {runs}: add --assume-unit UNIT if you know the unit",
+            "the log names no unit, and the units below {} do not show for sure which one runs {runs}: add \
+             --assume-unit UNIT if you know it",
             shown_path(root)
         );
         answer.notes.push(Note::new("no-remedy", text));

@@ -6,6 +6,7 @@ use super::program_evidence::{NO_EVIDENCE, describe_number};
 use crate::audit::Note;
 use crate::audit::text::{join_first, plural, quote_word};
 use crate::diagnosis::Reservation;
+use crate::operations::drop_in::MARK;
 use crate::units::Confidence;
 
 /// Remedies for denials that a person has to judge, by their reservation.
@@ -165,7 +166,8 @@ fn write_command(answer: &Answer, remedy: &RemedyView) -> Option<String> {
 fn compose_write_command(path: &str, content: &str, sudo: &str) -> Option<String> {
     // A path with an escaped byte is not the file's.
     let is_plain = !path.contains('\\') && !content.chars().any(|c| c.is_control() && c != '\n');
-    let lines: Vec<String> = content.lines().map(quote_word).collect();
+    // With the mark, `revert` removes the file, and `apply` changes it.
+    let lines: Vec<String> = std::iter::once(MARK).chain(content.lines()).map(quote_word).collect();
     let command = format!("printf '%s\\n' {} | {sudo}install -Dm644 /dev/stdin {}", lines.join(" "), quote_word(path));
     (is_plain && command.len() <= LONGEST_COMMAND).then_some(command)
 }
@@ -282,7 +284,10 @@ mod tests {
         let command = |path: &str, content: &str| compose_write_command(path, content, "sudo ");
         assert_eq!(
             command(path, "[Service]\nSystemCallFilter=socket\n").unwrap(),
-            format!("printf '%s\\n' '[Service]' SystemCallFilter=socket | sudo install -Dm644 /dev/stdin {path}")
+            format!(
+                "printf '%s\\n' '# Written by harden-why' '[Service]' SystemCallFilter=socket | sudo install -Dm644 \
+                 /dev/stdin {path}"
+            )
         );
         let hostile = command(path, "[Service]\nReadWritePaths=/a'; reboot #$(x)\n").unwrap();
         assert!(hostile.contains("'ReadWritePaths=/a'\\''; reboot #$(x)' | sudo"), "{hostile}");

@@ -101,7 +101,8 @@ fn unread_words(finding: &Finding) -> String {
         }
         Some(Action::Errno) => either("refused the call"),
         Some(Action::Log) => either("logged the call"),
-        _ => either("killed it"),
+        Some(_) => either("killed it"),
+        None => format!("Directives such as {} withhold this", join(names.into_iter())),
     };
     match finding.incident.key.unit {
         Some(_) => format!("cause unknown: harden-why could not read the unit's settings. {guess}"),
@@ -254,6 +255,15 @@ fn elsewhere_words(elsewhere: &Elsewhere, finding: &Finding, clock: &LocalTime) 
         Elsewhere::Scope => {
             "not systemd: the unit is a scope, so another program started its processes, and no setting filters \
             their calls. It was the sandbox of the program or of its starter"
+        }
+        Elsewhere::ExemptCommand { key, origin } => {
+            let words = format!(
+                "not the unit's settings: {key}=+ in {}:{} runs the program without them. The program's own sandbox \
+                 denied it, or the host",
+                shown_path(&origin.path),
+                origin.line
+            );
+            return ("elsewhere", words);
         }
         Elsewhere::Runtime(runtime) => {
             let (whose, what) = runtime_words(*runtime);

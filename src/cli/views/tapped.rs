@@ -120,7 +120,7 @@ impl Tapped {
     fn conclude(&self) -> String {
         let refused: Vec<u64> = self.refusals.iter().map(|refusal| refusal.count).collect();
         describe_totals(&refused, &self.accesses)
-            .unwrap_or_else(|| "no call was refused, and no access failed".to_owned())
+            .unwrap_or_else(|| "no filter refused a call, and no sandbox made an access fail".to_owned())
     }
 }
 

@@ -4,8 +4,8 @@
 use super::absolute_path::{simplify, simplify_start};
 use super::device_entry::parse_device_entry;
 use super::specifiers::{Expansion, SpecifierNames, expand, expand_known};
+use super::word_value::parse_word;
 use crate::policy::directive::{Directive, ValueKind};
-use crate::policy::lists::parse_boolean;
 use crate::policy::settings::Settings;
 use crate::policy::unit_file::{Assignment, Origin};
 use crate::policy::words::{MOST_WORDS, Split, split};
@@ -156,31 +156,6 @@ impl SandboxSettings {
     pub(crate) fn entries(&self, directive: Directive) -> &[SandboxWord] {
         self.others.get(&directive).map_or(&[], Vec::as_slice)
     }
-}
-
-/// Parses the value of a directive that takes one word; `None` if systemd ignores the line.
-fn parse_word(directive: Directive, value: &str) -> Option<Box<str>> {
-    let more: &[&str] = match directive {
-        Directive::ProtectSystem => &["full", "strict"],
-        Directive::ProtectHome => &["read-only", "tmpfs"],
-        Directive::User => return Some(value.into()),
-        Directive::ProtectProc => return is_one_of(value, &["default", "noaccess", "invisible", "ptraceable"]),
-        Directive::ProcSubset => return is_one_of(value, &["all", "pid"]),
-        Directive::DevicePolicy => return is_one_of(value, &["auto", "closed", "strict"]),
-        // These words since systemd 257.
-        Directive::PrivateTmp => &["disconnected"],
-        Directive::PrivateUsers => &["self", "identity", "full"],
-        Directive::ProtectControlGroups => &["private", "strict"],
-        _ => &[],
-    };
-    match parse_boolean(value) {
-        Some(is_on) => Some(if is_on { "yes" } else { "no" }.into()),
-        None => is_one_of(value, more),
-    }
-}
-
-fn is_one_of(value: &str, words: &[&str]) -> Option<Box<str>> {
-    words.contains(&value).then(|| value.into())
 }
 
 /// Returns the start of a word's path up to a specifier whose value is unknown, and whether that is the whole path; `None` if

@@ -1,9 +1,9 @@
 //! The lines that `check --with` adds to a unit's settings.
 
-use crate::audit::text::escape_excerpt;
+use crate::audit::text::{escape_excerpt, quote_word};
 use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::similar_names::similar_word;
-use crate::operations::permission::root_command;
+use crate::operations::permission::{owner_command, root_command};
 use crate::policy;
 use crate::policy::{Directive, Policy};
 use crate::syscalls::Groups;
@@ -60,16 +60,20 @@ fn require_setting(unit: &Unit, line: &str, judges_accesses: bool) -> anyhow::Re
     let meant = key.and_then(|key| similar_word(key, Directive::ALL.iter().map(|directive| directive.key())));
     let is_one_line = !line.contains(['\n', '\r', '\0']);
     if let Some(directive) = known.filter(|_| is_one_line) {
-        let (key, name, tap) = (directive.key(), &unit.name, root_command("harden-why tap"));
-        let option = unit.manager.option();
-        bail!("check cannot judge {key}= for {name} yet: no failed access is stored. First: {tap} {option}{name}");
+        let (key, name) = (directive.key(), quote_word(unit.name.as_str()));
+        let edit = owner_command(unit.manager, &unit.manager.systemctl("edit --runtime"));
+        let tap = root_command(&format!("harden-why tap --restart {}{name}", unit.manager.option()));
+        bail!(
+            "check cannot foresee what {key}= withholds from {name}. Add it until the next reboot ({edit} {name}), and \
+             watch a start: {tap}"
+        );
     }
     let advice = match meant {
         Some(meant) => format!("did you mean {meant}=?"),
-        None => "write --with 'SystemCallFilter=…'".to_owned(),
+        None => "such as --with 'SystemCallFilter=…'".to_owned(),
     };
     let line = escape_excerpt(line);
-    bail!(UsageError(format!("invalid --with {line}: not a setting that decides on system calls; {advice}")))
+    bail!(UsageError(format!("invalid --with {line}: check judges settings that decide on system calls; {advice}")))
 }
 
 /// Describes what systemd would ignore as a fault of the user's line.
@@ -89,6 +93,11 @@ fn option_at(with: &[String], line: u32) -> Option<&str> {
 
 fn is_option(path: &Path) -> bool {
     path == Path::new(LAST)
+}
+
+/// Whether an option has the line that a directive's denial comes from.
+pub(super) fn is_added(cause: &policy::DirectiveCause) -> bool {
+    cause.origin.as_ref().is_some_and(|origin| is_option(&origin.path))
 }
 
 /// Returns where a directive is: its file and line, or its `--with` option.
