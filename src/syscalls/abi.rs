@@ -127,6 +127,9 @@ const OTHER_SPELLINGS: &[(&str, Abi)] = &[
     ("i586", Abi::I386),
     ("i686", Abi::I386),
     ("armeb", Abi::Arm),
+    // Debian's names of its two ports.
+    ("armel", Abi::Arm),
+    ("armhf", Abi::Arm),
     ("armv5tejl", Abi::Arm),
     ("armv5tel", Abi::Arm),
     ("armv6l", Abi::Arm),
@@ -204,7 +207,7 @@ impl Abi {
         compat.map(|compat| if compat { wide } else { self })
     }
 
-    /// Finds an ABI by any name that `ausearch -i`, systemd, `uname -m` or libseccomp uses.
+    /// Finds an ABI by any name that `ausearch -i`, systemd, `uname -m`, libseccomp or Debian uses.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::all()
@@ -272,7 +275,7 @@ impl Arch {
         self.abi(None).map(Abi::name)
     }
 
-    /// Finds a token by any name that `ausearch -i`, systemd, `uname -m` or libseccomp uses.
+    /// Finds a token by any name that `ausearch -i`, systemd, `uname -m`, libseccomp or Debian uses.
     ///
     /// `ausearch -i` prints a token without a name as `unknown-elf-type(c0000102)`. The call name next to it is wrong:
     /// see [`Call::interpreted`](super::Call::interpreted).

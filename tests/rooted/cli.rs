@@ -871,7 +871,12 @@ fn call_is_looked_up_by_name_and_number() {
     assert!(
         error(&["syscall", "41", "--arch", "pdp11"]).contains("pdp11 is not a known architecture; these are: x86_64")
     );
-    assert!(error(&["syscall", "open", "--arch", "aarch64"]).contains("aarch64 has no call open; these have: x86_64"));
+    assert!(
+        error(&["syscall", "open", "--arch", "aarch64"])
+            .contains("aarch64 has no call open: programs there make openat")
+    );
+    let other = error(&["syscall", "mmap2", "--arch", "x86_64"]);
+    assert!(other.contains("x86_64 has no call mmap2"), "{other}");
 }
 
 #[test]

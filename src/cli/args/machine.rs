@@ -33,7 +33,9 @@ impl FromStr for Machine {
                 || format!("systemd=N needs a version from {OLDEST} to {NEWEST}, as in systemd={}", NEWEST - 5);
             return version.map(Self::Systemd).ok_or_else(needed);
         }
-        let unknown = || "neither an architecture, such as aarch64, nor a version, such as systemd=257".to_owned();
+        let unknown = || {
+            "neither an architecture (such as aarch64, arm, riscv64), nor a version (such as systemd=257)".to_owned()
+        };
         Abi::from_name(word).map(Self::Arch).ok_or_else(unknown)
     }
 }

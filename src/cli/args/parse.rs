@@ -150,7 +150,7 @@ mod tests {
             ("\x1b[2J status", "\\x1b[2J stands before the command"),
             ("--for arm64 status", "'--for' does not go with the command 'status'"),
             ("--for arm64", "'--for' needs a unit"),
-            ("--for vax nginx", "neither an architecture, such as aarch64"),
+            ("--for vax nginx", "neither an architecture (such as aarch64"),
             ("follow --state-dir /s", "'--state-dir' does not go with the command 'follow'"),
             ("rehearse p --state-dir /s", "'--state-dir' does not go with the command 'rehearse'"),
         ] {

@@ -1,12 +1,13 @@
 //! `syscall`: number, name and groups of a call.
 
 use crate::audit::Note;
-use crate::audit::text::escape_excerpt;
+use crate::audit::text::{escape_excerpt, join};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, Page, add_notes, styled};
+use crate::diagnosis::relatives::find_relatives;
 use crate::host::log_machine::GroupChoice;
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Call, Groups};
@@ -104,7 +105,12 @@ fn find_call(name: &str, abi: Abi, strict: bool, groups: &Groups) -> anyhow::Res
     if elsewhere.is_empty() && !groups.is_known(name) {
         anyhow::bail!("{}", describe_unknown(name, groups));
     }
-    anyhow::bail!("{} has no call {}; these have: {}", abi.name(), escape_excerpt(name), elsewhere.join(" "))
+    let (shown, there) = (escape_excerpt(name), abi.name());
+    let relatives: Vec<String> = find_relatives(abi, name, groups).map(|relative| relative.call.to_owned()).collect();
+    if relatives.is_empty() {
+        anyhow::bail!("{there} has no call {shown}; these have: {}", elsewhere.join(" "));
+    }
+    anyhow::bail!("{there} has no call {shown}: programs there make {}", join(relatives.into_iter()))
 }
 
 /// Says that a name is no call, and what may have been meant.

@@ -125,11 +125,15 @@ impl MachineView {
         if !denied.is_empty() {
             lines.push(styled(BAD, format!("would likely be denied there alone: {}", join_first(denied, MOST_NAMES))));
         }
-        if !right.is_empty() && detail == Detail::Full {
-            let name = |name: &&OtherNameView| format!("{} ({})", name.call, name.instead.join(", "));
-            lines.push(format!("go by other names, which pass: {}", join(right.iter().map(name))));
-        } else if !right.is_empty() {
-            lines.push(format!("{} go by other names there, which pass", right.len()));
+        match right.len() {
+            0 => {}
+            count if count > MOST_NAMES && detail != Detail::Full => {
+                lines.push(format!("{count} go by other names there, which pass"));
+            }
+            _ => {
+                let name = |name: &&OtherNameView| format!("{} ({})", name.call, name.instead.join(", "));
+                lines.push(format!("go by other names, which pass: {}", join(right.iter().map(name))));
+            }
         }
         if lines.is_empty() {
             lines.push("no difference".to_owned());

@@ -69,11 +69,11 @@ fn require_setting(unit: &Unit, line: &str, judges_accesses: bool) -> anyhow::Re
         );
     }
     let advice = match meant {
-        Some(meant) => format!("did you mean {meant}=?"),
-        None => "such as --with 'SystemCallFilter=…'".to_owned(),
+        Some(meant) => format!("; did you mean {meant}=?"),
+        None => ", such as 'SystemCallFilter=…'".to_owned(),
     };
     let line = escape_excerpt(line);
-    bail!(UsageError(format!("invalid --with {line}: check judges settings that decide on system calls; {advice}")))
+    bail!(UsageError(format!("invalid --with {line}: check judges settings that decide on system calls{advice}")))
 }
 
 /// Describes what systemd would ignore as a fault of the user's line.
