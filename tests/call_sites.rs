@@ -1,7 +1,8 @@
-//! Where killed processes made their calls: real deaths by seccomp, of programs whose code is known and of real ones.
+//! Where processes made their denied calls: real deaths by seccomp, and refusals that a tap sees, of programs whose code is
+//! known and of real ones.
 //!
-//! Each case dies 20 times; `HARDEN_WHY_FULL=1 cargo test --test call_sites -- --nocapture` makes it 200 times, and both print
-//! the table. A case whose program is not installed does not run.
+//! Each case runs 20 times; `HARDEN_WHY_FULL=1 cargo test --test call_sites -- --nocapture` makes it 200 times, and both print
+//! the tables. A case whose program is not installed does not run.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod support {
@@ -12,11 +13,13 @@ use harden_why::audit::Action;
 use harden_why::incidents::{CallSite, CodePlace};
 use harden_why::kernel::call_sites::CallSites;
 use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
+use harden_why::kernel::tap::{FailedEvent, Tap, TapOptions, TapReport, TapTarget};
 use harden_why::programs::{ElfFile, find_function};
 use harden_why::syscalls::{Abi, Arch, Call};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 use support::skip::{skip, skip_optional};
@@ -33,6 +36,7 @@ volatile long kept;
 APART long direct(void) { return kept = fchown(-1, 0, 0); }
 APART long by_number(void) { return kept = syscall(SYS_fchown, -1, 0, 0); }
 int (*volatile pointer)(int, unsigned, unsigned) = fchown;
+APART long failing(void) { setuid(65534); return kept = chroot("/"); }
 APART long by_pointer(void) { return kept = pointer(-1, 0, 0); }
 long framed(void *);
 long other(void);
@@ -53,6 +57,7 @@ int main(int count, char **words) {
     if (!strcmp(how, "direct")) direct();
     if (!strcmp(how, "by_number")) by_number();
     if (!strcmp(how, "by_pointer")) by_pointer();
+    if (!strcmp(how, "failing")) failing();
     if (!strcmp(how, "in_library")) in_library();
     if (!strcmp(how, "stale")) framed(after_framed);
     if (!strcmp(how, "made_up")) jumped(after_other);
@@ -89,22 +94,111 @@ fn call_of_killed_process_is_noted_with_its_caller() {
         Ok(sites) => sites,
         Err(error) => return skip(&error.to_string()),
     };
+    let temp = tempfile::tempdir().unwrap();
+    judge_cases(&cases(temp.path()), |case| die(&sites, case, temp.path()));
+}
+
+#[test]
+fn call_that_a_tap_sees_refused_is_noted_with_its_caller() {
+    let temp = tempfile::tempdir().unwrap();
+    let cases = cases(temp.path());
+    let refused: Vec<&str> = cases.iter().map(|case| case.call).collect();
+    let Some((mut stage, mut tap)) = Stage::start(&refused, temp.path()) else { return };
+    judge_cases(&cases, |case| {
+        let pid = stage.run(case);
+        let number = Call::named(Arch::native(), case.call).number();
+        let TapReport { refusals, .. } = tap.collect();
+        let own = refusals.into_iter().find(|refusal| refusal.pid == pid && Some(refusal.number) == number);
+        own.unwrap().site.map(|site| *site)
+    });
+}
+
+#[test]
+fn call_that_a_tap_sees_failing_is_noted_with_its_caller() {
+    let temp = tempfile::tempdir().unwrap();
+    let cases = cases(temp.path()).into_iter().filter(|case| case.name == "direct");
+    let failing = |case: Case| Case {
+        name: "failing",
+        call: "chroot",
+        command: vec![case.command[0].clone(), "failing".to_owned()],
+        code: (case.code.0, "chroot"),
+        caller: case.caller.map(|(program, _)| (program, Some("failing"))),
+    };
+    let cases: Vec<Case> = cases.map(failing).collect();
+    let Some((mut stage, mut tap)) = Stage::start(&[], temp.path()) else { return };
+    judge_cases(&cases, |case| {
+        let pid = stage.run(case);
+        let number = Call::named(Arch::native(), case.call).number();
+        let is_call =
+            |event| matches!(event, FailedEvent::Call { number: failed, errno: 1, .. } if Some(failed) == number);
+        let failures = tap.collect().failures;
+        let own = failures.into_iter().find(|failure| failure.pid == pid && is_call(failure.event));
+        own.unwrap().site.map(|site| *site)
+    });
+}
+
+/// A shell under a tap that runs commands one after the other.
+struct Stage {
+    shell: Child,
+    commands: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Stage {
+    /// Starts the shell, under a filter that refuses some calls.
+    fn start(refused: &[&str], directory: &Path) -> Option<(Self, Tap)> {
+        const LOOP: &str =
+            "while read -r line; do eval \"$line\" >/dev/null 2>&1 </dev/null & echo $!; wait $!; echo; done";
+        let mut command = Command::new("sh");
+        command.args(["-c", LOOP]).current_dir(directory).env("LD_LIBRARY_PATH", directory);
+        load_filter(&mut command, refused, return_value(Action::Errno, 1));
+        let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (commands, answers) = (shell.stdin.take().unwrap(), shell.stdout.take().unwrap());
+        let tap = match Tap::open(&[TapTarget::Process(shell.id())], TapOptions::default()) {
+            Ok(tap) => Some(tap),
+            Err(error) => {
+                skip(&format!("no tap: {error}"));
+                None
+            }
+        };
+        let stage = Self { shell, commands, answers: BufReader::new(answers).lines() };
+        Some((stage, tap?))
+    }
+
+    /// Runs a command until it ends, and returns its pid.
+    fn run(&mut self, case: &Case) -> u32 {
+        let words: Vec<String> = case.command.iter().map(|word| format!("'{word}'")).collect();
+        writeln!(self.commands, "exec {}", words.join(" ")).unwrap();
+        let pid = self.answers.next().unwrap().unwrap().parse().unwrap();
+        assert_eq!(self.answers.next().unwrap().unwrap(), "");
+        pid
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        _ = self.shell.kill();
+        _ = self.shell.wait();
+    }
+}
+
+/// Runs cases several times each, judges where their calls were made, and prints a table.
+fn judge_cases(cases: &[Case], mut run: impl FnMut(&Case) -> Option<CallSite>) {
     if Arch::native().abi(None) != Some(Abi::X86_64) {
         return skip_optional("callers are found on x86-64 alone");
     }
-    let temp = tempfile::tempdir().unwrap();
     let times = if env::var_os("HARDEN_WHY_FULL").is_some() { 200 } else { 20 };
-    println!("{:<12} {:>6} {:>6} {:>6} {:>6} {:>6}", "", "deaths", "code", "caller", "none", "wrong");
-    for case in cases(temp.path()) {
+    println!("{:<12} {:>6} {:>6} {:>6} {:>6} {:>6}", "", "calls", "code", "caller", "none", "wrong");
+    for case in cases {
         let began = Instant::now();
         let (mut code, mut caller) = (Tally::default(), Tally::default());
         for _ in 0..times {
-            let site = die(&sites, &case, temp.path());
+            let site = run(case);
             judge(&mut code, site.as_ref().map(|site| &site.code), Some((&case.code.0, Some(case.code.1))));
             let expected = case.caller.as_ref().map(|(file, function)| (&**file, *function));
             judge(&mut caller, site.as_ref().and_then(|site| site.caller.as_ref()), expected);
         }
-        let Case { name, .. } = case;
+        let name = case.name;
         println!(
             "{name:<12} {times:>6} {:>6} {:>6} {:>6} {:>6} {:?}",
             code.right,
@@ -147,14 +241,13 @@ fn is_called(function: &str, name: &str) -> bool {
     function.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('/'))
 }
 
-/// Runs a command that a filter kills, and returns the note of its death.
-fn die(sites: &CallSites, case: &Case, directory: &Path) -> Option<CallSite> {
-    let number = Call::named(Arch::native(), case.call).number().unwrap();
-    let kill = return_value(Action::KillProcess, 0);
-    let filter = SeccompFilter::new(Arch::native(), &[(number, kill)], ALLOW);
-    let mut command = Command::new(&case.command[0]);
-    command.args(&case.command[1..]).current_dir(directory).env("LD_LIBRARY_PATH", directory);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+/// Makes a command run under a filter that gives some calls a result.
+fn load_filter(command: &mut Command, calls: &[&str], result: u32) {
+    let number = |call: &&str| Call::named(Arch::native(), call).number().unwrap();
+    let mut rules: Vec<(u32, u32)> = calls.iter().map(|call| (number(call), result)).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    let filter = SeccompFilter::new(Arch::native(), &rules, ALLOW);
     // SAFETY: calls prctl and seccomp only; the child has no other thread.
     unsafe {
         command.pre_exec(move || {
@@ -162,6 +255,14 @@ fn die(sites: &CallSites, case: &Case, directory: &Path) -> Option<CallSite> {
             filter.load(false)
         })
     };
+}
+
+/// Runs a command that a filter kills, and returns the note of its death.
+fn die(sites: &CallSites, case: &Case, directory: &Path) -> Option<CallSite> {
+    let mut command = Command::new(&case.command[0]);
+    command.args(&case.command[1..]).current_dir(directory).env("LD_LIBRARY_PATH", directory);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    load_filter(&mut command, &[case.call], return_value(Action::KillProcess, 0));
     let mut child = command.spawn().unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGSYS), "{}: {status}", case.name);

@@ -186,6 +186,12 @@ fn thousand_refusals_are_counted_exactly() {
     assert_eq!((&answer["unit"], &answer["manager"]), (&"x.service".into(), &"system".into()));
     let denials = answer["denials"].as_array().unwrap();
     assert!(denials.iter().all(|denial| denial["source"] == "tap"), "{answer:#}");
+    #[cfg(target_arch = "x86_64")]
+    for denial in denials {
+        let (code, caller) = (&denial["call_site"]["code"], &denial["call_site"]["caller"]);
+        assert_eq!(code["function"], "syscall", "{denial:#}");
+        assert_eq!(caller["file"], text(&std::env::current_exe().unwrap().to_str().into()), "{denial:#}");
+    }
     let unit_kinds = denials.iter().filter(|denial| denial["cause"]["kind"] == "unit").count();
     // The family of the refused socket is known, so the answer is certain there as well.
     assert_eq!(unit_kinds, 5, "{answer:#}");
@@ -293,6 +299,8 @@ fn restarted_unit_stays_watched_and_its_refusals_are_stored() {
     let program = std::env::current_exe().unwrap();
     let stored = daemon.wait_for_incident(|one| one.key.exe == program.as_os_str().as_encoded_bytes());
     assert_eq!(stored.key.unit.as_ref().unwrap().name.as_str(), "x.service");
+    let site = stored.sample.call_site.unwrap();
+    assert_eq!(site.code.file_name(), b"libc.so.6", "{site:?}");
     daemon.stop();
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 const MAX_PATH: usize = 512;
 const MAX_BUILD_ID: usize = 64;
 
-/// Where a process made a denied call, as the kernel noted it when it killed the process.
+/// Where a process made a denied call, as the kernel noted it when it killed the process or returned an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallSite {
     /// The place of the call itself, mostly in libc.

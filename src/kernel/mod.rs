@@ -1,6 +1,7 @@
 //! What the running kernel shows of processes: BPF programs, the proc connector, `/proc` and clocks.
 
 pub(crate) mod bpf;
+mod call_notes;
 pub mod call_sites;
 pub(crate) mod clock;
 pub mod exit_cgroups;

@@ -26,7 +26,9 @@ pub(crate) use tally::{ProcessOwner, ProcessReader, RefusalKind, RefusalTally, R
 pub use targets::TapTarget;
 
 use super::bpf::{BpfError, BpfObject};
+use super::call_notes::{CallNote, NoteWords, page_shift};
 use super::clock::Clocks;
+use crate::incidents::CallSite;
 use crate::syscalls::{Abi, Arch};
 use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, MapData};
@@ -98,6 +100,8 @@ pub struct Tap {
     shared: Array<MapData, u64>,
     refusals: HashMap<MapData, RefusalKey, RefusalCount>,
     failures: HashMap<MapData, FailureKey, FailureCount>,
+    /// Where the first call of each count was made. The keys are those of both kinds of counts.
+    sites: HashMap<MapData, [u32; 6], NoteWords>,
     cgroups: Array<MapData, [u64; 4]>,
     /// The watched cgroups, with their targets' indexes and directories.
     watched: Vec<(u32, PathBuf, WatchedCgroup)>,
@@ -162,12 +166,14 @@ impl Tap {
             ("count_absent", options.absent.into()),
             ("count_entered", options.entered.into()),
             ("watcher", std::process::id().into()),
+            ("page_shift", page_shift()?),
         ];
         let mut programs = BpfObject::load(OBJECT, &constants)?;
         let mut tap = Self {
             shared: programs.take_map("shared")?,
             refusals: programs.take_map("refusals")?,
             failures: programs.take_map("failures")?,
+            sites: programs.take_map("sites")?,
             cgroups: programs.take_map("cgroups")?,
             processes: programs.take_map("processes")?,
             removed: programs.take_map("removed")?,
@@ -201,7 +207,10 @@ impl Tap {
             programs.attach("hardenwhy_mkdir", "cgroup_mkdir")?;
         }
         programs.attach("hardenwhy_enter", "sys_enter")?;
-        programs.attach("hardenwhy_leave", "sys_exit")?;
+        // An older kernel cannot find the code of a call.
+        if programs.attach("hardenwhy_site", "sys_exit").is_err() {
+            programs.attach("hardenwhy_leave", "sys_exit")?;
+        }
         tap.programs = Some(programs);
         // Starts all programs at once: a program that counts before the others sees half of a call.
         tap.shared.set(LIVE, 1, 0)?;
@@ -259,7 +268,8 @@ impl Tap {
             if count > before
                 && let Some(failure) = FailedCall::new(key, &value, count - before, clocks)
             {
-                failures.push(failure);
+                let site = if before == 0 { self.take_site(&key) } else { None };
+                failures.push(FailedCall { site, ..failure });
                 self.reported_failures.insert(key, count);
             }
             if leaves {
@@ -283,7 +293,8 @@ impl Tap {
             let [count, ..] = value;
             let before = self.reported.get(&key).copied().unwrap_or_default();
             if count > before {
-                refusals.push(refusal(key, value, count - before, clocks));
+                let site = if before == 0 { self.take_site(&key) } else { None };
+                refusals.push(Refusal { site, ..refusal(key, value, count - before, clocks) });
             }
             if gone {
                 if self.refusals.remove(&key).is_ok() {
@@ -295,6 +306,14 @@ impl Tap {
             }
         }
         refusals
+    }
+
+    /// Takes the note of where the first call of a count was made.
+    fn take_site(&mut self, key: &[u32; 6]) -> Option<Box<CallSite>> {
+        let note = self.sites.get(key, 0).ok()?;
+        // If it stays, it is the first to make room.
+        _ = self.sites.remove(key);
+        Some(Box::new(CallNote::read(&note)?.noted.site))
     }
 
     /// Gives the place of an entry back to its target.
@@ -367,6 +386,7 @@ fn refusal(key: RefusalKey, value: RefusalCount, count: u64, clocks: &Clocks) ->
         comm: comm.get(..length).unwrap_or_default().to_vec(),
         uid: u32::try_from(uid).ok(),
         ip,
+        site: None,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::audit::Note;
 use crate::audit::text::join;
 use crate::cli::args::{Common, TapArgs as Asked};
 use crate::cli::exit_status::UsageError;
+use crate::cli::lookup::call_sites::{ShownPackages, add_call_sites};
 use crate::cli::lookup::incident_source::ManagerScope;
 use crate::cli::lookup::source_lines::add_source_lines;
 use crate::cli::lookup::started_unit::StartedUnit;
@@ -20,7 +21,6 @@ use crate::cli::views::tap_progress::TapProgress;
 use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::diagnose;
 use crate::incidents::Incident;
-use crate::incidents::local_time::LocalTime;
 use crate::kernel::tap::{CallResult, TapError};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
@@ -118,7 +118,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     }
     let mut answers = Vec::new();
     for tapped in &finished.units {
-        let mut answer = answer(tapped, &incidents, &loaded.groups, &local_time_now());
+        let mut answer = answer(tapped, &incidents, &loaded.groups, ShownPackages::from_options(common));
         if is_stored {
             suggest_apply(tapped.unit.as_ref(), &mut answer);
         }
@@ -146,13 +146,14 @@ fn announce(targets: &[String], duration: Duration) -> Option<TapFile> {
 }
 
 /// Answers for the refusals of a unit.
-fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, local_time: &LocalTime) -> Answer {
+fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, packages: ShownPackages) -> Answer {
     let own = incidents.iter().filter(|incident| incident.key.unit == tapped.unit).cloned().collect();
     let situation = tapped.situation();
     let notes = tapped.settings.as_ref().map_or_else(Vec::new, |settings| settings.notes.clone());
     let diagnosis = diagnose(own, situation, groups);
-    let mut answer = Answer::new(tapped.unit.as_ref(), &diagnosis, situation, groups, local_time, notes);
+    let mut answer = Answer::new(tapped.unit.as_ref(), &diagnosis, situation, groups, &local_time_now(), notes);
     add_source_lines(&mut answer, &diagnosis, Path::new("/"));
+    add_call_sites(&mut answer, &diagnosis, Path::new("/"), packages);
     if tapped.unit.is_none() {
         // Without a unit no setting can help.
         answer.unproven = None;

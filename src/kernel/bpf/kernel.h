@@ -21,7 +21,7 @@ typedef long long s64;
 #define NUMBER(name, value) int (*name)[value]
 #define TYPE(name, type) type *name
 
-enum map_type { HASH = 1, ARRAY = 2, LRU_HASH = 9 };
+enum map_type { HASH = 1, ARRAY = 2, PERCPU_ARRAY = 6, LRU_HASH = 9 };
 enum map_update { ANY = 0, NEW = 1 };
 
 // Helpers (`enum bpf_func_id`).

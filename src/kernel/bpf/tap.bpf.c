@@ -6,6 +6,7 @@
 // leaves, the registers still hold its arguments. The other programs keep the notes right when threads begin and end, note
 // which capabilities the kernel missed in the call, and follow units into new cgroups.
 #include "tap_counts.h"
+#include "tap_sites.h"
 
 // The thread is in a call.
 SECTION("raw_tp/sys_enter")
@@ -28,39 +29,71 @@ int hardenwhy_enter(struct arguments *arguments)
     return 0;
 }
 
-// The arguments are the registers and the returned value.
-SECTION("raw_tp/sys_exit")
-int hardenwhy_leave(struct arguments *arguments)
+// The arguments are the registers and the returned value. `notes_sites` is whether to note the places of calls.
+INLINE int leave(struct arguments *arguments, int notes_sites)
 {
     struct pt_regs *registers = (void *)arguments->of[0];
     s64 returned = arguments->of[1];
     u64 thread = current_pid_tgid();
-    u32 tid = thread;
-    int target = find_target(thread >> 32);
+    u32 tid = thread, only = 0;
+    int target = find_target(thread >> 32), is_decided = 0;
+    struct failure_key key = {};
+    struct failure *failure = 0;
     if (target < 0)
         return 0;
     struct thread *state = map_lookup(&threads, &tid);
-    if (state && state->in_call) {
+    int is_entered = state && state->in_call, has_failed = returned < 0 && returned >= -MOST_ERRNO;
+    if (is_entered) {
         state->in_call = 0;
-        if (count_entered && is_filtered())
-            count_decision(thread, target | ENTERED, registers, returned);
-        if (returned < 0 && returned >= -MOST_ERRNO)
-            count_failure(thread, target, registers, returned, state->missed, state->missed_elsewhere);
+        if (!has_failed && !count_entered)
+            return 0;
+    }
+    struct leaving_call *call = map_lookup(&leaving_calls, &only);
+    if (!call)
         return 0;
-    }
-    if (!state) {
-        struct thread new = {};
-        if (map_update(&threads, &tid, &new, ANY)) {
-            count_loss(THREADS_LOST);
-            return 0;
+    if (is_entered) {
+        if (count_entered && is_filtered())
+            is_decided = count_decision(call, thread, target | ENTERED, registers, returned);
+        if (has_failed)
+            failure = count_failure(call, &key, thread, target, registers, returned, state->missed,
+                                    state->missed_elsewhere);
+    } else {
+        if (!state) {
+            struct thread new = {};
+            if (map_update(&threads, &tid, &new, ANY)) {
+                count_loss(THREADS_LOST);
+                return 0;
+            }
+            // Without an error, a call from before the tap came to its usual end.
+            if (returned > 0 || returned < -MOST_ERRNO)
+                return 0;
+            target |= FIRST;
         }
-        // Without an error, a call from before the tap came to its usual end.
-        if (returned > 0 || returned < -MOST_ERRNO)
-            return 0;
-        target |= FIRST;
+        is_decided = count_decision(call, thread, target, registers, returned);
     }
-    count_decision(thread, target, registers, returned);
+    // The reader takes the note of a call's place with the count: the note is there first.
+    if (is_decided && !failure)
+        key = site_key(&call->first.key);
+    if (notes_sites && (is_decided || failure))
+        note_site(&key);
+    if (is_decided)
+        add_refusal(&call->first);
+    if (failure)
+        failure->ready = 1;
     return 0;
+}
+
+SECTION("raw_tp/sys_exit")
+int hardenwhy_leave(struct arguments *arguments)
+{
+    return leave(arguments, 0);
+}
+
+// The same where the kernel can find the mapping of an address, since Linux 5.17.
+SECTION("raw_tp/sys_exit")
+int hardenwhy_site(struct arguments *arguments)
+{
+    return leave(arguments, 1);
 }
 
 // The arguments are the credentials, the user namespace of what they are for, another one, the capability and the result.

@@ -82,10 +82,6 @@ INLINE u64 instruction_pointer(struct pt_regs *registers)
     return ip;
 }
 
-struct call_arguments {
-    u64 of[6];
-};
-
 INLINE void read_arguments(struct call_arguments *to, struct pt_regs *registers)
 {
 #if defined(ARCH_x86_64)

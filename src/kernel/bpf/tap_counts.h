@@ -89,52 +89,57 @@ INLINE void describe_process(struct failure *failure, u64 thread)
     read_kernel_string(failure->program, sizeof(failure->program), name);
 }
 
-// Counts a call that was entered and failed.
-INLINE void count_failure(u64 thread, u32 target, struct pt_regs *registers, s64 returned, u64 missed, u64 elsewhere)
+// Counts a call that was entered and failed. Returns the failure if it is the first of its kind, and not ready yet.
+INLINE struct failure *count_failure(struct leaving_call *leaving, struct failure_key *counted, u64 thread, u32 target,
+                                     struct pt_regs *registers, s64 returned, u64 missed, u64 elsewhere)
 {
     struct failure_key key = {.pid = thread >> 32, .target = target, .returned = (u32)returned};
     key.call = call_number(registers);
     struct call_rule *rule = map_lookup(&rules, &key.call);
     // The rules are those of the machine's own ABI.
     if (!matters(rule, returned) || is_compat())
-        return;
-    struct call_arguments arguments = {};
-    read_arguments(&arguments, registers);
-    struct text text = {};
+        return 0;
+    struct call_arguments *arguments = &leaving->arguments;
+    struct text *text = &leaving->text;
+    read_arguments(arguments, registers);
+#pragma unroll
+    for (int at = 0; at < TEXT_WORDS; at++)
+        text->words[at] = 0;
     long length = 0;
     u8 distinct = 0;
     if (rule) {
         distinct = rule->distinct;
-        const void *from = (void *)argument_at(&arguments, rule->path);
+        const void *from = (void *)argument_at(arguments, rule->path);
         if (rule->flags & ADDRESS) {
-            u64 size = argument_at(&arguments, rule->path + 1);
+            u64 size = argument_at(arguments, rule->path + 1);
             if (size > MOST_ADDRESS)
                 size = MOST_ADDRESS;
-            length = read_user(&text, size, from);
+            length = read_user(text, size, from);
             length = length < 0 ? length : (long)(size | ADDRESS_TEXT);
         } else if (rule->path) {
-            length = read_user_string(&text, sizeof(text), from);
+            length = read_user_string(text, sizeof(*text), from);
         }
     }
-    key.hash = hash_text(&text);
+    key.hash = hash_text(text);
 #pragma unroll
     for (int index = 0; index < 6; index++) {
         if (distinct & (1 << index))
-            key.hash = (key.hash ^ arguments.of[index]) * HASH_PRIME;
+            key.hash = (key.hash ^ arguments->of[index]) * HASH_PRIME;
     }
     struct failure *failure = add_failure(&key);
     if (!failure)
-        return;
+        return 0;
 #pragma unroll
     for (int index = 0; index < 6; index++)
-        failure->arguments[index] = arguments.of[index];
-    failure->text = text;
+        failure->arguments[index] = arguments->of[index];
+    failure->text = *text;
     failure->text_length = length;
     failure->ip = instruction_pointer(registers);
     failure->missed = missed;
     failure->missed_elsewhere = elsewhere;
     describe_process(failure, thread);
-    failure->ready = 1;
+    *counted = key;
+    return failure;
 }
 
 // Notes that the kernel missed a capability, and whether it was for a user namespace other than the process's own.
@@ -162,8 +167,9 @@ INLINE int is_filtered(void)
     return mode != 0;
 }
 
-// Counts a call that was not entered; or one that was, if filters decide about it by an argument.
-INLINE void count_decision(u64 thread, u32 target, struct pt_regs *registers, s64 returned)
+// Counts a call that was not entered; or one that was, if filters decide about it by an argument. Returns whether it is the
+// first of its kind, which `add_refusal` then adds.
+INLINE int count_decision(struct leaving_call *leaving, u64 thread, u32 target, struct pt_regs *registers, s64 returned)
 {
     struct refusal_key key = {.tid = thread, .pid = thread >> 32, .target = target};
     key.returned = (target & ENTERED) || returned > 0 || returned < -MOST_ERRNO ? NO_ERROR : (u32)returned;
@@ -173,16 +179,15 @@ INLINE void count_decision(u64 thread, u32 target, struct pt_regs *registers, s6
     if (is_compat()) {
         key.target |= COMPAT;
     } else if (rule && rule->decided) {
-        struct call_arguments arguments = {};
-        read_arguments(&arguments, registers);
-        if (!(rule->flags & IF_CREATING) || (argument_at(&arguments, rule->decided - 1) & O_CREAT)) {
+        read_arguments(&leaving->arguments, registers);
+        if (!(rule->flags & IF_CREATING) || (argument_at(&leaving->arguments, rule->decided - 1) & O_CREAT)) {
             key.target |= ARGUMENT;
-            key.argument = argument_at(&arguments, rule->decided) & rule->mask;
+            key.argument = argument_at(&leaving->arguments, rule->decided) & rule->mask;
         }
     }
     // Most arguments that no filter denies are 0.
     if ((target & ENTERED) && !key.argument && !(rule && rule->flags & ANY_ARGUMENT))
-        return;
+        return 0;
     u64 now = monotonic_time(), ip = instruction_pointer(registers);
     struct refusal *known = map_lookup(&refusals, &key);
     // A process can make up any argument, so half of a target's share is for calls without one.
@@ -192,14 +197,15 @@ INLINE void count_decision(u64 thread, u32 target, struct pt_regs *registers, s6
         known = map_lookup(&refusals, &key);
     }
     if (!known) {
-        struct refusal new = {.count = 1, .first = now, .last = now, .ip = ip, .uid = (u32)current_uid_gid()};
-        current_comm(new.comm, sizeof(new.comm));
-        u64 *entries = find_room(target, OF_REFUSALS, REFUSALS);
-        if (entries && !map_update(&refusals, &key, &new, ANY))
-            __sync_fetch_and_add(entries, 1);
-        else
-            count_loss(REFUSALS_LOST);
-        return;
+        struct refusal *new = &leaving->first.refusal;
+        leaving->first.key = key;
+        new->count = 1;
+        new->first = now;
+        new->last = now;
+        new->ip = ip;
+        new->uid = (u32)current_uid_gid();
+        current_comm(new->comm, sizeof(new->comm));
+        return 1;
     }
     // The count is the thread's own, and a thread runs on one processor at a time: no atomic addition is needed.
     known->count++;
@@ -207,4 +213,15 @@ INLINE void count_decision(u64 thread, u32 target, struct pt_regs *registers, s6
     known->ip = ip;
     // A process has another name since it executed its program.
     current_comm(known->comm, sizeof(known->comm));
+    return 0;
+}
+
+// Adds a refusal that is the first of its kind.
+INLINE void add_refusal(const struct first_refusal *first)
+{
+    u64 *entries = find_room(first->key.target, OF_REFUSALS, REFUSALS);
+    if (entries && !map_update(&refusals, &first->key, &first->refusal, ANY))
+        __sync_fetch_and_add(entries, 1);
+    else
+        count_loss(REFUSALS_LOST);
 }

@@ -211,3 +211,27 @@ struct {
     TYPE(key, struct refusal_key);
     TYPE(value, struct refusal);
 } refusals SECTION(".maps");
+
+// A refusal that is the first of its kind.
+struct first_refusal {
+    struct refusal_key key;
+    struct refusal refusal;
+};
+
+struct call_arguments {
+    u64 of[6];
+};
+
+// What a program knows of the call that leaves. It would not fit on the stack, and the program is not preempted.
+struct leaving_call {
+    struct text text;
+    struct call_arguments arguments;
+    struct first_refusal first;
+};
+
+struct {
+    NUMBER(type, PERCPU_ARRAY);
+    NUMBER(max_entries, 1);
+    TYPE(key, u32);
+    TYPE(value, struct leaving_call);
+} leaving_calls SECTION(".maps");

@@ -1,6 +1,7 @@
 //! What a tap reports of calls that the kernel executed and that failed: the call with its arguments, and what the process may
 //! do.
 
+use crate::incidents::CallSite;
 use crate::kernel::clock::Clocks;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -52,6 +53,8 @@ pub struct FailedCall {
     pub program: Vec<u8>,
     /// The address of the call.
     pub ip: u64,
+    /// Where in its code the process made the first of these calls, if the kernel noted it.
+    pub site: Option<Box<CallSite>>,
 }
 
 /// What failed.
@@ -204,6 +207,7 @@ impl FailedCall {
             comm: until_zero(comm),
             program: until_zero(program),
             ip: *ip,
+            site: None,
         })
     }
 }

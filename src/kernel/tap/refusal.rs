@@ -1,5 +1,6 @@
 //! What a tap reports: refused calls, thread by thread.
 
+use crate::incidents::CallSite;
 use crate::syscalls::Arch;
 
 /// Refusals of one call to one thread, since the last report.
@@ -33,6 +34,8 @@ pub struct Refusal {
     pub uid: Option<u32>,
     /// The address of the latest call.
     pub ip: u64,
+    /// Where in its code the process made the first of these calls, if the kernel noted it.
+    pub site: Option<Box<CallSite>>,
 }
 
 /// What a program got from a call.

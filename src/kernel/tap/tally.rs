@@ -1,6 +1,7 @@
 //! Refusals counted by what they have in common, with the threads that each kind was refused to.
 
 use super::refusal::{CallResult, Refusal};
+use crate::incidents::CallSite;
 use crate::kernel::procfs::Procfs;
 use crate::syscalls::Arch;
 use crate::units::Unit;
@@ -80,6 +81,8 @@ pub(crate) struct RefusalTotals {
     pub(crate) uid: Option<u32>,
     /// The address of the latest call.
     pub(crate) ip: u64,
+    /// Where in its code a process made the latest of the calls of which this was noted.
+    pub(crate) site: Option<Box<CallSite>>,
     /// The threads, in the order in which they were seen first.
     pub(crate) threads: Vec<RefusedThread>,
     /// The number of refusals to threads beyond those listed.
@@ -197,8 +200,8 @@ impl RefusalTally {
 }
 
 impl From<Refusal> for RefusalTotals {
-    fn from(Refusal { first, last, uid, ip, pid, tid, comm, count, .. }: Refusal) -> Self {
-        Self { count, first, last, uid, ip, threads: vec![RefusedThread { pid, tid, comm, count }], others: 0 }
+    fn from(Refusal { first, last, uid, ip, site, pid, tid, comm, count, .. }: Refusal) -> Self {
+        Self { count, first, last, uid, ip, site, threads: vec![RefusedThread { pid, tid, comm, count }], others: 0 }
     }
 }
 
@@ -210,6 +213,9 @@ impl RefusalTotals {
         self.first = self.first.min(other.first);
         if other.last >= self.last {
             (self.last, self.uid, self.ip) = (other.last, other.uid.or(self.uid), other.ip);
+            self.site = other.site.clone().or(self.site.take());
+        } else if self.site.is_none() {
+            self.site.clone_from(&other.site);
         }
         for thread in &other.threads {
             self.add_thread(thread);
@@ -250,6 +256,7 @@ mod tests {
             comm: b"t".to_vec(),
             uid: None,
             ip: u64::from(tid),
+            site: None,
         }
     }
 

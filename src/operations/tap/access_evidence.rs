@@ -308,6 +308,7 @@ mod tests {
             comm: Vec::new(),
             program: Vec::new(),
             ip: 0,
+            site: None,
         }
     }
 

@@ -65,6 +65,7 @@ impl AccessTally {
                             comm: failure.comm,
                             uid: failure.credentials.uid.to_string().into(),
                             ip: failure.ip,
+                            call_site: failure.site,
                             ..Sample::default()
                         },
                     });
@@ -80,7 +81,9 @@ impl AccessTally {
                 let known = known.get_mut();
                 known.count = known.count.saturating_add(incident.count);
                 known.rung = known.rung.max(incident.rung);
+                let earlier = known.sample.call_site.take();
                 (known.last, known.sample) = (incident.last, incident.sample);
+                known.sample.call_site = known.sample.call_site.take().or(earlier);
             }
             Entry::Vacant(vacant) if has_room => drop(vacant.insert(incident)),
             Entry::Vacant(_) => self.uncounted = self.uncounted.saturating_add(incident.count),

@@ -41,6 +41,7 @@ fn failure(errno: i32, arguments: [u64; 6]) -> FailedCall {
         comm: Vec::new(),
         program: Vec::new(),
         ip: 0,
+        site: None,
     }
 }
 

@@ -62,6 +62,7 @@ impl UnitRefusal {
                 comm: caller.map_or_else(Vec::new, |caller| caller.comm.clone()),
                 uid: totals.uid.map_or_else(String::new, |uid| uid.to_string()).into(),
                 ip: totals.ip,
+                call_site: totals.site.clone(),
                 ..Sample::default()
             },
         })

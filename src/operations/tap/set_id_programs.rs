@@ -90,6 +90,7 @@ mod tests {
             comm: Vec::new(),
             program: program.to_vec(),
             ip: 0,
+            site: None,
         };
         let mut programs = SetIdPrograms::default();
         let find = |programs: &SetIdPrograms, pid: u32, program: &[u8], mounts: &[u8]| {
