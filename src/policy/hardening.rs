@@ -321,7 +321,9 @@ fn reason_to_keep(settings: &Settings, sandbox: &SandboxSettings, directive: Dir
         return Some("the unit's root directory may have no devices of its own");
     }
     let hidden: Vec<&str> = match directive {
-        Directive::TemporaryFileSystem => sandbox.paths(directive).iter().map(|listed| &*listed.path).collect(),
+        Directive::TemporaryFileSystem | Directive::InaccessiblePaths => {
+            sandbox.paths(directive).iter().map(|listed| &*listed.path).collect()
+        }
         Directive::ProtectHome => vec!["/home", "/root", "/run/user"],
         Directive::PrivateTmp => vec!["/tmp", "/var/tmp"],
         Directive::PrivateDevices => vec!["/dev"],
@@ -332,8 +334,14 @@ fn reason_to_keep(settings: &Settings, sandbox: &SandboxSettings, directive: Dir
         .binds
         .iter()
         .filter(|bound| bound.source != bound.target.path)
-        .any(|bound| hidden.iter().any(|dir| is_below(&bound.target.path, dir)));
+        .any(|bound| hidden.iter().any(|dir| hides(directive, dir, &bound.target.path)));
     would_make.then_some("without it, BindPaths= would make a place in the host's directory")
+}
+
+/// Whether a directive that hides a directory hides a path as well. systemd makes no mount below an inaccessible path, nor at
+/// it (`drop_inaccessible` and `drop_duplicates` in `namespace.c`).
+fn hides(directive: Directive, dir: &str, path: &str) -> bool {
+    is_below(path, dir) || (directive == Directive::InaccessiblePaths && path == dir)
 }
 
 /// Whether a path is below a directory.

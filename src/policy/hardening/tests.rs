@@ -111,6 +111,10 @@ fn line_stays_if_a_bind_would_make_a_place_on_the_host() {
     assert_eq!(kept("TemporaryFileSystem=/srv\nBindPaths=/srv/x\n"), 0, "the place is the host's own");
     assert_eq!(kept("ProtectHome=tmpfs\nBindReadOnlyPaths=/var/x:/home/x\n"), 1);
     assert_eq!(kept("PrivateTmp=yes\nBindPaths=/var/x:/tmpx\n"), 0);
+    for hidden in ["/srv", "-/srv/x"] {
+        assert_eq!(kept(&format!("InaccessiblePaths={hidden}\nBindPaths=/var/x:/srv/x\n")), 1, "{hidden}");
+    }
+    assert_eq!(kept("InaccessiblePaths=/srv/y\nBindPaths=/var/x:/srv/x\n"), 0, "next to it");
     assert_eq!(kept("PrivateDevices=yes\nRootDirectory=/srv/root\n"), 1);
     assert_eq!(kept("InaccessiblePaths=/a\\ \n"), 1, "without its space the line would go on");
 }
