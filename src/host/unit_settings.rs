@@ -14,6 +14,7 @@ use crate::syscalls::Groups;
 use crate::systemd::manager::{Managers, SystemdError, UnitProperties};
 use crate::unit_files;
 use crate::unit_files::LoadedUnit;
+use crate::unit_files::rooted::RootedTree;
 use crate::units::{Manager, Unit};
 use compare_with_manager::{Comparison, compare};
 use std::collections::BTreeSet;
@@ -25,6 +26,9 @@ pub(crate) const REMEDY_DROP_IN: &str = "zz-harden-why.conf";
 
 /// The file name of a rehearsal's drop-in. It sorts after a remedy's.
 pub(crate) const REHEARSAL_DROP_IN: &str = "zzzz-harden-why-rehearsal.conf";
+
+/// The line of such a drop-in that a bisection wrote.
+pub(crate) const BISECTION_LINE: &str = "# Activity: bisection";
 
 /// The limit of notes about files; the rest are only counted.
 const MOST_NOTES: usize = 8;
@@ -136,11 +140,14 @@ pub(crate) fn from_properties(unit: &Unit, properties: UnitProperties, home: &Pa
 /// Leaves out the drop-in of a running rehearsal.
 pub(crate) fn without_rehearsal(unit: &Unit, mut settings: LoadedSettings, groups: &Groups) -> LoadedSettings {
     let is_rehearsal = |path: &Path| path.ends_with(REHEARSAL_DROP_IN);
-    let dropins = settings.properties.iter().flat_map(|properties| &properties.dropins);
-    let is_rehearsed = dropins.into_iter().any(|path| is_rehearsal(path));
-    if let Some(situation) = settings.situation.as_mut().filter(|_| is_rehearsed) {
+    let mut dropins = settings.properties.iter().flat_map(|properties| &properties.dropins);
+    let temporary = dropins.find(|path| is_rehearsal(path)).cloned();
+    if let Some((situation, path)) = settings.situation.as_mut().zip(temporary) {
         situation.policy = situation.policy.without_dropins(is_rehearsal, groups);
-        let text = format!("{} is being rehearsed; the answer is for its own settings", unit.name);
+        let drop_in = RootedTree::new(Path::new("/")).read(&path).unwrap_or_default();
+        let is_bisection = drop_in.split(|byte| *byte == b'\n').any(|line| line == BISECTION_LINE.as_bytes());
+        let done = if is_bisection { "bisected" } else { "rehearsed" };
+        let text = format!("{} is being {done}; the answer is for its own settings", unit.name);
         settings.notes.push(Note::new("unit-rehearsed", text));
     }
     settings

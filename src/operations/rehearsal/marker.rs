@@ -4,6 +4,7 @@
 //! name, the unit may still run without its own settings. harden-why removes the file last, so that a file marks every
 //! unit that needs restoring.
 
+use crate::host::unit_settings::BISECTION_LINE;
 use crate::operations::owner_marker::OwnerMarker;
 use crate::operations::service_manager::ServiceManager;
 use crate::systemd::manager::{UnitJob, UnitProperties};
@@ -16,9 +17,6 @@ const DISARMED: &str = "zzzz-harden-why-rehearsal.over";
 
 /// The prefix of the line that says whether the unit ran before.
 const BEFORE: &str = "# Before: ";
-
-/// The line of a bisection. Without the line, a rehearsal wrote the drop-in.
-const BISECTION: &str = "# Activity: bisection";
 
 /// The prefix of the line that lists the units that stop together with the unit.
 const DEPENDENTS: &str = "# Dependents: ";
@@ -102,7 +100,7 @@ impl RehearsalMarker {
         let mut lines = String::new();
         // Writing to a String cannot fail.
         if self.activity == Activity::Bisection {
-            let _ = writeln!(lines, "{BISECTION}");
+            let _ = writeln!(lines, "{BISECTION_LINE}");
         }
         if let Some(owner) = self.owner {
             let _ = writeln!(lines, "{owner}");
@@ -123,7 +121,7 @@ impl RehearsalMarker {
         let text = String::from_utf8_lossy(drop_in);
         let before = text.lines().find_map(|line| line.strip_prefix(BEFORE)?.split_once(' '));
         let dependents = text.lines().find_map(|line| line.strip_prefix(DEPENDENTS)).unwrap_or_default();
-        let is_bisection = text.lines().any(|line| line == BISECTION);
+        let is_bisection = text.lines().any(|line| line == BISECTION_LINE);
         Self {
             activity: if is_bisection { Activity::Bisection } else { Activity::Rehearsal },
             owner: OwnerMarker::find_line(&text).and_then(OwnerMarker::parse),
