@@ -5,6 +5,7 @@
 use super::whole_file::{UNFINISHED, create, replace};
 use crate::audit::text::escape;
 use crate::kernel::procfs::Procfs;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -109,6 +110,29 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> 
         return Err(DropInError::Exists(path.to_owned()));
     }
     write_by(path, None, || create(path, bytes))
+}
+
+/// Checks that the file system of a drop-in can take a file of a size. Changes nothing.
+///
+/// # Errors
+/// The file system is read-only or full.
+pub(crate) fn ensure_has_room(path: &Path, size: u64) -> Result<(), DropInError> {
+    /// A file, a directory, and the new file next to the old one.
+    const FILES: u64 = 3;
+    let dir = path.ancestors().skip(1).find(|dir| dir.is_dir());
+    // Without an answer, the write itself shows it.
+    let Some(found) = dir.and_then(|dir| statvfs(dir).ok()) else { return Ok(()) };
+    if found.flags().contains(FsFlags::ST_RDONLY) {
+        return Err(DropInError::ReadOnly(path.to_owned()));
+    }
+    let free = found.blocks_free().saturating_mul(found.fragment_size());
+    // A file system without a limit has no blocks or no inodes (`shmem_statfs`).
+    let lacks_blocks = found.blocks() > 0 && free < size.saturating_add(FILES * found.fragment_size());
+    let lacks_files = found.files() > 0 && found.files_free() < FILES;
+    if lacks_blocks || lacks_files {
+        return Err(explain(path, io::Error::from_raw_os_error(libc::ENOSPC)));
+    }
+    Ok(())
 }
 
 /// Replaces the text of a drop-in of harden-why.
@@ -264,6 +288,56 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("systemd/user/x.service.d/zz-harden-why.conf");
         (dir, path)
+    }
+
+    /// Mounts a file system of the kernel's memory over a directory, for a function that runs in a mount namespace of its own.
+    fn with_mount<T: Send + 'static>(
+        options: &'static str,
+        run: impl FnOnce(&Path) -> T + Send + 'static,
+    ) -> Option<T> {
+        let in_thread = move || {
+            let dir = tempfile::tempdir().unwrap();
+            let unshared = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok();
+            let mount = |how: &[&str]| {
+                let mut command = std::process::Command::new("mount");
+                command.args(how).arg(dir.path()).status().is_ok_and(|status| status.success())
+            };
+            let is_mounted = unshared
+                && std::process::Command::new("mount").args(["--make-rprivate", "/"]).status().unwrap().success()
+                && mount(&["-t", "tmpfs", "-o", options, "tmpfs"]);
+            let result = is_mounted.then(|| run(dir.path()));
+            if is_mounted {
+                std::process::Command::new("umount").arg("-l").arg(dir.path()).status().unwrap();
+            }
+            result
+        };
+        std::thread::spawn(in_thread).join().unwrap()
+    }
+
+    #[test]
+    fn read_only_and_full_file_systems_are_found_before_the_write() {
+        let check = |dir: &Path| ensure_has_room(&dir.join("systemd/system/x.service.d/y.conf"), 8 << 10);
+        let dir = tempfile::tempdir().unwrap();
+        check(dir.path()).unwrap();
+        for (options, expected) in [
+            ("ro", Some("is on a read-only file system")),
+            ("size=16k", Some("No space left on device")),
+            ("nr_inodes=2", Some("No space left on device")),
+            ("size=1m", None),
+            ("size=0,nr_inodes=0", None),
+        ] {
+            let Some(checked) = with_mount(options, move |dir| check(dir).err().map(|error| error.to_string())) else {
+                // Without rights there are no mounts.
+                assert!(!nix::unistd::geteuid().is_root() || options != "ro", "no mount: {options}");
+                return;
+            };
+            let is_expected = match (&checked, expected) {
+                (Some(error), Some(words)) => error.contains(words),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(is_expected, "{options}: {checked:?}");
+        }
     }
 
     fn ours(text: &str) -> String {

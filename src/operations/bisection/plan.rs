@@ -4,6 +4,7 @@ use super::check::TrialCheck;
 use crate::audit::text::{escape, join, shown_path};
 use crate::diagnosis::bisection::most_trials;
 use crate::incidents::local_time::LocalTime;
+use crate::operations::drop_in;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::rehearsal::marker::Activity;
 use crate::operations::rehearsal::target::{TemporaryRequest, TemporaryTarget};
@@ -84,6 +85,8 @@ impl BisectionPlan {
         let most = request.restarts.unwrap_or_else(|| most_trials(hardening.lines().len()).1);
         let plan = Self { target, hardening, check, most };
         plan.ensure_decides()?;
+        let size = plan.settings(&(0..plan.hardening.lines().len()).collect()).len() as u64;
+        drop_in::ensure_has_room(&plan.target.path, 2 * size).context("nothing was changed")?;
         Ok(plan)
     }
 

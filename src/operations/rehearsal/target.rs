@@ -6,7 +6,7 @@ use super::marker;
 use super::marker::{Activity, RehearsalMarker};
 use crate::audit::Note;
 use crate::audit::note;
-use crate::audit::text::shown_path;
+use crate::audit::text::{join_first, shown_path};
 use crate::diagnosis::Situation;
 use crate::host::unit_settings::REHEARSAL_DROP_IN;
 use crate::incidents::local_time::LocalTime;
@@ -25,6 +25,12 @@ use std::path::{Path, PathBuf};
 
 /// The buses, without which harden-why does not reach systemd.
 const BUSES: [&str; 2] = ["dbus.service", "dbus-broker.service"];
+
+/// How much room a drop-in and the file that replaces it take at most, without a bisection's lines.
+const ROOM: u64 = 64 << 10;
+
+/// The most units that one note names.
+const NAMED: usize = 6;
 
 /// The unit that a user named for a rehearsal or a bisection.
 #[derive(Debug, Clone)]
@@ -87,6 +93,7 @@ impl TemporaryTarget {
         ensure_can_restart(&unit, &facts, activity)?;
         let path = machine.resolve(&runtime_dropin_path(&unit, REHEARSAL_DROP_IN));
         ensure_is_free(&path, &unit.name)?;
+        drop_in::ensure_has_room(&path, ROOM).context("nothing was changed")?;
         if let Some(other) = facts.dropins.iter().find(|other| other.file_name() == path.file_name()) {
             bail!("{} would hide {}'s drop-in: move it away", shown_path(other), activity.noun());
         }
@@ -97,9 +104,11 @@ impl TemporaryTarget {
             note::join_texts(&known.notes)
         );
         let dependents = find_dependents(&facts, &manager).await?;
+        let mut notes = note_companions(&unit, &dependents, &manager).await?;
+        notes.extend(groups_note(&loaded));
         Ok(Self {
             marker: RehearsalMarker::new(activity, &facts, dependents),
-            notes: groups_note(&loaded).into_iter().collect(),
+            notes,
             today: clock.today(),
             unit,
             facts,
@@ -176,6 +185,47 @@ async fn find_dependents(facts: &UnitProperties, manager: &impl ServiceManager) 
         return Ok(Vec::new());
     }
     manager.running_dependents(&facts.id).await.context("nothing was changed")
+}
+
+/// Notes which other units start and stop with the unit.
+async fn note_companions(
+    unit: &Unit,
+    dependents: &[UnitName],
+    manager: &impl ServiceManager,
+) -> anyhow::Result<Vec<Note>> {
+    let name = &unit.name;
+    let linked = async |properties: &[&str], is_meant: fn(&str) -> bool| {
+        let linked = manager.linked_units(name, properties).await.context("nothing was changed")?;
+        let mut names: Vec<UnitName> =
+            linked.into_iter().filter(|(_, state)| is_meant(state)).map(|(other, _)| other).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok::<_, anyhow::Error>(names)
+    };
+    let is_down = |state: &str| matches!(state, "inactive" | "failed");
+    let stopped = linked(&["Conflicts", "ConflictedBy"], |state| !matches!(state, "inactive" | "failed")).await?;
+    let started = linked(&["Requires", "BindsTo", "Wants"], is_down).await?;
+    let list = |names: &[UnitName]| join_first(&names.iter().map(UnitName::as_str).collect::<Vec<&str>>(), NAMED);
+    let mut notes = Vec::new();
+    if !dependents.is_empty() {
+        let text = format!(
+            "every restart of {name} stops what depends on it, which runs again at the end: {}",
+            list(dependents)
+        );
+        notes.push(Note::new("dependents-stop", text));
+    }
+    if !stopped.is_empty() {
+        let text = format!(
+            "the start of {name} stops what conflicts with it, and nothing starts it again: {}",
+            list(&stopped)
+        );
+        notes.push(Note::new("conflicting-units-stop", text));
+    }
+    if !started.is_empty() {
+        let text = format!("the start of {name} starts what it needs, and nothing stops it again: {}", list(&started));
+        notes.push(Note::new("needed-units-start", text));
+    }
+    Ok(notes)
 }
 
 /// Checks that no rehearsal and no bisection of the unit runs, or was killed and is not restored yet.
