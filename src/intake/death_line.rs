@@ -72,8 +72,21 @@ pub(super) fn parse(line: &str) -> Option<DeathLine> {
     Some(DeathLine::Death(death))
 }
 
+/// Splits `<PRIORITY>1 DATE HOST TAG PID ID DATA BODY`, as syslog has it since RFC 5424.
+fn split_structured(line: &str) -> Option<TaggedLine<'_>> {
+    let (priority, rest) = line.strip_prefix('<')?.split_once(">1 ")?;
+    priority.parse::<u8>().ok()?;
+    let mut parts = rest.splitn(6, ' ').skip(2);
+    let (name, pid, _, rest) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let body = if rest.starts_with('[') { rest.split_once("] ")?.1 } else { rest.strip_prefix("- ")? };
+    Some(TaggedLine { tag: Some((name, pid.parse().ok())), body: body.trim_start_matches('\u{feff}') })
+}
+
 /// Splits `DATE HOST TAG[PID]: BODY`. Without a date, only a tag with a pid is one.
 pub(super) fn split_tag(line: &str) -> TaggedLine<'_> {
+    if let Some(split) = split_structured(line) {
+        return split;
+    }
     let has_date = line.len() > 16 && line.bytes().take(40).any(|byte| byte == b':' || byte == b'[');
     let digits = line.bytes().take(16).filter(u8::is_ascii_digit).count();
     let is_tag_alone = |before: &str| before.ends_with(']') && !before.contains(' ');

@@ -26,8 +26,9 @@ const TEXTS: [(&str, i32); 22] = [
     ("Text file busy", libc::ETXTBSY),
 ];
 
-/// The errors that a sandbox gives a program, in lower case: Go prints no capitals, Java names some by an exception.
-const OF_PROGRAMS: [(&str, i32); 9] = [
+/// The errors that a sandbox gives a program, in lower case: Go prints no capitals, Java names some by an exception, and .NET
+/// says that the access is denied.
+const OF_PROGRAMS: [(&str, i32); 10] = [
     ("read-only file system", libc::EROFS),
     ("permission denied", libc::EACCES),
     ("operation not permitted", libc::EPERM),
@@ -37,7 +38,11 @@ const OF_PROGRAMS: [(&str, i32); 9] = [
     ("function not implemented", libc::ENOSYS),
     ("accessdeniedexception", libc::EACCES),
     ("nosuchfileexception", libc::ENOENT),
+    ("access to the path", libc::EACCES),
 ];
+
+/// The names of errors, in lower case, as OCaml and Erlang print them.
+const NAMES: [(&str, i32); 3] = [("erofs", libc::EROFS), ("eacces", libc::EACCES), ("eperm", libc::EPERM)];
 
 /// Returns the error that a text names as a whole.
 pub(super) fn parse_errno(text: &str) -> Option<i32> {
@@ -46,6 +51,13 @@ pub(super) fn parse_errno(text: &str) -> Option<i32> {
 
 /// Returns the last error in a program's message in lower case: where its text begins and ends, and its number.
 pub(super) fn find_errno(lowered: &str) -> Option<(usize, usize, i32)> {
-    let hits = OF_PROGRAMS.iter().filter_map(|(text, errno)| Some((lowered.rfind(text)?, text.len(), *errno)));
-    hits.max_by_key(|(at, ..)| *at).map(|(at, length, errno)| (at, at + length, errno))
+    let texts = OF_PROGRAMS.iter().filter_map(|(text, errno)| Some((lowered.rfind(text)?, text.len(), *errno)));
+    let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let is_word = |at: usize, name: &str| {
+        let before = at.checked_sub(1).and_then(|before| lowered.as_bytes().get(before));
+        !is_part(before) && !is_part(lowered.as_bytes().get(at + name.len()))
+    };
+    let find_name = |name: &str| lowered.rmatch_indices(name).map(|(at, _)| at).find(|at| is_word(*at, name));
+    let names = NAMES.iter().filter_map(|(name, errno)| Some((find_name(name)?, name.len(), *errno)));
+    texts.chain(names).max_by_key(|(at, ..)| *at).map(|(at, length, errno)| (at, at + length, errno))
 }

@@ -70,9 +70,15 @@ const CALLS: [(&str, &str); 48] = [
     ("socket", "socket"),
 ];
 
-/// Texts of the dynamic linker, and the calls that they stand for (`elf/dl-map-segments.h`, `elf/dl-reloc.c`).
-const LINKER: [(&str, &str); 2] =
-    [("failed to map segment from shared object", "mmap"), ("cannot restore segment prot after reloc", "mprotect")];
+/// Texts of the dynamic linker (`elf/dl-map-segments.h`, `elf/dl-reloc.c`) and of tar, and the calls that they stand for.
+const PHRASES: [(&str, &str); 3] = [
+    ("failed to map segment from shared object", "mmap"),
+    ("cannot restore segment prot after reloc", "mprotect"),
+    ("cannot change ownership", "fchownat"),
+];
+
+/// Words that do not belong to the path before them.
+const NO_NAMES: [&str; 12] = ["at", "in", "on", "for", "by", "from", "to", "with", "line", "while", "because", "as"];
 
 /// Words for socket address families, in lower case.
 const FAMILIES: [(&str, u16); 5] =
@@ -81,7 +87,7 @@ const FAMILIES: [(&str, u16); 5] =
 /// Whether lines may hold an error of a sandbox.
 pub(super) fn may_tell(lines: &[u8]) -> bool {
     // Without the letters that may be capitals.
-    const WORDS: [&[u8]; 9] = [
+    const WORDS: [&[u8]; 16] = [
         b"ead-only file system",
         b"ermission denied",
         b"peration not permitted",
@@ -91,6 +97,13 @@ pub(super) fn may_tell(lines: &[u8]) -> bool {
         b"unction not implemented",
         b"AccessDeniedException",
         b"NoSuchFileException",
+        b"ccess to the path",
+        b"EROFS",
+        b"EACCES",
+        b"EPERM",
+        b"erofs",
+        b"eacces",
+        b"eperm",
     ];
     WORDS.iter().any(|words| memmem::find(lines, words).is_some())
 }
@@ -130,7 +143,8 @@ fn cut(text: &str, most: usize) -> &str {
 /// Returns the paths that an error is about: the one right behind its text, else the last one before it, else one
 /// farther behind. Two paths belong together if `->` or `to` joins them.
 fn find_paths(text: &str, start: usize, end: usize) -> Vec<AccessPath> {
-    let all: Vec<(usize, usize)> = list_paths(text);
+    let all: Vec<(usize, usize)> =
+        list_paths(text).into_iter().map(|span| with_spaces(text, span, start, end)).collect();
     let kept = |spans: &[(usize, usize)]| {
         spans.iter().map(|(from, to)| AccessPath::new(&text.as_bytes()[*from..*to])).collect()
     };
@@ -155,6 +169,28 @@ fn find_paths(text: &str, start: usize, end: usize) -> Vec<AccessPath> {
     behind(FAR).map_or_else(Vec::new, |at| kept(&all[at..=at]))
 }
 
+/// Extends a path over spaces in its names that nothing quotes: up to the error behind it, or to the end of the text.
+fn with_spaces(text: &str, (from, to): (usize, usize), start: usize, end: usize) -> (usize, usize) {
+    let is_before = to <= start;
+    let rest = if is_before {
+        text[to..start].strip_suffix(": ").or_else(|| text[to..start].strip_suffix(" ("))
+    } else {
+        Some(text[to..].trim_end()).filter(|_| from >= end)
+    };
+    let Some(rest) = rest.filter(|rest| rest.starts_with(' ')) else { return (from, to) };
+    let mut words = rest[1..].split(' ');
+    let is_name = |word: &str| {
+        !word.is_empty()
+            && !NO_NAMES.contains(&word)
+            && !word.starts_with(['/', '-', '@'])
+            && !word.contains(|c: char| "'\"()<>,;:[]|{}=".contains(c))
+    };
+    // The end of a path has a separator or an extension; words about it have none.
+    let last = words.clone().next_back().unwrap_or_default();
+    let ends_path = last.contains('/') || (is_before && last.trim_end_matches('.').contains('.'));
+    if ends_path && words.all(is_name) { (from, to + rest.len()) } else { (from, to) }
+}
+
 /// Lists where absolute paths begin and end. The program in front of its own message is none.
 fn list_paths(text: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
@@ -167,6 +203,8 @@ fn list_paths(text: &str) -> Vec<(usize, usize)> {
             Some('\u{2018}') => Some('\u{2019}'),
             Some('\u{201c}') => Some('\u{201d}'),
             Some('`') => Some('\''),
+            // C++ (`std::filesystem::filesystem_error`).
+            Some('[') => Some(']'),
             Some(quote @ ('\'' | '"')) => Some(quote),
             _ => None,
         };
@@ -196,7 +234,7 @@ fn strip_line_number(path: &str) -> &str {
 
 /// Returns the call that the message names: the last one before the end of the error, else the first one behind it.
 fn find_call(lowered: &str, end: usize) -> Option<&'static str> {
-    if let Some((_, call)) = LINKER.iter().find(|(words, _)| lowered.contains(words)) {
+    if let Some((_, call)) = PHRASES.iter().find(|(words, _)| lowered.contains(words)) {
         return Some(call);
     }
     let calls = |text: &str| -> Vec<&'static str> {
@@ -225,7 +263,8 @@ fn find_address(text: &str, lowered: &str) -> Option<SocketAddr> {
     let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let words = || {
         text.split(|c: char| c.is_whitespace() || "'\"(),;=<>".contains(c))
-            .map(|word| word.trim_end_matches(['.', ':', '!']))
+            .map(|word| word.trim_end_matches(['.', ':', '!', '/']))
+            .map(|word| word.split_once("://").map_or(word, |(_, address)| address))
     };
     let parse = |word: &str| -> Option<SocketAddr> {
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);

@@ -10,6 +10,7 @@ mod cli;
 mod cockpit;
 mod completions;
 mod exit_status;
+mod failure_texts;
 mod follow;
 mod foreign_home;
 mod forget;

@@ -41,6 +41,18 @@ fn message_names_error_and_path() {
         ("mkdir: cannot create directory \u{2018}/var/spool/x\u{2019}: Read-only file system", "EROFS /var/spool/x"),
         ("connect() to unix:/tmp/php.sock failed (2: No such file or directory)", "ENOENT /tmp/php.sock"),
         ("could not open file \"/dev/kvm\": Operation not permitted", "EPERM /dev/kvm"),
+        ("open /srv/My Files/a.json: permission denied", "EACCES /srv/My Files/a.json"),
+        ("run.sh: line 7: /var/log/run log.txt: Read-only file system", "EROFS /var/log/run log.txt"),
+        ("cannot open /srv/x for writing: Read-only file system", "EROFS /srv/x"),
+        ("cannot open /srv/x with a.conf: Read-only file system", "EROFS /srv/x"),
+        ("AccessDeniedException: /home/app/conf dir/x.yml", "EACCES /home/app/conf dir/x.yml"),
+        ("Permission denied: /home/app/x in main.c", "EACCES /home/app/x"),
+        ("filesystem error: cannot create directory: Permission denied [/home/a/b c]", "EACCES /home/a/b c"),
+        ("Access to the path '/home/svc/.dotnet' is denied.", "EACCES /home/svc/.dotnet"),
+        ("a: /var/lib/a/db: openBinaryFile: permission denied (Read-only file system)", "EROFS /var/lib/a/db"),
+        (r#"Unix.Unix_error(Unix.EROFS, "mkdir", "/var/lib/x")"#, "EROFS /var/lib/x"),
+        (r#"{"could not open log","/home/app/console.log",eacces}"#, "EACCES /home/app/console.log"),
+        ("no word: seroperms EPERM_X /x", ""),
     ] {
         assert_eq!(told(message), expected, "{message}");
     }
@@ -55,6 +67,8 @@ fn message_names_call_address_or_family() {
         ("/bin/chown: changing ownership of '/x/y': Operation not permitted", "EPERM chown /x/y"),
         ("bind() to 0.0.0.0:80 failed (13: Permission denied)", "EACCES 0.0.0.0:80 Bound"),
         ("listen tcp :443: bind: permission denied", "EACCES [::]:443 Bound"),
+        ("Failed to bind to address http://0.0.0.0:80/: Permission denied", "EACCES 0.0.0.0:80 Bound"),
+        ("tar: x: Cannot change ownership to uid 0, gid 0: Operation not permitted", "EPERM fchownat"),
         ("Error: listen EACCES: permission denied 0.0.0.0:80", "EACCES 0.0.0.0:80 Bound"),
         ("Error: listen EACCES: permission denied :::80", "EACCES [::]:80 Bound"),
         ("(13)Permission denied: AH00072: make_sock: could not bind to address [::]:80", "EACCES [::]:80 Bound"),

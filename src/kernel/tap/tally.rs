@@ -81,7 +81,7 @@ pub(crate) struct RefusalTotals {
     pub(crate) uid: Option<u32>,
     /// The address of the latest call.
     pub(crate) ip: u64,
-    /// Where in its code a process made the latest of the calls of which this was noted.
+    /// Where in its code a process made the latest noted call.
     pub(crate) site: Option<Box<CallSite>>,
     /// The threads, in the order in which they were seen first.
     pub(crate) threads: Vec<RefusedThread>,
