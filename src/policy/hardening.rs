@@ -36,6 +36,8 @@ pub struct HardeningLine {
 pub struct KeptHardening {
     /// The key.
     pub key: Box<str>,
+    /// The last line of the key.
+    pub line: Assignment,
     /// The reason.
     pub why: &'static str,
 }
@@ -82,6 +84,13 @@ impl Hardening {
     pub fn new(settings: &Settings) -> Self {
         let sandbox = SandboxSettings::new(settings);
         let mut found = Self::default();
+        if let Some(switch) = settings.switch(Directive::DynamicUser).filter(|switch| switch.on) {
+            let lines: Vec<Assignment> =
+                settings.lines(Directive::DynamicUser).filter(|line| line.origin == switch.origin).cloned().collect();
+            let why =
+                "the unit's files belong to its user; it implies ProtectSystem=strict, ProtectHome=read-only and more";
+            found.keep(Directive::DynamicUser.key(), &lines, why);
+        }
         for directive in Directive::ALL.iter().copied() {
             let Some(merge) = merge_of_directive(directive) else { continue };
             if sandbox.is_of_user_manager && OF_SYSTEM_MANAGER.contains(&directive) {
@@ -93,7 +102,7 @@ impl Hardening {
                 Merge::Devices => device_lines(settings, &sandbox),
             };
             match reason_to_keep(settings, &sandbox, directive) {
-                Some(why) if !lines.is_empty() => found.keep(directive.key(), why),
+                Some(why) if !lines.is_empty() => found.keep(directive.key(), &lines, why),
                 _ => found.add(directive.key(), merge, lines),
             }
         }
@@ -110,8 +119,9 @@ impl Hardening {
         found
     }
 
-    fn keep(&mut self, key: &str, why: &'static str) {
-        self.kept.push(KeptHardening { key: key.into(), why });
+    fn keep(&mut self, key: &str, lines: &[Assignment], why: &'static str) {
+        let line = lines.last().cloned();
+        self.kept.extend(line.map(|line| KeptHardening { key: key.into(), line, why }));
     }
 
     /// Adds the lines of a key, and the elements that lift them.
@@ -121,7 +131,7 @@ impl Hardening {
         }
         // Written again without the white space behind it, the line would go on in the next one.
         if lines.iter().any(|line| line.value.ends_with('\\')) {
-            return self.keep(key, "its line ends in a backslash");
+            return self.keep(key, &lines, "its line ends in a backslash");
         }
         let mut key_lines: Vec<KeyLine> = Vec::new();
         let is_one = matches!(merge, Merge::Value(_) | Merge::Devices);

@@ -16,7 +16,7 @@ use crate::operations::bisection::lifting_drop_in::LiftingDropIn;
 use crate::operations::bisection::plan::BisectionPlan;
 use crate::operations::bisection::run::{BisectionEnd, FinishedBisection};
 use crate::operations::outcome::BisectionOutcome;
-use crate::policy::{Assignment, Hardening, HardeningLine, SourceLine};
+use crate::policy::{Assignment, Hardening, HardeningLine, KeptHardening, Origin, SourceLine};
 use crate::unit_files::rooted::RootedTree;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -79,7 +79,20 @@ pub(crate) struct Bisected {
 #[derive(Debug, Serialize)]
 struct KeptView {
     directive: String,
+    file: String,
+    line: u32,
     why: &'static str,
+}
+
+impl KeptView {
+    fn new(KeptHardening { key, line, why }: &KeptHardening) -> Self {
+        let Origin { path, line } = &line.origin;
+        Self { directive: key.to_string(), file: shown_path(path), line: *line, why }
+    }
+
+    fn describe(&self) -> String {
+        format!("{}= at {}:{} ({})", self.directive, self.file, self.line, self.why)
+    }
 }
 
 /// A line without which the unit works.
@@ -132,7 +145,7 @@ impl Bisected {
             manager: unit.manager.to_string(),
             outcome,
             lines: plan.hardening.lines().len(),
-            kept: kept.map(|kept| KeptView { directive: kept.key.to_string(), why: kept.why }).collect(),
+            kept: kept.map(KeptView::new).collect(),
             check: command.as_deref().map(escape_excerpt),
             wait_seconds: wait.as_secs_f64(),
             most_restarts: plan.most,
@@ -279,8 +292,8 @@ impl Reply for Bisected {
         self.add_culprits(&mut page, detail);
         words.for_each(|words| page.paragraph(0, words));
         if self.outcome == BisectionOutcome::NotHardening && !self.kept.is_empty() {
-            let kept = self.kept.iter().map(|kept| format!("{}= ({})", kept.directive, kept.why));
-            page.paragraph(0, &format!("These lines stayed in force: {}.", join(kept)));
+            let kept = join(self.kept.iter().map(KeptView::describe));
+            page.paragraph(0, &format!("A line that stayed in force can be the reason: {kept}."));
         }
         self.add_remedy(&mut page);
         add_survivors(&mut page, &self.survivors, "bisection");

@@ -237,7 +237,7 @@ async fn ensure_started(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations::fake_manager::FakeMachine;
+    use crate::operations::fake_manager::{FakeMachine, Fault};
 
     fn check(command: Option<&str>, is_oneshot: bool) -> TrialCheck {
         TrialCheck { command: command.map(str::to_owned), wait: Duration::from_millis(5), is_oneshot }
@@ -285,6 +285,18 @@ mod tests {
             fake.link("Requires", "need.service", "failed");
             let error = judge(&fake, &check(command, true)).unwrap_err().to_string();
             assert!(error.contains("it needs units that do not run: need.service is failed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unit_whose_job_does_not_end_has_no_outcome() {
+        for command in [None, Some("true")] {
+            let fake = FakeMachine::running();
+            // The connection is the first call.
+            fake.fail_at(1, Fault::LostRequest);
+            let error = judge(&fake, &check(command, false)).unwrap_err().to_string();
+            assert_eq!(fake.failed_call(), "wait_for_job");
+            assert!(error.contains("systemd did not finish the restart of x.service within"), "{error}");
         }
     }
 

@@ -47,6 +47,8 @@ fn each_line_of_a_list_is_a_candidate_and_the_others_are_written_again() {
     let (found, text) = lift(lines, &[0]);
     assert_eq!(found, ["/a /b", "-/%i"]);
     assert_eq!(text, "InaccessiblePaths=\nInaccessiblePaths=-/%i\n");
+    let (found, text) = lift("InaccessibleDirectories=/a\nReadOnlyDirectories=/b\n", &[0, 1]);
+    assert_eq!((found.len(), text.as_str()), (2, "InaccessiblePaths=\nReadOnlyPaths=\n"), "under their earlier names");
 }
 
 #[test]
@@ -100,7 +102,9 @@ fn user_and_what_it_implies_stay() {
     let found = hardening("User=web\nDynamicUser=yes\nProtectSystem=full\nPrivateTmp=yes\nProtectHome=yes\n");
     assert_eq!(found.lines().len(), 1);
     let kept: Vec<&str> = found.kept().iter().map(|kept| &*kept.key).collect();
-    assert_eq!(kept, ["ProtectSystem", "PrivateTmp"]);
+    assert_eq!(kept, ["DynamicUser", "ProtectSystem", "PrivateTmp"]);
+    let lines: Vec<u32> = found.kept().iter().map(|kept| kept.line.origin.line).collect();
+    assert_eq!(lines, [3, 4, 5]);
     assert_eq!(found.lift(&BTreeSet::from([0])), "ProtectHome=no\n");
 }
 

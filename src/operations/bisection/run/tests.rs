@@ -274,6 +274,44 @@ fn later_drop_in_with_hardening_is_refused_and_another_one_is_not() {
 }
 
 #[test]
+fn plan_names_the_units_that_its_restarts_stop_or_start() {
+    let fake = machine(false);
+    for (property, other, state) in [
+        ("Conflicts", "rival.service", "active"),
+        ("Conflicts", "shutdown.target", "inactive"),
+        ("Wants", "helper.service", "inactive"),
+        ("Requires", "sysinit.target", "active"),
+    ] {
+        fake.link(property, other, state);
+    }
+    let plan = prepare(&fake, &[]);
+    let notes: Vec<(&str, bool, bool)> = plan
+        .target
+        .notes
+        .iter()
+        .map(|note| (note.id, note.text.contains("rival.service"), note.text.contains("helper.service")))
+        .collect();
+    assert_eq!(notes, [("conflicting-units-stop", true, false), ("needed-units-start", false, true)]);
+    let texts: Vec<&str> = plan.target.notes.iter().map(|note| &*note.text).collect();
+    assert!(!texts.concat().contains(".target"), "{texts:?}");
+}
+
+#[test]
+fn unit_that_is_bisected_is_called_so() {
+    let fake = machine(true);
+    let plan = prepare(&fake, &[]);
+    let begun = plan.target.compose(&plan.settings(&BTreeSet::new()));
+    for (text, word) in [(begun.as_str(), "bisected"), ("# Written by harden-why\n[Service]\n", "rehearsed")] {
+        std::fs::create_dir_all(plan.target.path.parent().unwrap()).unwrap();
+        std::fs::write(&plan.target.path, text).unwrap();
+        fake.reload();
+        let known = fake.run(fake.machine().own_settings(&fake.unit, &GROUPS)).unwrap();
+        let note = known.notes.iter().find(|note| note.id == "unit-rehearsed").unwrap();
+        assert_eq!(note.text, format!("x.service is being {word}; the answer is for its own settings"));
+    }
+}
+
+#[test]
 fn unit_without_a_start_ends_the_bisection_and_is_as_before() {
     let fake = machine(false);
     let plan = prepare(&fake, &["ProtectClock=no"]);
