@@ -64,7 +64,7 @@ impl Service {
 
     pub(crate) fn tap(&self) -> RunningTap {
         let bus = self.manager.bus();
-        let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--json", "tap", "--for", "1min", "x.service"];
+        let client = [client(&self.manager), "--bus", &bus, "--json", "tap", "--for", "1min", "x.service"];
         let signals = ["env", "--default-signal=HUP,INT,TERM"];
         RunningTap::start(self.manager.command(&[&signals[..], &client].concat()))
     }
@@ -102,8 +102,21 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if self.manager.is_pid1() {
+            // PID 1 stays, with the unit and its denials.
+            _ = self.manager.systemctl(&["stop", "x.service"]);
+            _ = Command::new(client(&self.manager)).args(["--bus", "system", "forget", "x.service"]).output();
+            _ = fs::remove_dir_all("/etc/systemd/system/x.service.d");
+            _ = fs::remove_file("/run/systemd/system/x.service");
+            _ = self.manager.systemctl(&["daemon-reload"]);
+        }
         _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Returns the path of harden-why: the installed one where PID 1 is the manager.
+pub(crate) fn client(manager: &TestManager) -> &'static str {
+    if manager.is_pid1() { "/usr/bin/harden-why" } else { env!("CARGO_BIN_EXE_harden-why") }
 }
 
 pub(crate) struct RunningTap(Child);
