@@ -214,13 +214,7 @@ impl Bisected {
 
     /// Returns whether all of these directives stand in lines whose lifting helped: the same key, file and line.
     pub(crate) fn is_by_culprits(&self, directives: &[DirectiveView]) -> bool {
-        let is_culprit = |cause: &DirectiveView| {
-            self.culprits.iter().map(|culprit| &culprit.line).any(|line| {
-                let places = || line.more.iter().cloned().chain([line.place(), line.named_place.clone()]);
-                let place = cause.file.as_ref().zip(cause.line).map(|(file, line)| format!("{file}:{line}"));
-                line.directive == cause.directive && place.is_some_and(|place| places().any(|known| known == place))
-            })
-        };
+        let is_culprit = |cause: &DirectiveView| self.culprits.iter().any(|culprit| culprit.line.holds(cause));
         !directives.is_empty() && directives.iter().all(is_culprit)
     }
 
@@ -331,6 +325,13 @@ impl BisectedLine {
 
     fn place(&self) -> String {
         format!("{}:{}", self.file, self.line)
+    }
+
+    /// Whether a directive stands in this line, or in a further one of its list.
+    fn holds(&self, cause: &DirectiveView) -> bool {
+        let place = cause.file.as_ref().zip(cause.line).map(|(file, line)| format!("{file}:{line}"));
+        let is_here = |place: String| self.more.contains(&place) || self.named_place == place || self.place() == place;
+        self.directive == cause.directive && place.is_some_and(is_here)
     }
 
     fn add_to_page(&self, page: &mut Page, label: &str, is_framed: bool) {
@@ -454,4 +455,41 @@ fn describe_keys(hardening: &Hardening) -> String {
         count => format!("{key}= ({count} lines)"),
     };
     join(keys.into_iter().map(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directive_is_of_a_found_line_by_key_and_place() {
+        let line = BisectedLine {
+            directive: "SystemCallFilter".to_owned(),
+            value: "@system-service".to_owned(),
+            file: "/etc/x.service".to_owned(),
+            line: 4,
+            named_place: "/etc/x.service:6".to_owned(),
+            more: vec!["/etc/x.service.d/a.conf:2".to_owned()],
+            source: None,
+        };
+        let holds = |directive: &'static str, file: Option<&str>, number: Option<u32>| {
+            line.holds(&DirectiveView {
+                directive,
+                file: file.map(ToOwned::to_owned),
+                line: number,
+                effect: None,
+                why: String::new(),
+                does: (String::new(), String::new()),
+                source: None,
+            })
+        };
+        let filter = "SystemCallFilter";
+        for (file, number) in [("/etc/x.service", 4), ("/etc/x.service", 6), ("/etc/x.service.d/a.conf", 2)] {
+            assert!(holds(filter, Some(file), Some(number)), "{file}:{number}");
+            assert!(!holds("RestrictNamespaces", Some(file), Some(number)), "another key");
+        }
+        for (file, number) in [(Some("/etc/x.service"), Some(5)), (Some("/etc/y.service"), Some(4)), (None, None)] {
+            assert!(!holds(filter, file, number), "{file:?} {number:?}");
+        }
+    }
 }
