@@ -68,6 +68,7 @@
 //! | what a default remedy may open | [`diagnosis::DefaultScope`]; [`diagnosis::relatives`] lists the calls that give no further power |
 //! | which calls count as needed by the program | `src/diagnosis/program_calls.rs`; `src/programs/libc_functions.rs` lists the calls of libc's functions |
 //! | when a noted caller is believed | `find_called` in `src/kernel/bpf/call_notes.h`, and `src/programs/stack_use.rs` |
+//! | what the stack of a core dump in a log tells | `src/intake/core_dump_text.rs` |
 //! | the names of functions and packages in call sites | [`host::call_site_names`]; `src/host/packages.rs` |
 //! | which executables are read | `src/host/program_files.rs`; its libraries in `program_files/libraries.rs` |
 //! | how deep libraries are followed | [`programs::library_calls::DEEPEST`] |

@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn attributed_record_waits_for_the_note_of_its_call_site() {
         let mut pipeline = machine(None, vec![Evidence::Named(Rung::MainProcess, unit())]);
-        let site = Box::new(CallSite { code: CodePlace::default(), caller: None });
+        let site = Box::new(CallSite::default());
         pipeline.host.site = CallSiteNote::Later(Some(site.clone()));
         let RecordOutcome::Unattributed(sighting) = add_record(&mut pipeline, 1, 41) else {
             panic!("the kernel notes the caller in a moment")

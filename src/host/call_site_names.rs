@@ -25,6 +25,8 @@ pub struct NamedCallSite {
     pub code: NamedPlace,
     /// The place that called the function with the call.
     pub caller: Option<NamedPlace>,
+    /// The places from which the caller was called, the nearest first.
+    pub further: Vec<NamedPlace>,
 }
 
 /// A place in the code of a file, with names.
@@ -32,8 +34,16 @@ pub struct NamedCallSite {
 pub struct NamedPlace {
     /// The place.
     pub place: CodePlace,
-    /// The function, if the file names it.
+    /// The function, if the file or the stack of a core dump names it.
     pub function: Option<Box<str>>,
+}
+
+impl NamedPlace {
+    /// Names a place without its file.
+    fn without_file(place: &CodePlace) -> Self {
+        let told = str::from_utf8(&place.function).ok().filter(|function| !function.is_empty());
+        Self { place: place.clone(), function: told.map(Into::into) }
+    }
 }
 
 /// Names call sites by the files below a root, in order. `None` for a site that its own file contradicts.
@@ -41,7 +51,9 @@ pub struct NamedPlace {
 pub fn name_call_sites(sites: &[Option<&CallSite>], root: &Path) -> Vec<Option<NamedCallSite>> {
     let tree = RootedTree::new(root);
     let mut places: Vec<&CodePlace> = Vec::new();
-    for place in sites.iter().flatten().flat_map(|site| std::iter::once(&site.code).chain(&site.caller)) {
+    for place in
+        sites.iter().flatten().flat_map(|site| [&site.code].into_iter().chain(&site.caller).chain(&site.further))
+    {
         if places.len() < MOST_PLACES && !places.contains(&place) {
             places.push(place);
         }
@@ -50,11 +62,13 @@ pub fn name_call_sites(sites: &[Option<&CallSite>], root: &Path) -> Vec<Option<N
     let named = places.into_iter().map(|place| (place, name_place(place, tree, &limits)));
     let named: HashMap<&CodePlace, Option<NamedPlace>> = named.collect();
     let find = |place: &CodePlace| {
-        let without = || Some(NamedPlace { place: place.clone(), function: None });
+        let without = || Some(NamedPlace::without_file(place));
         named.get(place).cloned().unwrap_or_else(without)
     };
-    let name =
-        |site: &CallSite| Some(NamedCallSite { code: find(&site.code)?, caller: site.caller.as_ref().and_then(find) });
+    let name = |site: &CallSite| {
+        let further = site.further.iter().filter_map(find).collect();
+        Some(NamedCallSite { code: find(&site.code)?, caller: site.caller.as_ref().and_then(find), further })
+    };
     sites.iter().map(|site| site.and_then(name)).collect()
 }
 
@@ -77,7 +91,7 @@ fn is_of_system(path: &[u8]) -> bool {
 
 /// Names a place; `None` for a place that is not in its file.
 fn name_place(place: &CodePlace, tree: RootedTree<'_>, limits: &Rc<ReadLimits>) -> Option<NamedPlace> {
-    let without_function = NamedPlace { place: place.clone(), function: None };
+    let without_function = NamedPlace::without_file(place);
     let Some((mut file, length)) = open_noted(place, tree, limits) else { return Some(without_function) };
     if place.offset > length {
         return None;
@@ -86,7 +100,8 @@ fn name_place(place: &CodePlace, tree: RootedTree<'_>, limits: &Rc<ReadLimits>) 
     if place.build_id.is_empty() {
         named.place.build_id = ElfFile::read_build_id(&mut file).unwrap_or_default().into_vec();
     }
-    named.function = find_function(&mut file, place.offset).filter(|_| !file.is_exhausted());
+    let function = find_function(&mut file, place.offset).filter(|_| !file.is_exhausted());
+    named.function = function.or(named.function);
     Some(named)
 }
 
@@ -131,11 +146,12 @@ mod tests {
             build_id: ElfFile::read_build_id(&mut &contents[..]).unwrap().into_vec(),
             file: (metadata.dev(), metadata.ino()),
             path: b"/usr/lib/libc.so.6".to_vec(),
+            function: Vec::new(),
         }
     }
 
     fn name(place: &CodePlace, root: &Path) -> Option<NamedPlace> {
-        let site = CallSite { code: place.clone(), caller: None };
+        let site = CallSite { code: place.clone(), ..CallSite::default() };
         name_call_sites(&[Some(&site)], root).remove(0).map(|site| site.code)
     }
 
@@ -156,13 +172,17 @@ mod tests {
         );
         assert_eq!(function(&CodePlace { offset: 64, ..own.clone() }), None, "no code");
         assert_eq!(name(&CodePlace { offset: u64::MAX, ..own.clone() }, root.path()), None, "beyond the file");
-        let mut without = CallSite { code: by_inode.clone(), caller: Some(CodePlace { file: (0, 0), ..by_inode }) };
+        let caller = Some(CodePlace { file: (0, 0), ..by_inode.clone() });
+        let mut without = CallSite { code: by_inode, caller, ..CallSite::default() };
         add_build_ids(std::iter::once(&mut without), root.path());
         assert_eq!(without.code, own);
         assert_eq!(without.caller.unwrap().build_id, b"", "another inode");
-        let site = CallSite { caller: Some(CodePlace { offset: u64::MAX, ..own.clone() }), code: own };
+        let caller = Some(CodePlace { offset: u64::MAX, ..own.clone() });
+        let told = CodePlace { path: b"libuv.so.1".to_vec(), function: b"uv_run".to_vec(), ..CodePlace::default() };
+        let site = CallSite { caller, code: own, further: vec![told] };
         let named = name_call_sites(&[None, Some(&site)], root.path());
         assert_eq!(named[1].as_ref().unwrap().caller, None, "beyond the file");
+        assert_eq!(named[1].as_ref().unwrap().further[0].function.as_deref(), Some("uv_run"), "as told");
         assert_eq!(named[0], None);
     }
 }

@@ -6,13 +6,16 @@ use std::fmt::Write as _;
 const MAX_PATH: usize = 512;
 const MAX_BUILD_ID: usize = 64;
 
-/// Where a process made a denied call, as the kernel noted it when it killed the process or returned an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a process made a denied call, as the kernel noted it when it killed the process or returned an error, or as the stack
+/// of its core dump shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallSite {
     /// The place of the call itself, mostly in libc.
     pub code: CodePlace,
     /// The place that called the function with the call. `None` if nothing shows for certain which place that is.
     pub caller: Option<CodePlace>,
+    /// The places from which the caller was called, the nearest first. Only the stack of a core dump shows them.
+    pub further: Vec<CodePlace>,
 }
 
 /// A place in the code of a file.
@@ -27,6 +30,8 @@ pub struct CodePlace {
     /// The file's path in the mount namespace of the process. If it is too long to be noted, its last names without a
     /// slash before them.
     pub path: Vec<u8>,
+    /// The function as the stack of a core dump names it; empty for what the kernel noted.
+    pub function: Vec<u8>,
 }
 
 impl CodePlace {
@@ -37,6 +42,10 @@ impl CodePlace {
         if !self.build_id.is_empty() {
             words += " build-id=";
             words += &self.build_id_words();
+        }
+        if let Some(function) = str::from_utf8(&self.function).ok().filter(|name| is_word(name)) {
+            words += " function=";
+            words += function;
         }
         let (device, inode) = self.file;
         // Writing to a string cannot fail.
@@ -57,7 +66,8 @@ impl CodePlace {
         for word in str::from_utf8(words.get(..at)?).ok()?.split(' ') {
             match word.split_once('=')? {
                 ("offset", value) => place.offset = u64::from_str_radix(value.strip_prefix("0x")?, 16).ok()?,
-                ("build-id", value) => place.build_id = parse_build_id(value)?,
+                ("function", value) if is_word(value) => place.function = value.into(),
+                ("build-id", value) => place.build_id = Self::parse_build_id(value)?,
                 ("device", value) => place.file.0 = value.parse().ok()?,
                 ("inode", value) => place.file.1 = value.parse().ok()?,
                 _ => return None,
@@ -76,6 +86,20 @@ impl CodePlace {
         })
     }
 
+    /// Reads the id of a build from hexadecimal digits.
+    #[must_use]
+    pub(crate) fn parse_build_id(digits: &str) -> Option<Vec<u8>> {
+        if digits.is_empty() || digits.len() > 2 * MAX_BUILD_ID || !digits.len().is_multiple_of(2) {
+            return None;
+        }
+        let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
+        digits
+            .as_bytes()
+            .chunks_exact(2)
+            .map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.last()?)?))
+            .collect()
+    }
+
     /// Returns the name of the file.
     #[must_use]
     pub fn file_name(&self) -> &[u8] {
@@ -83,12 +107,9 @@ impl CodePlace {
     }
 }
 
-fn parse_build_id(digits: &str) -> Option<Vec<u8>> {
-    if digits.is_empty() || digits.len() > 2 * MAX_BUILD_ID || !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
-    digits.as_bytes().chunks_exact(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.last()?)?)).collect()
+/// Whether a name of a function can be a word.
+fn is_word(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_PATH && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -101,6 +122,7 @@ mod tests {
             build_id: vec![0x0b, 0xff, 0x10],
             file: (65_024, 1_234),
             path: b"/usr/lib/lib\xff path=c.so.6".to_vec(),
+            function: Vec::new(),
         }
     }
 
@@ -112,7 +134,8 @@ mod tests {
             r"offset=0xf8a3c build-id=0bff10 device=65024 inode=1234 path=/usr/lib/lib\xff path=c.so.6"
         );
         let bare = CodePlace { offset: u64::MAX, ..CodePlace::default() };
-        for place in [place(), bare] {
+        let told = CodePlace { function: b"std::call(int)@@V=1".to_vec(), ..place() };
+        for place in [place(), bare, told] {
             assert_eq!(CodePlace::parse(&place.to_words()).as_ref(), Some(&place));
         }
         assert_eq!(place().file_name(), b"lib\xff path=c.so.6");
@@ -131,6 +154,7 @@ mod tests {
             b"offset=0x1 build-id= path=/x",
             b"offset=0x1 device=-1 path=/x",
             b"offset=0x1 color=1 path=/x",
+            b"offset=0x1 function= path=/x",
             b"offset=0x1\xff path=/x",
             digits.as_bytes(),
             &long,

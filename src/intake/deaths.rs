@@ -7,8 +7,9 @@ use super::death_line;
 use super::death_line::{DeathLine, Teller, ToldDeath};
 use super::line_time::{LineTime, SEARCHED};
 use crate::audit::{Action, IdField, Record, Stamp};
+use crate::incidents::CallSite;
 use crate::units::{Evidence, Manager, Rung, Unit, UnitName};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The limits of deaths and of records that are kept of one log.
 const MAX_DEATHS: usize = 1024;
@@ -67,9 +68,16 @@ pub(crate) struct Deaths {
     pub(crate) failed: BTreeSet<UnitName>,
     /// Deaths beyond the limit.
     pub(crate) others: u64,
+    /// By process: where it made its last call, according to its core dump.
+    sites: BTreeMap<u32, Option<CallSite>>,
 }
 
 impl Deaths {
+    /// Returns where a process that dumped core made its last call; `None` also if the log has several dumps of this pid.
+    pub(crate) fn call_site(&self, pid: u32) -> Option<&CallSite> {
+        self.sites.get(&pid)?.as_ref()
+    }
+
     /// Returns the units that the log names for a recorded process that died.
     pub(crate) fn evidence(&self, pid: u32) -> impl Iterator<Item = Evidence> {
         self.evidence.iter().filter(move |(of, _)| *of == pid).map(|(_, evidence)| evidence.clone())
@@ -84,6 +92,7 @@ pub(super) struct DeathReader {
     kills: Vec<Kill>,
     failed: BTreeSet<UnitName>,
     cores: CoreDumpReader,
+    sites: BTreeMap<u32, Option<CallSite>>,
     /// The start of the line with the record that is read next.
     head: Vec<u8>,
     /// The unit that the lines are about, and for how many more lines.
@@ -204,6 +213,14 @@ impl DeathReader {
     }
 
     fn add_core(&mut self, core: ToldCoreDump) {
+        let site = core.call_site().filter(|_| core.is_sigsys != Some(false));
+        if let Some((pid, site)) = core.pid.zip(site)
+            && (self.sites.len() < MAX_DEATHS || self.sites.contains_key(&pid))
+        {
+            let known = self.sites.entry(pid).or_insert_with(|| Some(site.clone()));
+            // The journal and a report can have the same dump.
+            *known = known.take().filter(|known| *known == site);
+        }
         let known = self.deaths.iter_mut().find(|death| death.pid.is_some() && death.pid == core.pid);
         let unit = core.unit.map(|unit| (unit, Rung::JournalEntry));
         if let Some(death) = known {
@@ -253,7 +270,7 @@ impl DeathReader {
         if let Some(core) = std::mem::take(&mut self.cores).finish() {
             self.add_core(core);
         }
-        let Self { deaths, others, mut kills, mut failed, .. } = self;
+        let Self { deaths, others, mut kills, mut failed, sites, .. } = self;
         let mut evidence = Vec::new();
         let (with_pid, without): (Vec<Death>, Vec<Death>) = deaths.into_iter().partition(|death| death.pid.is_some());
         let mut unrecorded = Vec::new();
@@ -295,7 +312,7 @@ impl DeathReader {
                 failed.remove(&unit.name);
             }
         }
-        Deaths { evidence, unrecorded, failed, others }
+        Deaths { evidence, unrecorded, failed, others, sites }
     }
 }
 

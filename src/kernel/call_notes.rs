@@ -61,7 +61,7 @@ impl CallNote {
         let is_caller = *return_address != 0 && calls_with_unchanged_stack(wrapper);
         let caller = is_caller.then(|| read_place(caller)).flatten();
         let is_complete = !is_caller || caller.is_some();
-        let site = CallSite { code: read_place(code)?, caller };
+        let site = CallSite { code: read_place(code)?, caller, ..CallSite::default() };
         Some(Self { time: *time, ip: *ip, noted: NotedCallSite { site, is_complete } })
     }
 }
@@ -83,6 +83,7 @@ fn read_place(words: &[u64]) -> Option<CodePlace> {
         build_id,
         file: (user_device(*device), *inode),
         path: join_path(names, is_whole != 0),
+        function: Vec::new(),
     })
 }
 

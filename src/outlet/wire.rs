@@ -332,7 +332,7 @@ fn parse_call_site(dict: &IncidentDict) -> Result<Option<Box<CallSite>>, Unexpec
         words.map(|words| CodePlace::parse(words).ok_or(UnexpectedValue("call site"))).transpose()
     };
     let (code, caller) = (place(dict.call_code.as_deref())?, place(dict.caller_code.as_deref())?);
-    Ok(code.map(|code| Box::new(CallSite { code, caller })))
+    Ok(code.map(|code| Box::new(CallSite { code, caller, ..CallSite::default() })))
 }
 
 fn unit_words(unit: Option<&Unit>) -> (Option<String>, Option<String>) {

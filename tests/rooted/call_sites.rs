@@ -32,7 +32,13 @@ fn place(function: *const ()) -> CodePlace {
             let build_id = ElfFile::read_build_id(&mut &fs::read(path).unwrap()[..]).unwrap_or_default().into_vec();
             let metadata = fs::metadata(path).unwrap();
             let offset = address - hex(start) + hex(words[2]) + 5;
-            return CodePlace { offset, build_id, file: (metadata.dev(), metadata.ino()), path: path.into() };
+            return CodePlace {
+                offset,
+                build_id,
+                file: (metadata.dev(), metadata.ino()),
+                path: path.into(),
+                ..CodePlace::default()
+            };
         }
     }
     panic!("no file has the function")
@@ -65,7 +71,7 @@ fn answer(site: &CallSite, exe: &[u8], arguments: &[&str]) -> String {
 fn answer_for_a_killed_process_names_what_called_the_function() {
     assert_eq!(caller_in_this_test(), std::process::id());
     let (code, caller) = (place(libc::fchown as *const ()), place(caller_in_this_test as *const ()));
-    let site = CallSite { code: code.clone(), caller: Some(caller.clone()) };
+    let site = CallSite { code: code.clone(), caller: Some(caller.clone()), further: Vec::new() };
     let view: serde_json::Value = serde_json::from_str(&answer(&site, b"/bin/x", &["--json"])).unwrap();
     let view = &view["units"][0]["denials"][0]["call_site"];
     assert_eq!(
@@ -89,7 +95,7 @@ fn answer_for_a_killed_process_names_what_called_the_function() {
 fn place_of_another_build_has_no_function() {
     let mut code = place(libc::fchown as *const ());
     code.build_id = vec![1; 20];
-    let site = CallSite { caller: None, code };
+    let site = CallSite { code, ..CallSite::default() };
     let view: serde_json::Value = serde_json::from_str(&answer(&site, b"/bin/x", &["--json"])).unwrap();
     let view = &view["units"][0]["denials"][0]["call_site"];
     assert!(view["code"]["function"].is_null() && view["caller"].is_null(), "{view}");

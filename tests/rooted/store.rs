@@ -50,9 +50,9 @@ fn all(store: &Store) -> Vec<Incident> {
 /// A call site of whatever numbers, with a path of whatever bytes.
 fn call_site(number: u64) -> CallSite {
     let file = (number, number / 2);
-    let code = CodePlace { offset: number, build_id: vec![7; 20], file, path: HOSTILE.to_vec() };
+    let code = CodePlace { offset: number, build_id: vec![7; 20], file, path: HOSTILE.to_vec(), function: Vec::new() };
     let caller = CodePlace { build_id: Vec::new(), ..code.clone() };
-    CallSite { code, caller: number.is_multiple_of(2).then_some(caller) }
+    CallSite { code, caller: number.is_multiple_of(2).then_some(caller), further: Vec::new() }
 }
 
 /// A fresh state directory below a temporary one.

@@ -18,6 +18,8 @@ pub(crate) enum ShownPackages {
     All,
     /// That of the caller which the default page names, if it names one.
     Caller,
+    /// None: the files are another machine's.
+    None,
 }
 
 impl ShownPackages {
@@ -40,6 +42,7 @@ pub(crate) fn add_call_sites(answer: &mut Answer, diagnosis: &Diagnosis, root: &
 
 fn add_packages(answer: &mut Answer, root: &Path, packages: ShownPackages) {
     let named = match packages {
+        ShownPackages::None => return,
         ShownPackages::All => None,
         ShownPackages::Caller => match find_named_caller(answer) {
             Some(caller) => Some(caller.path().to_vec()),
@@ -84,7 +87,8 @@ mod tests {
         fs::write(lists.join("libc6:amd64.list"), "/lib/libc.so.6\n").unwrap();
         fs::write(lists.join("libuv1.list"), "/usr/lib/libuv.so.1\n").unwrap();
         let place = |path: &str| CodePlace { path: path.into(), ..CodePlace::default() };
-        let site = CallSite { code: place("/usr/lib/libc.so.6"), caller: Some(place("/usr/lib/libuv.so.1")) };
+        let caller = Some(place("/usr/lib/libuv.so.1"));
+        let site = CallSite { code: place("/usr/lib/libc.so.6"), caller, ..CallSite::default() };
         let incident = |call: &&str| Incident {
             key: IncidentKey {
                 unit: None,

@@ -109,6 +109,10 @@ pub(crate) fn read_incidents(log: &mut dyn Read, question: &LogQuestion) -> anyh
     counting.add_traced(std::mem::take(&mut summary.traced));
     let mut notes = counting.add_deaths(&deaths, &incidents);
     incidents.extend(counting.take_incidents());
+    for incident in incidents.iter_mut().filter(|incident| is_fatal(incident) || incident.call().is_none()) {
+        let site = deaths.call_site(incident.sample.pid).cloned().map(Box::new);
+        incident.sample.call_site = incident.sample.call_site.take().or(site);
+    }
     notes.extend(pasted.iter().flat_map(|pasted| pasted.notes.clone()));
     Ok(LogIncidents { incidents, summary, dropped: counting.pipeline.fold.dropped(), pasted, notes })
 }

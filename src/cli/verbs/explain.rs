@@ -7,6 +7,7 @@ use crate::audit::Note;
 use crate::audit::text::{escape, join, plural, shown_path};
 use crate::cli::args::Explain;
 use crate::cli::args::machine::Machine;
+use crate::cli::lookup::call_sites::{ShownPackages, add_call_sites};
 use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::lookup::log_incidents::{LogIncidents, LogQuestion, read_incidents};
 use crate::cli::lookup::log_input::open_log;
@@ -186,6 +187,8 @@ fn answer_for(
     let Some((unit, root)) = unit.zip(root) else {
         let diagnosis = diagnose(incidents, None, machine.groups());
         let mut answer = Answer::new(named, &diagnosis, None, machine.groups(), clock, Vec::new());
+        // The stack of a core dump names the functions itself.
+        add_call_sites(&mut answer, &diagnosis, Path::new("/"), ShownPackages::None);
         answer.judge_elsewhere(others, &diagnosis, None, machine.groups());
         return answer;
     };
@@ -200,6 +203,7 @@ fn answer_for(
     let diagnosis = diagnose(incidents, situation.as_ref(), &groups);
     let mut answer = Answer::new(named, &diagnosis, situation.as_ref(), &groups, clock, notes);
     add_source_lines(&mut answer, &diagnosis, root);
+    add_call_sites(&mut answer, &diagnosis, root, ShownPackages::None);
     answer.judge_elsewhere(others, &diagnosis, situation.as_ref(), &groups);
     answer
 }

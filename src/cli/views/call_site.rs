@@ -11,6 +11,9 @@ pub struct CallSiteView {
     pub code: PlaceView,
     /// The place that called the function with the call; null if nothing shows for certain which place that is.
     pub caller: Option<PlaceView>,
+    /// The places from which the caller was called, the nearest first, as far as the stack of a core dump shows them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub further_callers: Vec<PlaceView>,
     /// Whether the caller is the program's own code.
     #[serde(skip)]
     is_own: bool,
@@ -26,8 +29,8 @@ pub struct PlaceView {
     path: Vec<u8>,
     /// The id of the file's build, in hex.
     pub build_id: Option<String>,
-    /// The offset in the file behind the instruction, in hex.
-    pub offset: String,
+    /// The offset in the file behind the instruction, in hex; null if it is unknown.
+    pub offset: Option<String>,
     /// The function, if the file names it.
     pub function: Option<String>,
     /// The package of the file, if a package has it and the page shows it.
@@ -37,13 +40,22 @@ pub struct PlaceView {
 impl CallSiteView {
     /// Makes the view of a call site of an executable.
     pub(crate) fn new(site: &NamedCallSite, exe: &[u8]) -> Self {
-        let is_own = site.caller.as_ref().is_some_and(|caller| caller.place.path == exe);
-        Self { code: PlaceView::new(&site.code), caller: site.caller.as_ref().map(PlaceView::new), is_own }
+        // The stack of a core dump has names of files alone.
+        let is_exe = |path: &[u8]| {
+            path == exe || (!path.contains(&b'/') && exe.rsplit(|byte| *byte == b'/').next() == Some(path))
+        };
+        let is_own = site.caller.as_ref().is_some_and(|caller| is_exe(&caller.place.path));
+        Self {
+            code: PlaceView::new(&site.code),
+            caller: site.caller.as_ref().map(PlaceView::new),
+            further_callers: site.further.iter().map(PlaceView::new).collect(),
+            is_own,
+        }
     }
 
     /// Returns the places, with the caller first.
     pub(crate) fn places(&mut self) -> impl Iterator<Item = &mut PlaceView> {
-        self.caller.iter_mut().chain([&mut self.code])
+        self.caller.iter_mut().chain([&mut self.code]).chain(&mut self.further_callers)
     }
 
     /// Returns `called by libuv.so.1 (package libuv1), function uv_fs_chown`; `None` if the caller is unknown.
@@ -61,7 +73,13 @@ impl CallSiteView {
     pub(super) fn describe(&self) -> String {
         let function = self.code.function.as_ref().map_or_else(String::new, |name| format!(", function {name}"));
         let caller = self.describe_caller().map_or_else(String::new, |caller| format!("; {caller}"));
-        format!("made in {}{function}{caller}", self.code.name())
+        let further = self.further_callers.iter().map(|place| {
+            let function = place.function.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+            format!("{}{function}", place.name())
+        });
+        let further = further.collect::<Vec<String>>().join(", ");
+        let further = if further.is_empty() { further } else { format!("; further up the stack: {further}") };
+        format!("made in {}{function}{caller}{further}", self.code.name())
     }
 }
 
@@ -72,7 +90,7 @@ impl PlaceView {
             file: escape(&place.path),
             path: place.path.clone(),
             build_id: (!place.build_id.is_empty()).then(|| place.build_id_words()),
-            offset: format!("{:#x}", place.offset),
+            offset: (place.offset > 0).then(|| format!("{:#x}", place.offset)),
             function: function.as_ref().map(|name| escape(name.as_bytes())),
             package: None,
         }
@@ -109,7 +127,7 @@ mod tests {
     /// The view of a call in libc, with the packages of the caller and of libc.
     fn view(caller: Option<NamedPlace>, package: Option<&str>) -> CallSiteView {
         let code = named("/usr/lib/libc.so.6", Some("fchown"));
-        let mut view = CallSiteView::new(&NamedCallSite { code, caller }, b"/usr/bin/node");
+        let mut view = CallSiteView::new(&NamedCallSite { code, caller, further: Vec::new() }, b"/usr/bin/node");
         let has_caller = view.caller.is_some();
         for (place, package) in view.places().zip([package, Some("libc6")].into_iter().skip((!has_caller).into())) {
             place.set_package(package);
@@ -128,6 +146,13 @@ mod tests {
         let own = view(Some(named("/usr/bin/node", None)), Some("nodejs"));
         assert_eq!(own.describe_caller().as_deref(), Some("called by the program itself"));
         assert_eq!(view(None, None).describe(), "made in libc.so.6 (package libc6), function fchown");
+        let told = named("node", Some("main"));
+        let site =
+            NamedCallSite { code: named("libc.so.6", Some("fchown")), caller: Some(told.clone()), further: vec![told] };
+        assert_eq!(
+            CallSiteView::new(&site, b"/usr/bin/node").describe(),
+            "made in libc.so.6, function fchown; called by the program itself, function main; further up the stack: node main"
+        );
         let hostile = view(Some(named("/tmp/\u{1b}[31m", Some("\u{1b}x"))), Some("\u{1b}p"));
         assert!(!hostile.describe().contains('\u{1b}'), "{}", hostile.describe());
     }

@@ -222,7 +222,7 @@ fn read_call_site(row: &Row<'_>) -> rusqlite::Result<Option<Box<CallSite>>> {
         words.map(|words| CodePlace::parse(&words).ok_or_else(|| unexpected_value(column))).transpose()
     };
     let (code, caller) = (place(27)?, place(28)?);
-    Ok(code.map(|code| Box::new(CallSite { code, caller })))
+    Ok(code.map(|code| Box::new(CallSite { code, caller, ..CallSite::default() })))
 }
 
 fn read_call(row: &Row<'_>) -> rusqlite::Result<Call> {

@@ -72,8 +72,9 @@ fn build_call_site(pieces: &mut Pieces<'_>) -> CallSite {
         build_id: pieces.text().iter().copied().take(32).collect(),
         file: (pieces.number(), pieces.number()),
         path: pieces.text().iter().copied().take(512).collect(),
+        function: Vec::new(),
     };
-    CallSite { caller: code.offset.is_multiple_of(2).then(|| code.clone()), code }
+    CallSite { caller: code.offset.is_multiple_of(2).then(|| code.clone()), code, further: Vec::new() }
 }
 
 fn build_moment(pieces: &mut Pieces<'_>) -> Moment {
