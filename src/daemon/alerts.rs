@@ -5,7 +5,8 @@ use super::alert_rate::AlertRate;
 use super::config::AlertLimits;
 use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
 use super::retry::Retry;
-use crate::incidents::{FairQueue, Incident, IncidentEvent, IncidentKey, Owner, Stored};
+use super::silent_deaths::CountedDeath;
+use crate::incidents::{FairQueue, Incident, IncidentEvent, IncidentKey, Moment, Owner, Stored};
 use crate::outlet::alert_summary::Summary;
 use crate::outlet::journal::{JournalSendError, JournalSocket};
 use crate::outlet::{Explanation, NoDirective, alert, correction};
@@ -56,10 +57,18 @@ impl Alert {
         }
     }
 
-    /// Whether it reports this death.
-    fn is_about(&self, death: &IncidentKey, process: u32) -> bool {
-        matches!(self, Self::Incident { stored, .. }
-            if stored.incident.sample.pid == process && stored.incident.key == *death)
+    /// Subtracts a death from those that it counts. Returns whether it counted the death.
+    fn subtract(&mut self, death: &CountedDeath) -> bool {
+        let Self::Incident { stored, .. } = self else { return false };
+        let Incident { key, count, last, .. } = &mut stored.incident;
+        let counts = has_death(key, last, death);
+        *count -= u64::from(counts && *count > 0);
+        counts
+    }
+
+    /// Whether a record came after all for each death that it counted.
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Incident { stored, .. } if stored.incident.count == 0)
     }
 
     /// Returns until when the alert waits for its cause.
@@ -71,6 +80,25 @@ impl Alert {
     }
 }
 
+/// The deaths of one incident without a record that a sent alert counted.
+#[derive(Debug)]
+struct SentDeaths {
+    key: IncidentKey,
+    /// The latest of them.
+    last: Moment,
+    /// How many of them still have no record.
+    count: u64,
+}
+
+/// Whether an incident whose latest sighting is `last` counts a death.
+fn has_death(key: &IncidentKey, last: &Moment, death: &CountedDeath) -> bool {
+    let is_earlier = match last {
+        Moment::At(last) => death.at <= *last,
+        Moment::Text(_) | Moment::Unknown => true,
+    };
+    is_earlier && *key == death.key
+}
+
 /// The alerts, in order.
 pub(super) struct Alerts {
     path: PathBuf,
@@ -79,8 +107,8 @@ pub(super) struct Alerts {
     rate: AlertRate,
     unsent: FairQueue<Option<Owner>, Alert>,
     dropped: u64,
-    /// The deaths without a record whose alerts were sent, with the process of each.
-    sent_deaths: VecDeque<(IncidentKey, u32)>,
+    /// The deaths without a record whose alerts were sent, by incident.
+    sent_deaths: VecDeque<SentDeaths>,
     /// When to try again after a failure.
     retry: Retry,
     /// A change that [`take_change`](Self::take_change) has not returned yet.
@@ -168,17 +196,24 @@ impl Alerts {
         self.dropped += u64::from(self.unsent.push(alert.owner(), alert).is_some());
     }
 
-    /// Retracts the alert of a death whose record came after all: drops it if it waits, and corrects it if it was sent.
-    pub(super) fn retract(&mut self, key: &IncidentKey, pid: u32) {
-        let before = self.unsent.len();
-        self.unsent.retain(|alert| !alert.is_about(key, pid));
-        if self.unsent.len() < before {
-            return;
+    /// Retracts a death whose record came after all: subtracts it from alerts that wait, and corrects one that was sent.
+    pub(super) fn retract(&mut self, death: &CountedDeath) {
+        let mut is_empty = false;
+        for alert in self.unsent.iter_mut() {
+            is_empty |= alert.subtract(death) && alert.is_empty();
         }
-        if let Some(place) = self.sent_deaths.iter().position(|(sent, process)| *process == pid && sent == key) {
-            self.sent_deaths.remove(place);
-            self.push(Alert::Correction { key: Box::new(key.clone()), pid });
+        if is_empty {
+            self.unsent.retain(|alert| !alert.is_empty());
         }
+        let counts = |sent: &SentDeaths| has_death(&sent.key, &sent.last, death);
+        let Some(place) = self.sent_deaths.iter().position(counts) else { return };
+        if let Some(sent) = self.sent_deaths.get_mut(place) {
+            sent.count = sent.count.saturating_sub(1);
+            if sent.count == 0 {
+                self.sent_deaths.remove(place);
+            }
+        }
+        self.push(Alert::Correction { key: Box::new(death.key.clone()), pid: death.pid });
     }
 
     /// Starts the questions about causes. Sends the alerts in order, up to the first that still waits for its cause.
@@ -224,13 +259,15 @@ impl Alerts {
         }
     }
 
-    /// Remembers the alert of a death without a record, to correct it if the record comes after all.
+    /// Remembers the alert of deaths without a record, to correct it if a record comes after all.
     fn remember_death(&mut self, sent: Option<Alert>) {
         if let Some(Alert::Incident { stored, .. }) = sent
             && stored.incident.key.event == IncidentEvent::UnrecordedDeath
         {
-            let Incident { key, sample, .. } = stored.incident;
-            self.sent_deaths.push_back((key, sample.pid));
+            let Incident { key, last, count, .. } = stored.incident;
+            // The new alert counts the deaths of an earlier one as well.
+            self.sent_deaths.retain(|sent| sent.key != key);
+            self.sent_deaths.push_back(SentDeaths { key, last, count });
             if self.sent_deaths.len() > MAX_SENT_DEATHS {
                 self.sent_deaths.pop_front();
             }
@@ -248,7 +285,9 @@ impl Alerts {
     /// Returns when the next alert or summary is due.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let first = self.unsent.front().and_then(Alert::waits_until);
-        self.retry.at().max(first).into_iter().chain(self.rate.next_wake()).min()
+        // A retraction can leave no alert to try again with.
+        let retry = self.retry.at().filter(|_| !self.unsent.is_empty());
+        retry.max(first).into_iter().chain(self.rate.next_wake()).min()
     }
 
     /// Sends all alerts that the journal takes now, without waiting for causes.
@@ -270,7 +309,7 @@ impl Alerts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incidents::{Moment, Sample, SightingSource};
+    use crate::incidents::{Sample, SightingSource};
     use crate::outlet::message_ids;
     use crate::systemd::manager::Managers;
     use std::os::unix::net::UnixDatagram;
@@ -339,33 +378,76 @@ mod tests {
         assert_eq!(arrived(&journal), [3]);
     }
 
+    /// An alert about this many deaths, the latest of them at a time.
+    fn deaths(count: u64, last: i64) -> Alert {
+        let mut alert = incident(1);
+        if let Alert::Incident { stored, .. } = &mut alert {
+            (stored.incident.count, stored.incident.last) = (count, Moment::At(last));
+        }
+        alert
+    }
+
+    fn death(pid: u32, at: i64) -> CountedDeath {
+        let Alert::Incident { stored, .. } = incident(1) else { unreachable!() };
+        CountedDeath { key: stored.incident.key, pid, at }
+    }
+
+    /// The entries that arrived.
+    fn entries(socket: &UnixDatagram) -> Vec<String> {
+        socket.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 4096];
+        let next =
+            || socket.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
+        std::iter::from_fn(next).collect()
+    }
+
     #[test]
-    fn alert_of_death_whose_record_came_late_is_dropped_or_corrected() {
+    fn retraction_of_the_only_alert_leaves_nothing_to_retry() {
+        let (mut alerts, now) = (alerts(Path::new("/nonexistent")), Instant::now());
+        alerts.push(deaths(1, 10));
+        alerts.send(now);
+        assert!(alerts.next_wake().is_some(), "the journal accepted nothing");
+        alerts.retract(&death(7, 10));
+        assert_eq!(alerts.next_wake(), None);
+    }
+
+    #[test]
+    fn death_whose_record_came_late_leaves_the_alert_that_waits() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("socket");
         let (mut alerts, now) = (alerts(&path), Instant::now());
-        let key = |alert: &Alert| match alert {
-            Alert::Incident { stored, .. } => stored.incident.key.clone(),
-            _ => unreachable!(),
-        };
-        alerts.push(incident(1));
-        let death = key(&incident(1));
-        alerts.retract(&death, 9);
-        assert_eq!(alerts.unsent.len(), 1, "another process");
-        alerts.retract(&death, 0);
-        assert!(alerts.unsent.is_empty(), "it was not sent yet");
         let journal = UnixDatagram::bind(&path).unwrap();
-        alerts.push(incident(2));
+        alerts.push(deaths(3, 30));
+        alerts.retract(&death(9, 40));
+        alerts.retract(&death(7, 10));
         alerts.send(now);
-        assert_eq!(arrived(&journal), [2]);
-        for _ in 0..2 {
-            alerts.retract(&death, 0);
+        let sent = entries(&journal);
+        assert!(sent.len() == 1 && sent[0].contains("HARDEN_WHY_COUNT=2\n"), "{sent:?}");
+        alerts.push(deaths(2, 50));
+        alerts.retract(&death(9, 40));
+        alerts.retract(&death(10, 50));
+        assert!(alerts.unsent.is_empty());
+    }
+
+    #[test]
+    fn sent_alert_is_corrected_for_each_of_its_deaths_whose_record_came_late() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("socket");
+        let (mut alerts, now) = (alerts(&path), Instant::now());
+        let journal = UnixDatagram::bind(&path).unwrap();
+        alerts.push(deaths(2, 30));
+        alerts.send(now);
+        assert_eq!(arrived(&journal), [1]);
+        for (pid, at) in [(9, 40), (7, 10), (8, 30), (6, 20)] {
+            alerts.retract(&death(pid, at));
         }
         alerts.send(now);
-        let mut buffer = [0; 4096];
-        let length = journal.recv(&mut buffer).unwrap();
-        assert!(String::from_utf8_lossy(&buffer[..length]).contains(message_ids::CORRECTION));
-        assert!(journal.recv(&mut buffer).is_err(), "an alert is corrected once");
+        let sent = entries(&journal);
+        assert_eq!(sent.len(), 2, "it counted two deaths, and not the later one: {sent:?}");
+        for (entry, pid) in sent.iter().zip([7, 8]) {
+            assert!(entry.contains(message_ids::CORRECTION), "{entry}");
+            assert!(entry.contains(&format!("HARDEN_WHY_PID={pid}\n")), "{entry}");
+        }
     }
 
     #[test]

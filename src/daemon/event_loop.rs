@@ -323,7 +323,7 @@ impl EventLoop {
         for death in self.attributor.take_retracted() {
             tracing::info!(pid = death.pid, "the record of a death came after all");
             self.storage.subtract_death(self.attributor.fold_mut(), &death.key);
-            self.alerts.retract(&death.key, death.pid);
+            self.alerts.retract(&death);
         }
         self.attributor.start_queries(now);
         self.status.lock().dropped = self.attributor.fold().dropped();
