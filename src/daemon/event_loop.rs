@@ -222,11 +222,20 @@ impl EventLoop {
         Drained::No
     }
 
-    /// Receives the records that the kernel sent until now, within [`GRACE`].
-    fn catch_up(&mut self) -> Result<(), SourceEnd> {
+    /// Receives the records that the kernel sent until now, within [`GRACE`]. Stops after a turn if memory is full and only the
+    /// writer's answer can make room.
+    fn catch_up(&mut self, turn: Duration) -> Result<(), SourceEnd> {
         let latest = Instant::now() + GRACE;
-        while self.receive_records()? == Drained::No && self.holds_until().is_none() && Instant::now() < latest {}
+        while self.receive_records_until(Instant::now() + turn)? == Drained::No
+            && !self.needs_writer()
+            && Instant::now() < latest
+        {}
         Ok(())
+    }
+
+    /// Whether the next new incident may lose sightings that the writer has yet to store.
+    fn needs_writer(&self) -> bool {
+        self.storage.is_busy() && self.attributor.fold().can_lose_sightings()
     }
 
     /// Ends the wait of sightings whose deadline is over. The loop may be late, so it receives everything first.
@@ -249,7 +258,7 @@ impl EventLoop {
 
     /// Handles a request after the records that the kernel sent before it.
     fn on_request(&mut self, request: PendingRequest) -> Result<(), SourceEnd> {
-        self.catch_up()?;
+        self.catch_up(MAX_TURN)?;
         let changed = handle_request(request, &mut self.attributor, &mut self.storage);
         self.schedule(changed);
         Ok(())
@@ -286,7 +295,7 @@ impl EventLoop {
     fn begin_stop(&mut self) -> Result<(), SourceEnd> {
         supervisor::notify(&[NotifyState::Stopping]);
         self.turn.stop_by = Some(Instant::now() + GRACE);
-        self.catch_up()?;
+        self.catch_up(MAX_TURN)?;
         // A death shows that a record may still be under way: the loop waits for it.
         let _ = self.receive_exits();
         Ok(())

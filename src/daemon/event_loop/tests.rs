@@ -114,6 +114,35 @@ async fn incident_that_cannot_be_stored_is_stored_later() {
     event_loop.finish().await;
 }
 
+#[tokio::test]
+async fn request_in_a_storm_leaves_records_to_the_kernel_while_memory_waits_for_the_writer() {
+    let temp = tempfile::tempdir().unwrap();
+    let (reader, writer) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK).unwrap();
+    let mut event_loop = event_loop(temp.path(), reader);
+    let fold = event_loop.attributor.fold_mut();
+    fold.set_limit(4);
+    let sighting = |uid: u32| {
+        let event = IncidentEvent::UnrecordedDeath;
+        let key = IncidentKey { unit: None, event, exe: uid.to_string().into(), source: SightingSource::Audit };
+        let sample = Sample { uid: uid.to_string().into(), ..Sample::default() };
+        Sighting { key, rung: None, at: Moment::At(now_millis()), sample }
+    };
+    let _ = fold.add(sighting(0));
+    event_loop.storage.flush(fold);
+    for uid in 1..5 {
+        let _ = fold.add(sighting(uid));
+    }
+    // The hold is over.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    for _ in 0..130 {
+        send(writer.as_raw_fd(), b"x", MsgFlags::empty()).unwrap();
+    }
+    assert!(event_loop.storage.is_busy() && event_loop.holds_until().is_none());
+    event_loop.catch_up(Duration::ZERO).unwrap();
+    assert_eq!(event_loop.status.lock().ignored, 64, "one batch");
+    event_loop.finish().await;
+}
+
 fn count_deaths(stored: &[Stored]) -> Vec<u64> {
     stored.iter().filter(|one| one.incident.denial().is_none()).map(|one| one.incident.count).collect()
 }
