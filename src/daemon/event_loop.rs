@@ -10,7 +10,7 @@ use super::request_handler::handle_request;
 use super::status::{SharedStatus, TurnCounts};
 use super::stop_signals::StopSignals;
 use super::storage::{Storage, StoredIncident, WriteResult};
-use super::store_writer::Written;
+use super::store_writer::JobResult;
 use super::supervisor;
 use crate::audit::text::Escaped;
 use crate::incidents::{Folded, SightingSource, Stored};
@@ -109,8 +109,8 @@ impl EventLoop {
                 }
                 () = sleep_until(deadline), if !is_holding => self.on_deadline()?,
                 Some(answer) = self.attributor.next_answer(), if !is_holding => self.on_answer(answer),
-                written = self.storage.written() => {
-                    for stored in self.on_written(written) {
+                result = self.storage.job_result() => {
+                    for stored in self.on_job_result(result) {
                         self.bus.announce(stored);
                     }
                 }
@@ -264,32 +264,37 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Passes stored incidents to the alerts. Returns the incidents to announce on the bus: all that are first since
-    /// the start, and some repeated ones.
-    fn on_written(&mut self, written: Written) -> Vec<Stored> {
-        let result = self.storage.on_written(self.attributor.fold_mut(), written);
-        self.alert(result)
+    /// Handles a result of the writer. Returns the incidents to announce on the bus.
+    fn on_job_result(&mut self, result: JobResult) -> Vec<Stored> {
+        let result = self.storage.on_job_result(self.attributor.fold_mut(), result);
+        self.on_write_result(result)
     }
 
-    fn alert(&mut self, result: WriteResult) -> Vec<Stored> {
+    fn on_write_result(&mut self, result: WriteResult) -> Vec<Stored> {
         let WriteResult::Stored { incidents, is_new_store } = result else { return Vec::new() };
         if is_new_store {
-            self.alerts.forget_rows();
-            self.attributor.pipeline_mut().mark_rehearsals_unsaved();
+            self.on_new_store();
         }
+        let announced = choose_announced(&incidents);
+        self.consider_alerts(incidents);
+        announced
+    }
+
+    /// Forgets what referred to the rows of the earlier store.
+    fn on_new_store(&mut self) {
+        self.alerts.forget_rows();
+        self.attributor.pipeline_mut().mark_rehearsals_unsaved();
+    }
+
+    /// Passes stored incidents to the alerts.
+    fn consider_alerts(&mut self, incidents: Vec<StoredIncident>) {
         let now = Instant::now();
-        let (mut announced, mut again) = (Vec::new(), 0);
-        for StoredIncident { stored, is_first, is_new } in incidents {
-            again += usize::from(!is_first);
-            if is_first || again <= MAX_ANNOUNCED_AGAIN {
-                announced.push(stored.clone());
-            }
+        for StoredIncident { stored, is_new, .. } in incidents {
             // The user of a rehearsal or a tap sees its incidents anyway.
             if stored.incident.key.source == SightingSource::Audit {
                 self.alerts.consider(stored, is_new, now);
             }
         }
-        announced
     }
 
     fn begin_stop(&mut self) -> Result<(), SourceEnd> {
@@ -355,7 +360,7 @@ impl EventLoop {
         let counted = self.attributor.give_up();
         self.schedule(counted);
         for result in self.storage.flush_all(self.attributor.fold_mut()).await {
-            let _ = self.alert(result);
+            let _ = self.on_write_result(result);
         }
         let lost: u64 =
             self.attributor.fold_mut().take_changes(usize::MAX).iter().map(|change| change.incident.count).sum();
@@ -365,6 +370,16 @@ impl EventLoop {
         self.alerts.finish();
         self.storage.finish();
     }
+}
+
+/// Returns the incidents to announce: all that are first since the start, and some repeated ones.
+fn choose_announced(incidents: &[StoredIncident]) -> Vec<Stored> {
+    let mut again = 0;
+    let is_announced = |one: &&StoredIncident| {
+        again += usize::from(!one.is_first);
+        one.is_first || again <= MAX_ANNOUNCED_AGAIN
+    };
+    incidents.iter().filter(is_announced).map(|one| one.stored.clone()).collect()
 }
 
 /// Waits until the sources are readable, but at least until `moment`.

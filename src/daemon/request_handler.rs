@@ -19,28 +19,25 @@ pub(super) fn handle_request(
     if request.is_abandoned() && !matches!(request.request, ClientRequest::EndRehearsal(_)) {
         return Vec::new();
     }
-    let pipeline = attributor.pipeline_mut();
+    let (request, confirmation) = request.split();
     let mut changed = Vec::new();
-    match &request.request {
+    match request {
         ClientRequest::BeginRehearsal(unit) => {
             tracing::info!("{} is rehearsed: its logged calls raise no alerts", unit.name);
-            pipeline.begin_rehearsal(unit.clone(), now_millis());
+            attributor.pipeline_mut().begin_rehearsal(unit, now_millis());
         }
         ClientRequest::EndRehearsal(unit) => {
             tracing::info!("{} is no longer rehearsed", unit.name);
-            pipeline.end_rehearsal(unit, now_millis());
+            attributor.pipeline_mut().end_rehearsal(&unit, now_millis());
         }
         ClientRequest::AddIncidents(incidents) => {
-            changed.extend(incidents.iter().map(|incident| pipeline.add_incident(incident.clone())));
+            let pipeline = attributor.pipeline_mut();
+            changed.extend(incidents.into_iter().map(|incident| pipeline.add_incident(incident)));
         }
-        ClientRequest::AnnounceDemonstration(_) | ClientRequest::Forget(_) => {}
-    }
-    if let ClientRequest::AnnounceDemonstration(pid) = request.request {
         // The process acts once the client has its answer.
-        attributor.announce_demonstration(pid, Instant::now());
+        ClientRequest::AnnounceDemonstration(pid) => attributor.announce_demonstration(pid, Instant::now()),
+        ClientRequest::Forget(forget) => storage.forget(forget),
     }
-    if let ClientRequest::Forget(forget) = request.finish() {
-        storage.forget(attributor.fold_mut(), forget);
-    }
+    confirmation.send();
     changed
 }

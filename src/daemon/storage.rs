@@ -5,11 +5,10 @@ use super::config::Config;
 use super::retry::Retry;
 use super::status::SharedStatus;
 use super::store_owner::Retention;
-use super::store_writer::{StoreWriter, Written};
+use super::store_writer::{JobResult, StoreWriter, Written};
 use crate::incidents::{Fold, Folded, Incident, IncidentKey, Recorded, RehearsalSpan, StoreError, Stored};
 use crate::outlet::client_requests::ForgetRequest;
 use crate::outlet::wire::MAX_COUNT_LAG;
-use crate::units::Unit;
 use std::time::{Duration, Instant};
 
 /// The shortest time between two writes that a full memory causes.
@@ -38,12 +37,10 @@ pub(super) struct Storage {
     full_flush_at: Option<Instant>,
     /// When the writer got its latest job.
     sent_at: Option<Instant>,
-    /// The units that were forgotten during the writer's latest job. If the job fails, its changes of these units are
-    /// not tried again.
-    forgotten: Vec<Option<Unit>>,
-    /// The deaths that were subtracted during the writer's latest job. If the job fails, they are subtracted from its
-    /// changes.
+    /// The deaths to subtract once the result of the changes under way is known.
     subtracted: Vec<IncidentKey>,
+    /// Whether a new store replaced one since the last changes that were stored.
+    is_new_store: bool,
 }
 
 /// The result of a job.
@@ -58,6 +55,8 @@ pub(super) enum WriteResult {
     },
     /// No change is stored. The daemon tries them again later.
     Failed,
+    /// A client's request to delete incidents has its answer.
+    Answered,
 }
 
 /// An incident that was stored.
@@ -71,9 +70,16 @@ pub(super) struct StoredIncident {
 
 impl Storage {
     pub(super) fn new(writer: StoreWriter, status: SharedStatus) -> Self {
-        let (forgotten, subtracted) = (Vec::new(), Vec::new());
-        let retry = Retry::new(FIRST_RETRY);
-        Self { writer, status, flush_at: None, retry, full_flush_at: None, sent_at: None, forgotten, subtracted }
+        Self {
+            writer,
+            status,
+            flush_at: None,
+            retry: Retry::new(FIRST_RETRY),
+            full_flush_at: None,
+            sent_at: None,
+            subtracted: Vec::new(),
+            is_new_store: false,
+        }
     }
 
     /// Applies another configuration.
@@ -125,12 +131,9 @@ impl Storage {
         }
     }
 
-    /// Forgets the incidents of a unit in memory, and tells the writer to delete them and to answer.
-    pub(super) fn forget(&mut self, fold: &mut Fold, request: ForgetRequest) {
-        fold.forget_unit(request.unit.as_ref());
-        if self.writer.is_busy() {
-            self.forgotten.push(request.unit.clone());
-        }
+    /// Tells the writer to delete the incidents of a unit. Memory forgets them once the store has: a request that fails
+    /// changes nothing.
+    pub(super) fn forget(&mut self, request: ForgetRequest) {
         self.writer.forget(request);
     }
 
@@ -141,10 +144,13 @@ impl Storage {
 
     /// Subtracts a sighting of a death without a record, in memory or in the store.
     pub(super) fn subtract_death(&mut self, fold: &mut Fold, key: &IncidentKey) {
-        if !fold.subtract(key) {
-            if self.writer.is_busy() {
-                self.subtracted.push(key.clone());
-            }
+        if fold.subtract(key) {
+            return;
+        }
+        if self.writer.is_recording() {
+            // The changes under way may have it. If they fail, they return to memory.
+            self.subtracted.push(key.clone());
+        } else {
             self.writer.subtract_death(key.clone());
         }
     }
@@ -154,31 +160,40 @@ impl Storage {
         self.writer.is_busy()
     }
 
-    /// Waits for the result of the writer's job. Never returns while it has none.
-    pub(super) async fn written(&mut self) -> Written {
-        self.writer.written().await
+    /// Waits for the result of a job of the writer. Never returns while it has none.
+    pub(super) async fn job_result(&mut self) -> JobResult {
+        self.writer.result().await
     }
 
-    /// Updates the status and the schedule after a job. Puts changes that failed back into memory.
-    pub(super) fn on_written(&mut self, fold: &mut Fold, written: Written) -> WriteResult {
-        let Written { mut changes, rows, forgotten, replaced } = written;
-        let (dismissed, subtracted) = (std::mem::take(&mut self.forgotten), std::mem::take(&mut self.subtracted));
+    /// Handles the result of a job.
+    pub(super) fn on_job_result(&mut self, fold: &mut Fold, result: JobResult) -> WriteResult {
+        match result {
+            JobResult::Recorded(written) => self.on_written(fold, written),
+            JobResult::Forgotten(request, outcome) => {
+                answer_forget_request(fold, request, outcome);
+                WriteResult::Answered
+            }
+        }
+    }
+
+    /// Updates the status and the schedule. Puts changes that failed back into memory.
+    fn on_written(&mut self, fold: &mut Fold, written: Written) -> WriteResult {
+        let Written { changes, rows, forgotten, replaced } = written;
+        let subtracted = std::mem::take(&mut self.subtracted);
         if let Some(forgotten) = forgotten {
             self.status.lock().set_evicted(forgotten);
         }
-        let is_new_store = replaced.is_some();
         if let Some(replaced) = replaced {
             self.status.on_store_replaced(&replaced);
+            self.is_new_store = true;
         }
         let rows = match rows {
             Ok(rows) => rows,
             Err(error) => {
                 self.on_failure(&error);
-                changes.retain(|change| !dismissed.contains(&change.incident.key.unit));
                 fold.put_back(changes);
                 for key in &subtracted {
-                    // If the change was dismissed as well, nothing is left to subtract.
-                    let _ = fold.subtract(key);
+                    self.subtract_death(fold, key);
                 }
                 return WriteResult::Failed;
             }
@@ -187,12 +202,16 @@ impl Storage {
             tracing::info!("the store is writable again");
             self.status.lock().store_error = None;
         }
-        let incidents = changes.into_iter().zip(rows).map(|(change, Recorded { id, count, new })| StoredIncident {
-            stored: Stored { id, incident: Incident { count, ..change.incident } },
-            is_first: change.first,
-            is_new: new,
+        let incidents = changes.into_iter().zip(rows).map(|(change, Recorded { id, count, new })| {
+            let subtracted = subtracted.iter().filter(|key| **key == change.incident.key).count() as u64;
+            let incident = Incident { count: count.saturating_sub(subtracted), ..change.incident };
+            StoredIncident { stored: Stored { id, incident }, is_first: change.first, is_new: new }
         });
-        WriteResult::Stored { incidents: incidents.collect(), is_new_store }
+        let incidents = incidents.filter(|one| one.stored.incident.count > 0).collect();
+        for key in subtracted {
+            self.writer.subtract_death(key);
+        }
+        WriteResult::Stored { incidents, is_new_store: std::mem::take(&mut self.is_new_store) }
     }
 
     /// Reports that the store failed, and schedules the next attempt.
@@ -227,8 +246,8 @@ impl Storage {
             if !self.is_busy() {
                 return results;
             }
-            let written = self.written().await;
-            let result = self.on_written(fold, written);
+            let result = self.job_result().await;
+            let result = self.on_job_result(fold, result);
             let has_failed = matches!(result, WriteResult::Failed);
             results.push(result);
             if has_failed {
@@ -242,3 +261,29 @@ impl Storage {
         self.writer.finish();
     }
 }
+
+/// Forgets in memory what the store has deleted for a client, and answers the client.
+fn answer_forget_request(fold: &mut Fold, request: ForgetRequest, outcome: Result<u64, StoreError>) {
+    let whose = request
+        .unit
+        .as_ref()
+        .map_or_else(|| "processes of unknown units".to_owned(), |unit| format!("{} ({})", unit.name, unit.manager));
+    let outcome = match outcome {
+        Ok(deleted) => {
+            let gone = deleted.saturating_add(fold.forget_unit(request.unit.as_ref()));
+            if gone > 0 {
+                let uid = request.uid;
+                tracing::info!("uid {uid} dismissed the denials of {whose}: {gone} incidents are forgotten");
+            }
+            Ok(gone)
+        }
+        Err(error) => {
+            tracing::warn!("the denials of {whose} could not be forgotten: {error}");
+            Err(error.to_string())
+        }
+    };
+    request.finish(outcome);
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,8 @@ use crate::incidents::{
     Evicted, IncidentChange, IncidentKey, Recorded, RehearsalSpan, ReplacedFile, Store, StoreError,
 };
 use crate::kernel::clock::{is_synchronized, now_millis};
-use crate::outlet::client_requests::ForgetRequest;
 use crate::systemd::journal::boot_id;
+use crate::units::Unit;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -83,20 +83,9 @@ impl StoreOwner {
         Ok(store)
     }
 
-    /// Deletes the incidents of a unit, and answers the client.
-    pub(super) fn forget(&mut self, request: ForgetRequest) {
-        let outcome = self.take_store().and_then(|store| self.store.insert(store).forget_unit(request.unit.as_ref()));
-        let whose = request.unit.as_ref().map_or_else(
-            || "processes of unknown units".to_owned(),
-            |unit| format!("{} ({})", unit.name, unit.manager),
-        );
-        let uid = request.uid;
-        match &outcome {
-            Ok(0) => {}
-            Ok(gone) => tracing::info!("uid {uid} dismissed the denials of {whose}: {gone} incidents are forgotten"),
-            Err(error) => tracing::warn!("the denials of {whose} could not be forgotten: {error}"),
-        }
-        request.finish(outcome.map_err(|error| error.to_string()));
+    /// Deletes the incidents of a unit, or (`None`) those of processes whose unit is unknown. Returns their number.
+    pub(super) fn forget(&mut self, unit: Option<&Unit>) -> Result<u64, StoreError> {
+        self.take_store().and_then(|store| self.store.insert(store).forget_unit(unit))
     }
 
     /// Saves the rehearsals. After a failure, a restarted daemon does not know the processes that outlived them.

@@ -14,7 +14,16 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// The writer prunes the store at the first write after this long.
 const PRUNE_INTERVAL: Duration = Duration::from_hours(12);
 
-/// The result of a job.
+/// The result of a job that the loop waits for.
+#[derive(Debug)]
+pub(super) enum JobResult {
+    /// Changes were written, or could not be.
+    Recorded(Written),
+    /// A client's request to delete incidents of a unit, with the number of deleted incidents.
+    Forgotten(ForgetRequest, Result<u64, StoreError>),
+}
+
+/// The result of writing changes.
 #[derive(Debug)]
 pub(super) struct Written {
     /// The changes of the job.
@@ -38,14 +47,17 @@ enum Job {
     SubtractDeath(IncidentKey),
 }
 
-/// The loop's handle of the thread. One job is under way at a time. Changes during that time stay in memory.
+/// The loop's handle of the thread. Changes stay in memory until the results of all earlier jobs are known.
 #[derive(Debug)]
 pub(super) struct StoreWriter {
     jobs: Option<mpsc::Sender<Job>>,
-    results: UnboundedReceiver<Written>,
+    results: UnboundedReceiver<JobResult>,
     thread: Option<std::thread::JoinHandle<()>>,
     unsaved: UnsavedRehearsals,
-    is_busy: bool,
+    /// Whether the thread writes changes.
+    is_recording: bool,
+    /// How many requests to delete incidents wait for the thread.
+    forgetting: usize,
 }
 
 impl StoreWriter {
@@ -60,34 +72,39 @@ impl StoreWriter {
         let (outbox, results) = unbounded_channel();
         let thread =
             std::thread::Builder::new().name("store".into()).spawn(move || write_all(owner, &inbox, &outbox))?;
-        Ok(Self { jobs: Some(jobs), results, thread: Some(thread), unsaved, is_busy: false })
+        Ok(Self { jobs: Some(jobs), results, thread: Some(thread), unsaved, is_recording: false, forgetting: 0 })
     }
 
-    /// Whether a job is under way.
+    /// Whether the result of a job is not known yet.
     pub(super) fn is_busy(&self) -> bool {
-        self.is_busy
+        self.is_recording || self.forgetting > 0
+    }
+
+    /// Whether the thread writes changes.
+    pub(super) fn is_recording(&self) -> bool {
+        self.is_recording
     }
 
     /// Sends changes to the thread. The writer must not be busy.
     pub(super) fn send(&mut self, changes: Vec<IncidentChange>) {
         if let Some(jobs) = &self.jobs {
-            self.is_busy = jobs.send(Job::Record(changes)).is_ok();
+            self.is_recording = jobs.send(Job::Record(changes)).is_ok();
         }
     }
 
     /// Sets which incidents the store keeps.
     pub(super) fn set_retention(&mut self, retention: Retention) {
         if let Some(jobs) = &self.jobs {
-            // It fails when the thread has ended, which the next changes show.
+            // It fails if the thread has ended. Nothing is stored then.
             _ = jobs.send(Job::SetRetention(retention));
         }
     }
 
-    /// Deletes the incidents of a unit after the job under way, and answers the client.
+    /// Deletes the incidents of a unit after the job under way.
     pub(super) fn forget(&mut self, request: ForgetRequest) {
         if let Some(jobs) = &self.jobs {
             // If the thread has ended, the client gets the answer that the daemon is too busy.
-            _ = jobs.send(Job::Forget(request));
+            self.forgetting += usize::from(jobs.send(Job::Forget(request)).is_ok());
         }
     }
 
@@ -95,7 +112,7 @@ impl StoreWriter {
     pub(super) fn save_rehearsals(&mut self, spans: Vec<RehearsalSpan>) {
         let waiting = lock(&self.unsaved).replace(spans);
         if let Some(jobs) = self.jobs.as_ref().filter(|_| waiting.is_none()) {
-            // It fails when the thread has ended, which the next changes show.
+            // It fails if the thread has ended. Nothing is stored then.
             _ = jobs.send(Job::SaveRehearsals);
         }
     }
@@ -103,20 +120,19 @@ impl StoreWriter {
     /// Subtracts one sighting of a death without a record, after the job under way.
     pub(super) fn subtract_death(&mut self, key: IncidentKey) {
         if let Some(jobs) = &self.jobs {
-            // It fails when the thread has ended, which the next changes show.
+            // It fails if the thread has ended. Nothing is stored then.
             _ = jobs.send(Job::SubtractDeath(key));
         }
     }
 
-    /// Waits for the result of the job under way. Never returns while there is none.
-    pub(super) async fn written(&mut self) -> Written {
-        match self.results.recv().await {
-            Some(written) => {
-                self.is_busy = false;
-                written
-            }
-            None => std::future::pending().await,
+    /// Waits for the result of a job. Never returns while the writer is not busy.
+    pub(super) async fn result(&mut self) -> JobResult {
+        let Some(result) = self.results.recv().await else { return std::future::pending().await };
+        match result {
+            JobResult::Recorded(_) => self.is_recording = false,
+            JobResult::Forgotten(..) => self.forgetting = self.forgetting.saturating_sub(1),
         }
+        result
     }
 
     /// Ends the thread.
@@ -130,7 +146,7 @@ impl StoreWriter {
     }
 }
 
-fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &UnboundedSender<Written>) {
+fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &UnboundedSender<JobResult>) {
     owner.prune();
     let (mut written, mut pruned) = (0, Instant::now());
     while let Ok(job) = inbox.recv() {
@@ -142,7 +158,10 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
                 continue;
             }
             Job::Forget(request) => {
-                owner.forget(request);
+                let outcome = owner.forget(request.unit.as_ref());
+                if outbox.send(JobResult::Forgotten(request, outcome)).is_err() {
+                    return;
+                }
                 continue;
             }
             Job::SaveRehearsals => {
@@ -165,7 +184,7 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
         }
         let is_due = is_just_opened || written >= max_rows || pruned.elapsed() >= PRUNE_INTERVAL;
         let (forgotten, replaced) = (owner.forgotten.take(), owner.replaced.take());
-        if outbox.send(Written { changes, rows, forgotten, replaced }).is_err() {
+        if outbox.send(JobResult::Recorded(Written { changes, rows, forgotten, replaced })).is_err() {
             return;
         }
         // Pruning follows the answer, so no alert waits for the pruning.
@@ -192,7 +211,8 @@ mod tests {
         let (_, results) = unbounded_channel();
         let unsaved = UnsavedRehearsals::default();
         let waiting = Arc::clone(&unsaved);
-        let mut writer = StoreWriter { jobs: Some(jobs), results, thread: None, unsaved, is_busy: false };
+        let mut writer =
+            StoreWriter { jobs: Some(jobs), results, thread: None, unsaved, is_recording: false, forgetting: 0 };
         for from in 0..1_000 {
             writer.save_rehearsals(vec![span(from)]);
         }

@@ -165,7 +165,8 @@ impl Fold {
         self.holdings.subtract(counter);
         let is_here = counter.subtract();
         self.holdings.add(counter);
-        if counter.total == 0 {
+        // Sightings that were put back are not in the total a second time.
+        if counter.total == 0 && !counter.is_changed() {
             self.remove(index);
         }
         is_here
@@ -226,13 +227,15 @@ impl Fold {
     }
 
     /// Forgets the incidents of a unit, or (`None`) those of processes whose unit is unknown: their next sighting is the
-    /// first of a new incident. Their sightings do not count as [dropped](Self::dropped).
-    pub fn forget_unit(&mut self, unit: Option<&Unit>) {
+    /// first of a new incident. Their sightings do not count as [dropped](Self::dropped). Returns how many of the incidents
+    /// were never [taken](Self::take_changes).
+    pub fn forget_unit(&mut self, unit: Option<&Unit>) -> u64 {
         let of_unit = self.places().filter(|(_, counter)| counter.change.key.unit.as_ref() == unit);
-        let leaving: Vec<usize> = of_unit.map(|(index, _)| index).collect();
-        for index in leaving {
-            self.remove(index);
+        let leaving: Vec<(usize, bool)> = of_unit.map(|(index, counter)| (index, counter.first)).collect();
+        for (index, _) in &leaving {
+            self.remove(*index);
         }
+        leaving.iter().filter(|(_, is_first)| *is_first).count() as u64
     }
 
     /// Returns how many sightings were lost because the fold dropped their incident.

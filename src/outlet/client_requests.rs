@@ -72,12 +72,22 @@ impl PendingRequest {
         self.done.is_closed()
     }
 
+    /// Separates the request from its confirmation.
+    #[must_use]
+    pub fn split(self) -> (ClientRequest, Confirmation) {
+        (self.request, Confirmation(self.done))
+    }
+}
+
+/// Confirms a request to its client.
+#[derive(Debug)]
+pub struct Confirmation(oneshot::Sender<()>);
+
+impl Confirmation {
     /// Reports to the client that the request was carried out, or was passed on to the part that answers it.
-    #[must_use = "a request to forget still has to be answered"]
-    pub fn finish(self) -> ClientRequest {
+    pub fn send(self) {
         // The client may no longer wait.
-        let _ = self.done.send(());
-        self.request
+        let _ = self.0.send(());
     }
 }
 

@@ -539,9 +539,11 @@ async fn obeyed(ordered: &mut Receiver<PendingRequest>) -> String {
             format!("forget {} for uid {}", unit.as_deref().unwrap_or("all unknown"), forget.uid)
         }
     };
-    if let ClientRequest::Forget(forget) = ordered.finish() {
+    let (request, confirmation) = ordered.split();
+    if let ClientRequest::Forget(forget) = request {
         forget.finish(Ok(7));
     }
+    confirmation.send();
     words
 }
 

@@ -5,7 +5,7 @@ use crate::audit::parse_record;
 use crate::daemon::explainer::Explainer;
 use crate::daemon::silent_deaths::CountedDeath;
 use crate::daemon::store_owner::Retention;
-use crate::daemon::store_writer::StoreWriter;
+use crate::daemon::store_writer::{StoreWriter, Written};
 use crate::host::late_evidence::LateEvidence;
 use crate::host::live_host::LiveHost;
 use crate::incidents::{IncidentEvent, IncidentKey, Moment, Query, Sample, Sighting, Store, StoreError};
@@ -102,14 +102,15 @@ async fn incident_that_cannot_be_stored_is_stored_later() {
     let counted = event_loop.attributor.give_up();
     event_loop.schedule(counted);
     event_loop.storage.flush(event_loop.attributor.fold_mut());
-    let written = event_loop.storage.written().await;
+    let JobResult::Recorded(written) = event_loop.storage.job_result().await else { panic!("nothing was recorded") };
     let full = StoreError::Full { path: NOWHERE.into() };
-    assert!(event_loop.on_written(Written { rows: Err(full), ..written }).is_empty());
+    let failed = JobResult::Recorded(Written { rows: Err(full), ..written });
+    assert!(event_loop.on_job_result(failed).is_empty());
     assert!(event_loop.status.lock().store_error.is_some());
     assert!(event_loop.next_wake().is_some_and(|at| at > Instant::now()), "the next attempt is later");
     event_loop.storage.flush(event_loop.attributor.fold_mut());
-    let written = event_loop.storage.written().await;
-    assert_eq!(event_loop.on_written(written).len(), 1, "the incident is announced once it is stored");
+    let result = event_loop.storage.job_result().await;
+    assert_eq!(event_loop.on_job_result(result).len(), 1, "the incident is announced once it is stored");
     assert_eq!(event_loop.status.lock().store_error, None);
     event_loop.finish().await;
 }
@@ -169,8 +170,8 @@ async fn record_that_comes_after_its_death_was_stored_as_silent_takes_the_death_
         event_loop.schedule(vec![folded]);
     }
     event_loop.storage.flush(event_loop.attributor.fold_mut());
-    let written = event_loop.storage.written().await;
-    let _ = event_loop.on_written(written);
+    let result = event_loop.storage.job_result().await;
+    let _ = event_loop.on_job_result(result);
     let read = || Store::open_read_only(temp.path()).unwrap().incidents(&Query::default()).unwrap();
     assert_eq!(count_deaths(&read()), [2]);
     event_loop.take_record(PID, 0x8000_0000);

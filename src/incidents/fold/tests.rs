@@ -86,14 +86,28 @@ fn forgotten_unit_begins_again_and_others_stay() {
     let _ = fold.add(of_unit(42, 10));
     let _ = fold.add(sighting(41, 10));
     let _ = fold.take_changes(1);
-    fold.forget_unit(Some(&unit));
+    assert_eq!(fold.forget_unit(Some(&unit)), 1, "one of two was taken");
     assert!(!fold.count(slot, 1, &RepeatSighting { at: Moment::At(20), pid: 7, comm: b"", ip: 0 }));
     let left = fold.take_changes(ALL);
     assert_eq!(left.iter().map(|change| change.incident.key.unit.clone()).collect::<Vec<_>>(), [None]);
     assert!(is_first(fold.add(of_unit(41, 30))) && fold.dropped() == 0);
     assert_eq!(span(&fold.take_changes(ALL)[0]), (1, &Moment::At(30), &Moment::At(30)));
-    fold.forget_unit(None);
+    assert_eq!(fold.forget_unit(None), 0);
     assert!(is_first(fold.add(sighting(41, 40))) && !is_first(fold.add(of_unit(41, 50))));
+}
+
+#[test]
+fn sightings_that_were_put_back_outlast_a_subtraction() {
+    let mut fold = Fold::new(8);
+    for at in [10, 20] {
+        let _ = fold.add(sighting(41, at));
+    }
+    let changes = fold.take_changes(ALL);
+    let key = changes[0].incident.key.clone();
+    assert!(!fold.subtract(&key), "both were taken");
+    fold.put_back(changes);
+    assert!(fold.subtract(&key));
+    assert_eq!(fold.take_changes(ALL).iter().map(|change| change.incident.count).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
