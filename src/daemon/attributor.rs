@@ -4,7 +4,6 @@ use super::demonstrations::Demonstrations;
 use super::silent_deaths::{CountedDeath, SilentDeaths};
 use super::status::SharedStatus;
 use crate::audit::{Action, Record, Stamp};
-use crate::host::blind_spots;
 use crate::host::live_host::LiveHost;
 use crate::incidents::{Fold, Folded, IncidentEvent, Moment, Sighting};
 use crate::kernel::proc_events::DeathNotice;
@@ -182,13 +181,10 @@ impl Attributor {
     }
 
     fn journal_access(&self) -> JournalAccess {
-        match self.pipeline.host().late_evidence().journal_error() {
-            None => JournalAccess::Readable,
-            Some(error) => {
-                self.status.add_limitation(&blind_spots::no_journal(error).to_string());
-                JournalAccess::Unreadable
-            }
-        }
+        let blind_spot = self.pipeline.host().late_evidence().journal_blind_spot();
+        let access = if blind_spot.is_some() { JournalAccess::Unreadable } else { JournalAccess::Readable };
+        self.status.set_journal_limitation(blind_spot.as_ref());
+        access
     }
 
     /// Remembers a death that was counted as a death without a record.

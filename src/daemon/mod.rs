@@ -99,7 +99,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     });
     let (exit_cgroups, call_sites) = open_notes(&status);
     if let Err(error) = journal_entries::check_exists(Path::new("/")) {
-        status.add_limitation(&blind_spots::no_journal(&error).to_string());
+        status.set_journal_limitation(Some(&blind_spots::no_journal(&error)));
     }
     if let Some(forgotten) = store.as_ref().and_then(|store| store.evicted().ok()) {
         status.lock().set_evicted(forgotten);

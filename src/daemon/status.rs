@@ -2,6 +2,7 @@
 
 use crate::audit::text::Escaped;
 use crate::host::blind_spots;
+use crate::host::blind_spots::BlindSpot;
 use crate::incidents::ReplacedFile;
 use crate::outlet::StatusSource;
 use crate::outlet::wire::Status;
@@ -14,7 +15,11 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// The status. It holds the daemon's own limitations; [`source`](Self::source) adds the machine's.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SharedStatus(Arc<Mutex<Status>>);
+pub(super) struct SharedStatus {
+    status: Arc<Mutex<Status>>,
+    /// Why the journal cannot be read, as long as it cannot.
+    journal_limitation: Arc<Mutex<Option<String>>>,
+}
 
 /// What the daemon received during one turn of its loop.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,16 +32,16 @@ pub(super) struct TurnCounts {
 
 impl SharedStatus {
     pub(super) fn new(status: Status) -> Self {
-        Self(Arc::new(Mutex::new(status)))
+        Self { status: Arc::new(Mutex::new(status)), ..Self::default() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Status> {
-        lock(&self.0)
+        lock(&self.status)
     }
 
     /// Returns a function that returns the status to clients. `root` is the root of the machine's file system.
     pub(super) fn source(&self, root: PathBuf) -> StatusSource {
-        let status = self.clone();
+        let shared = self.clone();
         let is_listening = self.lock().listening;
         let machine: Mutex<Option<(Instant, Vec<String>)>> = Mutex::default();
         Arc::new(move || {
@@ -45,9 +50,9 @@ impl SharedStatus {
                 let limitations = blind_spots::find_further_blind_spots(&root, is_listening);
                 *machine = Some((Instant::now(), limitations.iter().map(ToString::to_string).collect()));
             }
-            let mut status = status.lock().clone();
+            let mut status = shared.lock().clone();
             let of_machine = machine.iter().flat_map(|(_, sentences)| sentences.iter().cloned());
-            status.limitations.splice(0..0, of_machine);
+            status.limitations.splice(0..0, of_machine.chain(lock(&shared.journal_limitation).clone()));
             status
         })
     }
@@ -68,6 +73,11 @@ impl SharedStatus {
         if !status.limitations.iter().any(|known| known == limitation) {
             status.limitations.push(limitation.to_owned());
         }
+    }
+
+    /// Reports why the journal cannot be read, or that it can.
+    pub(super) fn set_journal_limitation(&self, blind_spot: Option<&BlindSpot>) {
+        *lock(&self.journal_limitation) = blind_spot.map(ToString::to_string);
     }
 
     /// Reports why the kernel's verifier refused a BPF program.
@@ -124,6 +134,18 @@ mod tests {
         set("kill_process kill_thread trap errno user_notif trace log\n");
         std::thread::sleep(MAX_AGE);
         assert_eq!(source().limitations, [always, "its own".to_owned()]);
+    }
+
+    #[test]
+    fn journal_that_can_be_read_again_is_no_limitation() {
+        let status = SharedStatus::default();
+        let source = status.source("/nonexistent".into());
+        let before = source().limitations;
+        let unreadable = blind_spots::no_journal(&crate::systemd::journal::JournalReadError::None);
+        status.set_journal_limitation(Some(&unreadable));
+        assert!(source().limitations.contains(&unreadable.to_string()));
+        status.set_journal_limitation(None);
+        assert_eq!(source().limitations, before);
     }
 
     #[test]

@@ -15,12 +15,11 @@ use crate::intake::journal_entry;
 use crate::kernel::clock::now_millis;
 use crate::unit_files::rooted::RootedTree;
 use crate::units::{Evidence, Manager, Rung, Unit};
-use libsystemd::Library;
+use libsystemd::{JournalCursor, Library};
 use std::io;
 use std::ops::ControlFlow;
 use std::ops::ControlFlow::{Break, Continue};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long before and after a denial its core dump can be, in milliseconds. The kernel gives the time of the dump.
@@ -36,10 +35,10 @@ const LONGEST: Duration = Duration::from_millis(500);
 /// The directories of journals, relative to the root.
 const DIRECTORIES: [&str; 2] = ["run/log/journal", "var/log/journal"];
 
-/// Reads the journal. The first read loads the library.
+/// Reads the journal. The first read loads the library; if that fails, so does the next.
 #[derive(Debug, Default)]
 pub(crate) struct JournalReader {
-    library: OnceLock<Result<Library, String>>,
+    library: Option<Library>,
     directory: Option<PathBuf>,
 }
 
@@ -76,14 +75,9 @@ impl JournalReader {
     ///
     /// # Errors
     /// The journal or the library is missing, or reading fails.
-    pub(crate) fn entries(&self, boot: &str, since: i64) -> Result<DeathEntries, JournalReadError> {
-        if self.directory.is_none() {
-            check_exists(Path::new("/"))?;
-        }
-        let library = self.library.get_or_init(Library::load);
-        let library = library.as_ref().map_err(|why| JournalReadError::Library(why.clone()))?;
+    pub(crate) fn entries(&mut self, boot: &str, since: i64) -> Result<DeathEntries, JournalReadError> {
         let looked = now_millis();
-        let mut reader = library.open(self.directory.as_deref())?;
+        let mut reader = self.open()?;
         for id in [journal_entry::EXIT, journal_entry::COREDUMP] {
             reader.add_match(&format!("MESSAGE_ID={id}"))?;
         }
@@ -94,6 +88,20 @@ impl JournalReader {
             Ok(received.map_or(Break(()), |at| Continue(DeathEntry::parse(at, |name| reader.get(name)))))
         };
         Ok(gather(looked, next)?)
+    }
+}
+
+impl JournalReader {
+    /// Opens the journal.
+    fn open(&mut self) -> Result<JournalCursor<'_>, JournalReadError> {
+        if self.directory.is_none() {
+            check_exists(Path::new("/"))?;
+        }
+        let library = match self.library.take() {
+            Some(library) => library,
+            None => Library::load().map_err(JournalReadError::Library)?,
+        };
+        Ok(self.library.insert(library).open(self.directory.as_deref())?)
     }
 }
 

@@ -36,7 +36,8 @@ pub(crate) async fn find_unit_failure(
     let started = properties.inactive_exit_us.unwrap_or_default().saturating_sub(BEFORE_START_US);
     let since = started.max(exit.at_us.saturating_sub(LAST_LINES_US));
     let of_unit = unit.clone();
-    let told = spawn_blocking(move || JournalReader::default().unit_failure(&of_unit, since)).await;
+    let mut journal = JournalReader::default();
+    let told = spawn_blocking(move || journal.unit_failure(&of_unit, since)).await;
     // Without a journal, the exit status remains.
     let mut failure: UnitFailure = told.ok().and_then(Result::ok).unwrap_or_default();
     failure.status = exit.status.or(failure.status);

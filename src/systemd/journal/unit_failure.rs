@@ -1,10 +1,9 @@
 //! What the journal tells about a unit that failed: the lines of its manager, and of its processes.
 
-use super::{JournalReadError, JournalReader, LONGEST, Library, MOST_ENTRIES, check_exists};
+use super::{JournalReadError, JournalReader, LONGEST, MOST_ENTRIES};
 use crate::incidents::UnitFailure;
 use crate::intake::failures::{AttemptSource, EntryWriter, FailureReader};
 use crate::units::{Manager, Unit};
-use std::path::Path;
 use std::time::Instant;
 
 impl JournalReader {
@@ -14,18 +13,13 @@ impl JournalReader {
     ///
     /// # Errors
     /// The journal or the library is missing, or reading fails.
-    pub(crate) fn unit_failure(&self, unit: &Unit, since: u64) -> Result<UnitFailure, JournalReadError> {
-        if self.directory.is_none() {
-            check_exists(Path::new("/"))?;
-        }
-        let library = self.library.get_or_init(Library::load);
-        let library = library.as_ref().map_err(|why| JournalReadError::Library(why.clone()))?;
+    pub(crate) fn unit_failure(&mut self, unit: &Unit, since: u64) -> Result<UnitFailure, JournalReadError> {
         let mut failures = FailureReader::default();
         for (fields, writer) in [
             (fields_of_processes(unit), EntryWriter::Process(unit)),
             (fields_of_manager(unit), EntryWriter::Manager(unit.manager)),
         ] {
-            let mut cursor = library.open(self.directory.as_deref())?;
+            let mut cursor = self.open()?;
             for field in &fields {
                 cursor.add_match(field)?;
             }
