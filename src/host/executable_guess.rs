@@ -48,10 +48,11 @@ impl ExecutableGuesser {
         // `user` is the process's own user, so no other user's files prevent this guess.
         let managers: Vec<Manager> = std::iter::once(Manager::System).chain(user.map(Manager::User)).collect();
         for &manager in &managers {
-            if !self.index(root, manager).is_complete() {
+            let index = self.index(root, manager);
+            if !index.is_complete() {
                 return None;
             }
-            let named = self.index(root, manager).candidates_by_task(task.exe, task.comm);
+            let named = index.candidates_by_task(task.exe, task.comm);
             all.extend(named.into_iter().map(|candidate| (manager, candidate)));
         }
         if all.is_empty() && !str::from_utf8(task.exe).is_ok_and(is_shell) {
@@ -62,8 +63,8 @@ impl ExecutableGuesser {
         }
         let (manager, candidate) = single_candidate(&all, weakest)?;
         let uid = user.filter(|uid| *uid != Manager::SOME_USER);
-        let can_have = |uid| self.indexes.get(manager).is_none_or(|index| index.can_have_uid(candidate, uid));
-        let is_possible = *manager != Manager::System || uid.is_none_or(can_have);
+        let is_possible = *manager != Manager::System
+            || uid.is_none_or(|uid| self.index(root, *manager).can_have_uid(candidate, uid));
         is_possible.then(|| Unit { manager: *manager, name: candidate.unit.clone() })
     }
 
@@ -212,6 +213,17 @@ mod tests {
         assert!(guessed("/bin/c", Some(7)) && !guessed("/bin/c", Some(0)), "ExecStop= has no + prefix");
         assert!(guessed("/bin/b", Some(7)) && guessed("/bin/b", Some(0)) && !guessed("/bin/b", Some(1000)));
         assert!(guessed("/bin/a", Some(Manager::SOME_USER)), "unknown user name");
+    }
+
+    #[test]
+    fn uid_counts_whatever_other_users_are_cached() {
+        let root = machine(&[("a.service", "/bin/a\nUser=7")]);
+        let mut guesses = ExecutableGuesser::default();
+        let task = Task { exe: b"/usr/lib/systemd/systemd", comm: b"(a)" };
+        for uid in 1_000..1_000 + 2 * u32::try_from(MOST_USERS).unwrap() {
+            assert_eq!(guesses.guess_unit(root.path(), Some(uid), task, CommandMatch::Program), None, "{uid}");
+        }
+        assert!(guesses.guess_unit(root.path(), Some(7), task, CommandMatch::Program).is_some());
     }
 
     #[test]
