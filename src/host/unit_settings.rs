@@ -69,9 +69,14 @@ pub(crate) fn has_files(root: &Path, unit: &Unit) -> bool {
     files.masked || files.fragment.is_some() || !files.dropins.is_empty()
 }
 
-/// Reads the settings from the files below a root, without a manager.
+/// Reads the settings from the files below a root, without a manager. Leaves out the drop-in of a running rehearsal.
 #[must_use]
 pub(crate) fn from_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> LoadedSettings {
+    without_rehearsal_below(root, unit, from_all_files(root, unit, home, groups), groups)
+}
+
+/// Like [`from_files`], but includes the drop-in of a running rehearsal.
+fn from_all_files(root: &Path, unit: &Unit, home: Option<&Path>, groups: &Groups) -> LoadedSettings {
     let loaded = unit_files::load(root, unit, home);
     if loaded.files.fragment.is_none() && loaded.files.dropins.is_empty() {
         let mut notes = file_notes(loaded.notes(), loaded.files.masked);
@@ -100,7 +105,7 @@ pub(crate) async fn load(managers: &Managers, unit: &Unit, groups: &Groups) -> L
 pub(crate) async fn load_in_force(managers: &Managers, unit: &Unit, groups: &Groups) -> LoadedSettings {
     if unit.name.is_template() {
         // A manager loads only its instances.
-        return from_files(Path::new("/"), unit, Some(&home_dir(unit.manager)), groups);
+        return from_all_files(Path::new("/"), unit, Some(&home_dir(unit.manager)), groups);
     }
     let properties = match managers.connect(unit.manager).await {
         Ok(manager) => manager.unit_properties(&unit.name).await,
@@ -123,7 +128,7 @@ pub(crate) fn from_answer(
             LoadedSettings { is_gone: true, ..LoadedSettings::empty(vec![Note::new("unit-gone", text)]) }
         }
         Err(error) => {
-            let mut settings = from_files(Path::new("/"), unit, Some(&home), groups);
+            let mut settings = from_all_files(Path::new("/"), unit, Some(&home), groups);
             let text = format!("{error}; the answer follows the unit's files alone");
             settings.notes.push(Note::new("manager-unavailable", text));
             settings
@@ -138,19 +143,34 @@ pub(crate) fn from_properties(unit: &Unit, properties: UnitProperties, home: &Pa
 }
 
 /// Leaves out the drop-in of a running rehearsal.
-pub(crate) fn without_rehearsal(unit: &Unit, mut settings: LoadedSettings, groups: &Groups) -> LoadedSettings {
-    let is_rehearsal = |path: &Path| path.ends_with(REHEARSAL_DROP_IN);
-    let mut dropins = settings.properties.iter().flat_map(|properties| &properties.dropins);
-    let temporary = dropins.find(|path| is_rehearsal(path)).cloned();
-    if let Some((situation, path)) = settings.situation.as_mut().zip(temporary) {
+pub(crate) fn without_rehearsal(unit: &Unit, settings: LoadedSettings, groups: &Groups) -> LoadedSettings {
+    without_rehearsal_below(Path::new("/"), unit, settings, groups)
+}
+
+/// Leaves out the drop-in of a running rehearsal below a root.
+fn without_rehearsal_below(root: &Path, unit: &Unit, mut settings: LoadedSettings, groups: &Groups) -> LoadedSettings {
+    let Some(path) = find_rehearsal(&settings) else { return settings };
+    if let Some(situation) = &mut settings.situation {
         situation.policy = situation.policy.without_dropins(is_rehearsal, groups);
-        let drop_in = RootedTree::new(Path::new("/")).read(&path).unwrap_or_default();
-        let is_bisection = drop_in.split(|byte| *byte == b'\n').any(|line| line == BISECTION_LINE.as_bytes());
-        let done = if is_bisection { "bisected" } else { "rehearsed" };
-        let text = format!("{} is being {done}; the answer is for its own settings", unit.name);
-        settings.notes.push(Note::new("unit-rehearsed", text));
     }
+    let drop_in = RootedTree::new(root).read(&path).unwrap_or_default();
+    let is_bisection = drop_in.split(|byte| *byte == b'\n').any(|line| line == BISECTION_LINE.as_bytes());
+    let done = if is_bisection { "bisected" } else { "rehearsed" };
+    let text = format!("{} is being {done}; the answer is for its own settings", unit.name);
+    settings.notes.push(Note::new("unit-rehearsed", text));
     settings
+}
+
+/// Returns the drop-in of a running rehearsal. The manager may not answer, or not have loaded the drop-in yet.
+fn find_rehearsal(settings: &LoadedSettings) -> Option<PathBuf> {
+    let policy = &settings.situation.as_ref()?.policy;
+    let listed = settings.properties.iter().flat_map(|properties| &properties.dropins).map(PathBuf::as_path);
+    let mut paths = listed.chain(policy.settings.assignments().map(|line| &*line.origin.path));
+    paths.find(|path| is_rehearsal(path)).map(Path::to_owned)
+}
+
+fn is_rehearsal(path: &Path) -> bool {
+    path.ends_with(REHEARSAL_DROP_IN)
 }
 
 fn with_properties(unit: &Unit, properties: UnitProperties, home: &Path, groups: &Groups) -> LoadedSettings {
@@ -251,4 +271,32 @@ pub(crate) fn home_dir(manager: Manager) -> PathBuf {
 /// Loads the settings that a manager passes to all its units.
 pub(crate) fn load_manager_context(manager: Manager) -> ManagerContext {
     unit_files::load_manager_context(Path::new("/"), manager, Some(&home_dir(manager))).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rehearsal_drop_in_counts_for_no_answer_from_files() {
+        let root = tempfile::tempdir().unwrap();
+        let unit = Unit { manager: Manager::System, name: "a.service".parse().unwrap() };
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("etc/systemd/system/a.service", "[Service]\nSystemCallFilter=read\n");
+        let filter = |settings: &LoadedSettings| {
+            let policy = &settings.situation.as_ref().unwrap().policy;
+            policy.settings.lines(Directive::SystemCallFilter).map(|line| line.value.to_string()).collect::<Vec<_>>()
+        };
+        let load = || from_files(root.path(), &unit, None, &Groups::embedded());
+        assert!(load().notes.is_empty());
+        let drop_in = format!("run/systemd/system/a.service.d/{REHEARSAL_DROP_IN}");
+        write(&drop_in, "[Service]\nSystemCallFilter=\nSystemCallFilter=write\n");
+        let settings = load();
+        assert_eq!(filter(&settings), ["read"]);
+        assert!(settings.notes.iter().any(|note| note.id == "unit-rehearsed"), "{:?}", settings.notes);
+    }
 }
