@@ -64,10 +64,9 @@ pub(crate) fn move_to(policy: &Policy, abi: Abi, groups: &Groups) -> Policy {
     policy.with_dropin(std::path::Path::new("zzzz-elsewhere.conf"), b"", &groups.clone().with_native(abi))
 }
 
-/// Returns the words of the unit's filter lines, or of those of one file, and whether their line denies.
+/// Returns the words of the unit's filter lines that are in force, or of those of one file, and whether their line denies.
 fn list_words(policy: &Policy, file: Option<&Path>) -> BTreeMap<String, bool> {
-    let is_filter = |key: &str| Directive::from_key(key) == Some(Directive::SystemCallFilter);
-    let lines = policy.settings.assignments().filter(|line| is_filter(&line.key));
+    let lines = policy.settings.lines_in_force(Directive::SystemCallFilter.key()).into_iter();
     let lines = lines.filter(|line| file.is_none_or(|file| *line.origin.path == *file));
     let words = lines.flat_map(|line| {
         let is_denying = line.value.trim_start().starts_with('~');
@@ -108,6 +107,7 @@ mod tests {
             ]
         );
         assert_eq!(missing("SystemCallFilter=open", Abi::X86_64), [""; 0]);
+        assert_eq!(missing("SystemCallFilter=open\nSystemCallFilter=\nSystemCallFilter=read", Abi::Aarch64), [""; 0]);
         assert_eq!(missing("SystemCallFilter=~unlink", Abi::Aarch64), [r#"unlink ["unlinkat"] []"#]);
         let riscv32 = missing("SystemCallFilter=clock_nanosleep ppoll", Abi::Riscv32);
         assert_eq!(riscv32.len(), 2, "{riscv32:?}");

@@ -51,16 +51,8 @@ pub(super) fn find_ways_out(findings: &[Finding], situation: &Situation, groups:
 /// Returns the lines of a deny-list that denies each known call as the unit's allow-list does: all known calls, without
 /// what the allow-list's lines allow.
 fn deny_list(policy: &Policy) -> impl Iterator<Item = String> {
-    let lines = policy.settings.assignments();
-    let filters = lines.filter(|line| Directive::from_key(&line.key) == Some(Directive::SystemCallFilter));
-    let mut own: Vec<String> = Vec::new();
-    for line in filters {
-        if line.value.is_empty() {
-            own.clear();
-        } else {
-            own.push(format!("SystemCallFilter={}", without_controls(&line.value)));
-        }
-    }
+    let lines = policy.settings.lines_in_force(Directive::SystemCallFilter.key()).into_iter();
+    let own: Vec<String> = lines.map(|line| format!("SystemCallFilter={}", without_controls(&line.value))).collect();
     let start =
         ["SystemCallFilter=".to_owned(), format!("SystemCallFilter=~{KNOWN}"), "SystemCallFilter=@default".to_owned()];
     start.into_iter().chain(own)
