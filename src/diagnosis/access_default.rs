@@ -6,6 +6,7 @@ use super::access_paths::{directory_of, is_at_or_below, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy::Directive;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// Capabilities that a process of another user than root may start with by default: none of them leads to other
 /// rights, files or users.
@@ -87,29 +88,46 @@ const GUARDED: [&str; 46] = [
 /// Where no program becomes executable by default: any user can put one there.
 const WRITABLE_FOR_ALL: [&str; 7] = ["/dev", "/home", "/proc", "/run", "/sys", "/tmp", "/var/tmp"];
 
-/// Device nodes by which a program reaches the memory, the disks or the input of the whole machine.
-const GUARDED_DEVICES: [&str; 16] = [
-    "/dev/bsg",
-    "/dev/btrfs-control",
-    "/dev/cpu",
-    "/dev/input",
-    "/dev/ipmi0",
-    "/dev/kmem",
-    "/dev/kmsg",
-    "/dev/loop-control",
-    "/dev/mapper",
-    "/dev/mem",
-    "/dev/port",
-    "/dev/raw",
-    "/dev/uinput",
-    "/dev/userfaultfd",
-    "/dev/vfio",
-    "/dev/watchdog",
+/// Stands for all numbers of a driver.
+const ALL: RangeInclusive<u32> = 0..=u32::MAX;
+
+/// Character devices that a unit can use by default, by the numbers of their driver and node
+/// (`Documentation/admin-guide/devices.txt`; 195 is NVIDIA's). None of them reaches the memory, disks, firmware or input of
+/// the machine, or another system by its bus. That a program asked for such a device does not show that it should have it.
+const HARMLESS_DEVICES: [(u32, RangeInclusive<u32>); 19] = [
+    // null, zero; full, random and urandom.
+    (1, 3..=3),
+    (1, 5..=5),
+    (1, 7..=9),
+    // Serial lines: ttyS, ttyACM, ttyUSB, ttyAMA.
+    (4, 64..=255),
+    (166, ALL),
+    (188, ALL),
+    (204, 64..=79),
+    // ptmx.
+    (5, 2..=2),
+    // hwrng, net/tun, fuse, kvm.
+    (10, 183..=183),
+    (10, 200..=200),
+    (10, 229..=229),
+    (10, 232..=232),
+    // Sound: OSS and ALSA.
+    (14, ALL),
+    (116, ALL),
+    // Cameras, DVB.
+    (81, ALL),
+    (212, ALL),
+    // ppp.
+    (108, ALL),
+    // Graphics.
+    (195, ALL),
+    (226, ALL),
 ];
 
-/// Names of device nodes that a number follows, and that reach a whole disk, controller or terminal.
-const GUARDED_NUMBERED: [&str; 8] =
-    ["/dev/hidraw", "/dev/ipmi", "/dev/mei", "/dev/mtd", "/dev/nvme", "/dev/sg", "/dev/tty", "/dev/watchdog"];
+/// Where programs make links below `/dev`, or where a path names another file for each process. systemd follows a link at
+/// each start, so a line with such a path would open any device.
+const UNSTABLE_NODES: [&str; 7] =
+    ["/dev/fd", "/dev/hugepages", "/dev/mqueue", "/dev/shm", "/dev/stderr", "/dev/stdin", "/dev/stdout"];
 
 /// Whether lines that grant an access may be a default. `first` is the directive that decided.
 pub(super) fn may_be_default(denial: &AccessDenial, first: Directive, lines: &BTreeSet<String>) -> bool {
@@ -162,18 +180,14 @@ fn is_guarded(path: &[u8]) -> bool {
     is_dotted || GUARDED.iter().any(|above| is_at_or_below(path, above.as_bytes()))
 }
 
-/// Whether a unit can use a device by default: a node below `/dev`, no disk, and nothing that rules the machine.
+/// Whether a unit can use a device by default: one of [`HARMLESS_DEVICES`], by a path that only root can redirect.
 fn is_harmless_device(denial: &AccessDenial) -> bool {
     let Access::Device { path, node, wanted } = &denial.access else { return false };
     let path = path.as_bytes();
-    let is_guarded = GUARDED_DEVICES.iter().any(|other| is_at_or_below(path, other.as_bytes()));
-    let is_numbered =
-        |name: &&str| path.strip_prefix(name.as_bytes()).and_then(|rest| rest.first()).is_some_and(u8::is_ascii_digit);
-    path.starts_with(b"/dev/")
-        && !node.is_block
-        && !wanted.make
-        && !is_guarded
-        && !GUARDED_NUMBERED.iter().any(is_numbered)
+    let is_known = HARMLESS_DEVICES.iter().any(|(major, minors)| node.major == *major && minors.contains(&node.minor));
+    let is_stable =
+        path.starts_with(b"/dev/") && !UNSTABLE_NODES.iter().any(|other| is_at_or_below(path, other.as_bytes()));
+    is_known && is_stable && !node.is_block && !wanted.make
 }
 
 fn is_bind(directive: Directive) -> bool {

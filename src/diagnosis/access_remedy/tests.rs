@@ -259,20 +259,37 @@ fn access_of_a_process_that_the_settings_do_not_explain_may_be_an_intrusion() {
 
 #[test]
 fn device_is_allowed_with_the_access_asked() {
-    let open = |lines: &str, errno, at: &str, kind: (bool, u32)| {
-        let node = DeviceNode { is_block: kind.0, major: kind.1, minor: 229 };
+    let open = |lines: &str, errno, at: &str, (is_block, major, minor): (bool, u32, u32)| {
+        let node = DeviceNode { is_block, major, minor };
         let wanted = DeviceAccess { read: true, write: true, make: false };
         first_lines(lines, denied("openat", errno, Access::Device { path: path(at), node, wanted }))
     };
-    let fuse = |lines: &str, errno| open(lines, errno, "/dev/fuse", (false, 10));
+    let fuse = |lines: &str, errno| open(lines, errno, "/dev/fuse", (false, 10, 229));
     assert_eq!(fuse("DevicePolicy=closed", libc::EPERM), ["DeviceAllow=/dev/fuse rw"]);
     assert_eq!(fuse("DeviceAllow=/dev/fuse r", libc::EPERM), ["DeviceAllow=/dev/fuse rw"]);
     assert_eq!(fuse("PrivateDevices=yes", libc::ENOENT), ["BindPaths=-/dev/fuse", "DeviceAllow=/dev/fuse rw"]);
     assert_eq!(fuse("", libc::EPERM), [""; 0]);
-    assert_eq!(open("DevicePolicy=closed", libc::EPERM, "/srv/fuse", (false, 10)), [""; 0], "no node of the machine");
-    for (at, kind) in [("/dev/sda", (true, 8)), ("/dev/mem", (false, 1)), ("/dev/sg0", (false, 21))] {
+    let closed = |at: &str, node| open("DevicePolicy=closed", libc::EPERM, at, node);
+    assert_eq!(closed("/srv/fuse", (false, 10, 229)), [""; 0], "no node of the machine");
+    assert_eq!(closed("/dev/snd/timer", (false, 116, 33)), ["DeviceAllow=/dev/snd/timer rw"]);
+    for (at, node) in [
+        ("/dev/sda", (true, 8, 0)),
+        ("/dev/mem", (false, 1, 1)),
+        ("/dev/harmless", (false, 1, 1)),
+        ("/dev/port", (false, 1, 4)),
+        ("/dev/sg0", (false, 21, 0)),
+        ("/dev/i2c-1", (false, 89, 1)),
+        ("/dev/vcs1", (false, 7, 1)),
+        ("/dev/tty1", (false, 4, 1)),
+        ("/dev/nvram", (false, 10, 144)),
+        ("/dev/snapshot", (false, 10, 231)),
+        ("/dev/tpm0", (false, 10, 224)),
+        ("/dev/gpiochip0", (false, 254, 0)),
+        ("/dev/fuse", (true, 10, 229)),
+        ("/dev/shm/fuse", (false, 10, 229)),
+    ] {
         let line = format!("DeviceAllow={at} rw");
-        assert_eq!(open("DevicePolicy=closed", libc::EPERM, at, kind), ["by number", &line]);
+        assert_eq!(closed(at, node), ["by number", &line]);
     }
 }
 
