@@ -1,6 +1,5 @@
 //! Calls that systemd's own code makes in a service process before it executes the program.
 
-use crate::audit::text::untrusted_base_name;
 use crate::incidents::{Incident, SightingSource};
 
 /// The call by which systemd loads a filter. If systemd loads another filter after the one that logs, the record of
@@ -15,10 +14,21 @@ pub(crate) fn is_before_exec(incident: &Incident) -> bool {
 /// Whether a process with this name and executable is systemd's own, which has not executed the unit's program yet.
 ///
 /// systemd names a task `(program)` between fork and exec; since systemd 255 it runs systemd-executor there. Any process
-/// can choose such a name, but not its executable.
+/// can choose such a name, and the file name of its executable, but only root puts one into these directories. The path is
+/// the one that the process sees: in a container it names the container's own file.
 pub(crate) fn is_systemd_before_exec(comm: &[u8], exe: &[u8]) -> bool {
-    let name = untrusted_base_name(exe);
-    comm.starts_with(b"(") && matches!(name, b"systemd" | b"systemd-executor")
+    comm.starts_with(b"(") && is_systemds_executable(exe)
+}
+
+/// Whether a path names systemd or its executor. Some sources have no more than the file name.
+fn is_systemds_executable(exe: &[u8]) -> bool {
+    // An upgrade replaces the file of a running systemd (`d_path` in `fs/d_path.c`).
+    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
+    let Some(start) = [&b"systemd"[..], b"systemd-executor"].into_iter().find_map(|name| exe.strip_suffix(name)) else {
+        return false;
+    };
+    let is_of_store = start.starts_with(b"/nix/store/") && start.ends_with(b"/lib/systemd/");
+    matches!(start, b"" | b"/usr/lib/systemd/" | b"/lib/systemd/") || is_of_store
 }
 
 /// The calls by which systemd starts the program. No unit works without them.
@@ -49,6 +59,11 @@ mod tests {
     fn name_in_parentheses_hides_no_process_but_systemd_before_exec() {
         let is = is_systemd_before_exec;
         assert!(is(b"(nginx)", b"/usr/lib/systemd/systemd-executor") && is(b"(nginx)", b"systemd"));
+        assert!(is(b"(nginx)", b"/lib/systemd/systemd") && is(b"(nginx)", b"/usr/lib/systemd/systemd (deleted)"));
+        assert!(is(b"(nginx)", b"/nix/store/x-systemd-257/lib/systemd/systemd"));
         assert!(!is(b"(x)", b"python3.11") && !is(b"(x)", b"") && !is(b"systemd", b"systemd"));
+        for own in ["/home/x/systemd", "/home/x/lib/systemd/systemd", "./systemd", "/usr/lib/systemd/xsystemd"] {
+            assert!(!is(b"(x)", own.as_bytes()), "{own}");
+        }
     }
 }
