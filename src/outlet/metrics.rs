@@ -60,26 +60,46 @@ impl Metric {
         Self { name, kind, help, samples: vec![MetricSample { labels: MetricLabels::new(), value }] }
     }
 
-    /// A metric of at most `most` series. Those with the smallest values share one, whose labels are all [`OTHERS`].
-    pub(crate) fn bounded(
+    /// A gauge of at most `most` series. Those with the smallest values share one, whose labels are all [`OTHERS`].
+    pub(crate) fn bounded_gauge(
         name: &'static str,
-        kind: MetricKind,
         help: &'static str,
         series: BTreeMap<MetricLabels, u64>,
         most: usize,
     ) -> Self {
-        let mut samples: Vec<MetricSample> =
-            series.into_iter().map(|(labels, value)| MetricSample { labels, value }).collect();
-        if samples.len() > most {
-            samples.sort_by_key(|sample| std::cmp::Reverse(sample.value));
-            let rest = samples.split_off(most.saturating_sub(1));
-            let value = rest.iter().map(|sample| sample.value).fold(0, u64::saturating_add);
-            let names = rest.first().into_iter().flat_map(|sample| sample.labels.keys());
-            let labels = names.map(|name| (*name, OTHERS.to_owned())).collect();
+        let names: Vec<&'static str> = series.keys().next().into_iter().flat_map(MetricLabels::keys).copied().collect();
+        let kept = if series.len() > most { most.saturating_sub(1) } else { most };
+        let (mut samples, rest) = split_greatest(series, kept);
+        if let Some(value) = rest {
+            let labels = names.into_iter().map(|name| (name, OTHERS.to_owned())).collect();
             samples.push(MetricSample { labels, value });
         }
-        Self { name, kind, help, samples }
+        Self { name, kind: MetricKind::Gauge, help, samples }
     }
+
+    /// A counter of the `most` series with the greatest values, and the sum of the others. That sum is no counter: it
+    /// falls if one of them grows out of it.
+    pub(crate) fn bounded_counter(
+        name: &'static str,
+        help: &'static str,
+        series: BTreeMap<MetricLabels, u64>,
+        most: usize,
+    ) -> (Self, u64) {
+        let (samples, rest) = split_greatest(series, most);
+        (Self { name, kind: MetricKind::Counter, help, samples }, rest.unwrap_or_default())
+    }
+}
+
+/// Returns the `most` series with the greatest values, and the sum of the others if there are any.
+fn split_greatest(series: BTreeMap<MetricLabels, u64>, most: usize) -> (Vec<MetricSample>, Option<u64>) {
+    let mut samples: Vec<MetricSample> =
+        series.into_iter().map(|(labels, value)| MetricSample { labels, value }).collect();
+    if samples.len() <= most {
+        return (samples, None);
+    }
+    samples.sort_by_key(|sample| std::cmp::Reverse(sample.value));
+    let rest = samples.split_off(most);
+    (samples, Some(rest.iter().map(|sample| sample.value).fold(0, u64::saturating_add)))
 }
 
 /// Lays metrics out as text.
@@ -139,17 +159,25 @@ mod tests {
 
     #[test]
     fn series_beyond_the_limit_share_one() {
-        let all = Metric::bounded("x", MetricKind::Gauge, "X.", series(5), 5);
+        let all = Metric::bounded_gauge("x", "X.", series(5), 5);
         assert_eq!(all.samples.len(), 5);
-        let few = Metric::bounded("x", MetricKind::Gauge, "X.", series(100), 5);
+        let few = Metric::bounded_gauge("x", "X.", series(100), 5);
         let values: Vec<u64> = few.samples.iter().map(|sample| sample.value).collect();
         assert_eq!(values, [100, 99, 98, 97, (1..=96).sum()]);
         assert_eq!(few.samples[4].labels["name"], OTHERS);
     }
 
     #[test]
+    fn counter_has_no_series_that_can_fall() {
+        let (few, rest) = Metric::bounded_counter("x_total", "X.", series(100), 5);
+        let values: Vec<u64> = few.samples.iter().map(|sample| sample.value).collect();
+        assert_eq!((values, rest), (vec![100, 99, 98, 97, 96], (1..=95).sum()));
+        assert_eq!(Metric::bounded_counter("x_total", "X.", series(5), 5).1, 0);
+    }
+
+    #[test]
     fn metric_without_samples_is_left_out() {
-        let none = Metric::bounded("x", MetricKind::Gauge, "X.", series(0), 5);
+        let none = Metric::bounded_gauge("x", "X.", series(0), 5);
         assert_eq!(render(&[none], MetricsFormat::Prometheus), "");
     }
 }

@@ -75,7 +75,7 @@ pub(crate) async fn metrics(common: &Common) -> MetricsAnswer {
 
 fn build_info() -> Metric {
     let labels = MetricLabels::from([("version", env!("CARGO_PKG_VERSION").to_owned())]);
-    Metric::bounded("harden_why_build_info", Gauge, "The version of harden-why.", BTreeMap::from([(labels, 1)]), 1)
+    Metric::bounded_gauge("harden_why_build_info", "The version of harden-why.", BTreeMap::from([(labels, 1)]), 1)
 }
 
 fn status_metrics(status: &Status) -> Vec<Metric> {
@@ -157,10 +157,13 @@ fn count_denials<'a>(units: impl Iterator<Item = (&'a Option<Unit>, &'a Diagnose
         }
     }
     let help = "Denials by unit, kind, call and directive.";
+    let (denials, others) = Metric::bounded_counter("harden_why_denials_total", help, denials, MOST_DENIAL_SERIES);
+    let help = "Denials that harden_why_denials_total leaves out, because its series would be too many.";
     vec![
-        Metric::bounded("harden_why_denials_total", Counter, help, denials, MOST_DENIAL_SERIES),
+        denials,
+        Metric::single("harden_why_other_denials", Gauge, help, others),
         Metric::single("harden_why_unattributed_denials_total", Counter, "Denials of unknown units.", unattributed),
-        Metric::bounded("harden_why_incidents", Gauge, "Different denials by unit.", incidents, MOST_UNIT_SERIES),
+        Metric::bounded_gauge("harden_why_incidents", "Different denials by unit.", incidents, MOST_UNIT_SERIES),
         newest("harden_why_last_denial_timestamp_seconds", "The latest denial by unit.", latest),
     ]
 }
@@ -170,7 +173,7 @@ fn newest(name: &'static str, help: &'static str, latest: BTreeMap<MetricLabels,
     let mut latest: Vec<(MetricLabels, u64)> = latest.into_iter().collect();
     latest.sort_by_key(|(_, last)| std::cmp::Reverse(*last));
     latest.truncate(MOST_UNIT_SERIES);
-    Metric::bounded(name, Gauge, help, latest.into_iter().collect(), MOST_UNIT_SERIES)
+    Metric::bounded_gauge(name, help, latest.into_iter().collect(), MOST_UNIT_SERIES)
 }
 
 fn unit_labels(unit: Option<&Unit>) -> MetricLabels {
