@@ -8,7 +8,7 @@ use crate::incidents::Incident;
 use crate::units::Unit;
 use std::collections::BTreeSet;
 
-/// New incidents that are too many for separate alerts.
+/// Incidents that are too many for separate alerts: new ones, and ones whose last alert is old.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The number of incidents.
@@ -43,7 +43,7 @@ impl Summary {
             (false, false) => format!(" of {}", names.join(", ")),
             (false, true) => format!(" of {} and other units", names.join(", ")),
         };
-        let message = format!("{} more new denials{whose}; see 'harden-why'", self.incidents);
+        let message = format!("{} more denials{whose} without an alert of their own; see 'harden-why'", self.incidents);
         let mut entry = start_entry(shorten(&message, MAX_MESSAGE), SUMMARY, Priority::Warning);
         entry.push("HARDEN_WHY_INCIDENTS", self.incidents.to_string());
         if let (Some(only), 1, false) = (self.units.first(), self.units.len(), self.more_units) {

@@ -185,7 +185,10 @@ fn summary_names_first_units() {
         summary.add(&denied(Manager::System, &format!("u{}.service", number % 2), Action::KillProcess));
     }
     let message = |summary: &Summary| String::from_utf8(summary.entry().get("MESSAGE").unwrap().to_vec()).unwrap();
-    assert_eq!(message(&summary), "9 more new denials of u0.service, u1.service; see 'harden-why'");
+    assert_eq!(
+        message(&summary),
+        "9 more denials of u0.service, u1.service without an alert of their own; see 'harden-why'"
+    );
     assert_eq!(summary.entry().get("OBJECT_SYSTEMD_UNIT"), None);
     for number in 0..9 {
         summary.add(&denied(Manager::User(1), &format!("{}{number}.service", "long".repeat(60)), Action::Errno));
