@@ -67,15 +67,18 @@ impl SightingSource {
         }
     }
 
-    /// Returns the source for a word and an error; `None` if the two do not belong together.
+    /// Parses its word and the error that the process got; `None` if the two do not belong together. An access has an
+    /// error whatever its source.
     #[must_use]
-    pub fn from_word(word: &str, errno: Option<i32>) -> Option<Self> {
+    pub fn parse(word: &str, errno: Option<i32>, event: &IncidentEvent) -> Option<Self> {
+        let may_have_error = matches!(event, IncidentEvent::Access(_));
         match (word, errno) {
-            ("audit", None) => Some(Self::Audit),
-            ("rehearsal", None) => Some(Self::Rehearsal),
-            ("log", None) => Some(Self::Log),
             ("strace", Some(errno)) => Some(Self::Strace { errno }),
             ("tap", Some(errno)) => Some(Self::Tap { errno }),
+            (_, Some(_)) if !may_have_error => None,
+            ("audit", _) => Some(Self::Audit),
+            ("rehearsal", _) => Some(Self::Rehearsal),
+            ("log", _) => Some(Self::Log),
             _ => None,
         }
     }

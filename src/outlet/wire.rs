@@ -262,10 +262,7 @@ impl TryFrom<IncidentDict> for Stored {
         let call_site = parse_call_site(&dict)?;
         let rung = dict.evidence.map(|rung| rung.parse().map_err(|_| UnexpectedValue("evidence"))).transpose()?;
         let source = dict.source.as_deref().unwrap_or(SightingSource::Audit.as_str());
-        let known = SightingSource::from_word(source, dict.errno);
-        // An access has an error whatever its source.
-        let of_access = || matches!(event, IncidentEvent::Access(_)).then(|| SightingSource::from_word(source, None));
-        let source = known.or_else(|| of_access().flatten()).ok_or(UnexpectedValue("source"))?;
+        let source = SightingSource::parse(source, dict.errno, &event).ok_or(UnexpectedValue("source"))?;
         let incident = Incident {
             key: IncidentKey { unit: parse_unit(dict.unit, dict.manager)?, event, exe: dict.exe, source },
             rung,

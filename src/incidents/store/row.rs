@@ -28,8 +28,41 @@ pub(super) const COLUMNS: &str = "manager, unit, event, arch, call_number, call_
 /// The value in the key that means "no error": errors are positive.
 const NO_ERRNO: i32 = -1;
 
+/// The place of each column in [`COLUMNS`].
+mod column {
+    pub(super) const MANAGER: usize = 0;
+    pub(super) const UNIT: usize = 1;
+    pub(super) const EVENT: usize = 2;
+    pub(super) const ARCH: usize = 3;
+    pub(super) const CALL_NUMBER: usize = 4;
+    pub(super) const CALL_NAME: usize = 5;
+    pub(super) const ACTION: usize = 6;
+    pub(super) const EXE: usize = 7;
+    pub(super) const EVIDENCE: usize = 8;
+    pub(super) const COUNT: usize = 9;
+    pub(super) const FIRST_MS: usize = 10;
+    pub(super) const FIRST_TEXT: usize = 11;
+    pub(super) const LAST_MS: usize = 12;
+    pub(super) const LAST_TEXT: usize = 13;
+    pub(super) const PID: usize = 14;
+    pub(super) const COMM: usize = 15;
+    pub(super) const UID: usize = 16;
+    pub(super) const IP: usize = 17;
+    pub(super) const SUBJECT: usize = 18;
+    pub(super) const PARENT_PID: usize = 19;
+    pub(super) const PARENT_COMM: usize = 20;
+    pub(super) const SOURCE: usize = 21;
+    pub(super) const ERRNO: usize = 22;
+    pub(super) const ACCESS: usize = 23;
+    pub(super) const PATH: usize = 24;
+    pub(super) const DETAIL: usize = 25;
+    pub(super) const LOGIN: usize = 26;
+    pub(super) const CALL_CODE: usize = 27;
+    pub(super) const CALLER_CODE: usize = 28;
+}
+
 /// The number of columns.
-pub(super) const WIDTH: usize = 29;
+pub(super) const WIDTH: usize = column::CALLER_CODE + 1;
 
 /// The columns of an incident, borrowed and cut to the limits.
 pub(super) struct Columns<'a> {
@@ -169,46 +202,49 @@ fn moment_columns(moment: &Moment) -> (Option<i64>, Option<&[u8]>) {
 
 /// Reads the incident of a row whose columns start with [`COLUMNS`].
 pub(super) fn read_incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
-    let errno: i32 = row.get(22)?;
-    let event = match &*text(row, 2)? {
+    let errno: i32 = row.get(column::ERRNO)?;
+    let event = match &*text(row, column::EVENT)? {
         "denial" => {
-            let action = text(row, 6)?.parse().map_err(|_| unexpected_value(6))?;
+            let action = text(row, column::ACTION)?.parse().map_err(|_| unexpected_value(column::ACTION))?;
             IncidentEvent::Denial(Denial { call: read_call(row)?, action })
         }
         "access-denial" => {
-            let path: Vec<u8> = row.get(24)?;
-            let access = Access::from_parts(&text(row, 23)?, &path, &text(row, 25)?);
-            let access = access.ok_or_else(|| unexpected_value(23))?;
+            let path: Vec<u8> = row.get(column::PATH)?;
+            let access = Access::from_parts(&text(row, column::ACCESS)?, &path, &text(row, column::DETAIL)?);
+            let access = access.ok_or_else(|| unexpected_value(column::ACCESS))?;
             IncidentEvent::Access(AccessDenial { call: read_call(row)?, errno, access })
         }
         "unrecorded-death" => IncidentEvent::UnrecordedDeath,
-        _ => return Err(unexpected_value(2)),
+        _ => return Err(unexpected_value(column::EVENT)),
     };
-    let rung = match &*text(row, 8)? {
+    let rung = match &*text(row, column::EVIDENCE)? {
         "" => None,
-        word => Some(word.parse().map_err(|_| unexpected_value(8))?),
+        word => Some(word.parse().map_err(|_| unexpected_value(column::EVIDENCE))?),
     };
-    let count: i64 = row.get(9)?;
-    let source = text(row, 21)?;
-    let known = SightingSource::from_word(&source, Some(errno).filter(|errno| *errno != NO_ERRNO));
-    // An access has an error whatever its source.
-    let of_access = || matches!(event, IncidentEvent::Access(_)).then(|| SightingSource::from_word(&source, None));
-    let source = known.or_else(|| of_access().flatten()).ok_or_else(|| unexpected_value(21))?;
+    let count: i64 = row.get(column::COUNT)?;
+    let source = text(row, column::SOURCE)?;
+    let source = SightingSource::parse(&source, Some(errno).filter(|errno| *errno != NO_ERRNO), &event);
+    let source = source.ok_or_else(|| unexpected_value(column::SOURCE))?;
     Ok(Incident {
-        key: IncidentKey { unit: read_unit(row, 0, 1)?, event, exe: row.get(7)?, source },
+        key: IncidentKey {
+            unit: read_unit(row, column::MANAGER, column::UNIT)?,
+            event,
+            exe: row.get(column::EXE)?,
+            source,
+        },
         rung,
-        count: u64::try_from(count).map_err(|_| unexpected_value(9))?,
-        first: read_moment(row, 10)?,
-        last: read_moment(row, 12)?,
+        count: u64::try_from(count).map_err(|_| unexpected_value(column::COUNT))?,
+        first: read_moment(row, column::FIRST_MS, column::FIRST_TEXT)?,
+        last: read_moment(row, column::LAST_MS, column::LAST_TEXT)?,
         sample: Sample {
-            pid: row.get(14)?,
-            comm: row.get(15)?,
-            uid: read_words(row, 16)?,
-            login: row.get(26)?,
-            ip: row.get::<_, i64>(17)?.cast_unsigned(),
+            pid: row.get(column::PID)?,
+            comm: row.get(column::COMM)?,
+            uid: read_words(row, column::UID)?,
+            login: row.get(column::LOGIN)?,
+            ip: row.get::<_, i64>(column::IP)?.cast_unsigned(),
             call_site: read_call_site(row)?,
-            subject: row.get(18)?,
-            parent: match (row.get(19)?, row.get(20)?) {
+            subject: row.get(column::SUBJECT)?,
+            parent: match (row.get(column::PARENT_PID)?, row.get(column::PARENT_COMM)?) {
                 (Some(pid), Some(comm)) => Some(Parent { pid, comm }),
                 _ => None,
             },
@@ -221,17 +257,17 @@ fn read_call_site(row: &Row<'_>) -> rusqlite::Result<Option<Box<CallSite>>> {
         let words: Option<Vec<u8>> = row.get(column)?;
         words.map(|words| CodePlace::parse(&words).ok_or_else(|| unexpected_value(column))).transpose()
     };
-    let (code, caller) = (place(27)?, place(28)?);
+    let (code, caller) = (place(column::CALL_CODE)?, place(column::CALLER_CODE)?);
     Ok(code.map(|code| Box::new(CallSite { code, caller, ..CallSite::default() })))
 }
 
 fn read_call(row: &Row<'_>) -> rusqlite::Result<Call> {
-    let number: i64 = row.get(4)?;
+    let number: i64 = row.get(column::CALL_NUMBER)?;
     let id = match u32::try_from(number) {
         Ok(number) => CallId::Number(number),
-        Err(_) => CallId::Name(read_words(row, 5)?),
+        Err(_) => CallId::Name(read_words(row, column::CALL_NAME)?),
     };
-    Ok(Call { arch: Arch(row.get(3)?), id })
+    Ok(Call { arch: Arch(row.get(column::ARCH)?), id })
 }
 
 /// Reads the unit of two columns.
@@ -245,10 +281,10 @@ pub(super) fn read_unit(row: &Row<'_>, manager: usize, name: usize) -> rusqlite:
     Ok(Some(Unit { manager, name }))
 }
 
-fn read_moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Moment> {
-    Ok(match (row.get(column)?, row.get::<_, Option<Vec<u8>>>(column + 1)?) {
+fn read_moment(row: &Row<'_>, millis: usize, words: usize) -> rusqlite::Result<Moment> {
+    Ok(match (row.get(millis)?, row.get::<_, Option<Vec<u8>>>(words)?) {
         (Some(millis), _) => Moment::At(millis),
-        (None, Some(_)) => Moment::Text(read_words(row, column + 1)?),
+        (None, Some(_)) => Moment::Text(read_words(row, words)?),
         (None, None) => Moment::Unknown,
     })
 }
