@@ -1,11 +1,9 @@
 //! The client's side of `org.hardenwhy1`.
 
-use super::wire::{BusError, IncidentDict, NAME, Status, UnitDict};
+use super::wire::{BusError, IncidentDict, NAME, Status, UnexpectedValue, UnitDict};
 use crate::audit::text::escape;
-use crate::incidents::StoreError;
 use crate::systemd::bus_address::BusAddress;
 use anyhow::Context as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// A client's proxy of the daemon.
@@ -110,9 +108,11 @@ where
 /// Returns a D-Bus error for a person to read, and escapes text of other processes.
 pub(crate) fn explained(error: BusError) -> anyhow::Error {
     let why = match error {
-        BusError::AccessDenied(why) | BusError::Busy(why) | BusError::InvalidArgument(why) | BusError::Store(why) => {
-            why
-        }
+        BusError::AccessDenied(why)
+        | BusError::Busy(why)
+        | BusError::InvalidArgument(why)
+        | BusError::NoStore(why)
+        | BusError::Store(why) => why,
         BusError::ZBus(zbus::Error::FDO(error)) if matches!(*error, zbus::fdo::Error::ServiceUnknown(_)) => {
             "it is not running".to_owned()
         }
@@ -123,11 +123,12 @@ pub(crate) fn explained(error: BusError) -> anyhow::Error {
     anyhow::anyhow!(escape(why.as_bytes()))
 }
 
-/// Whether the daemon reports that it has stored nothing yet.
-pub(crate) fn is_nothing_yet(error: &BusError) -> bool {
-    // The bus carries only the words of the error, which begin with the path of the store.
-    let words = StoreError::Missing { path: PathBuf::new() }.to_string();
-    matches!(error, BusError::Store(why) if why.ends_with(&words))
+/// Reads a dictionary of the daemon's answer.
+///
+/// # Errors
+/// The daemon is of another version, with values that this one does not know.
+pub(crate) fn read_answer<D, T: TryFrom<D, Error = UnexpectedValue>>(dict: D) -> anyhow::Result<T> {
+    dict.try_into().context("cannot read harden-whyd's answer")
 }
 
 /// How often, and at what interval, a call to a busy daemon is repeated.
@@ -142,6 +143,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 mod tests {
     use super::*;
     use std::cell::Cell;
+
+    #[test]
+    fn value_of_another_version_is_an_error_of_the_answer() {
+        let dict = IncidentDict { evidence: Some("oracle".to_owned()), ..IncidentDict::default() };
+        let error = read_answer::<_, crate::incidents::Stored>(dict).unwrap_err();
+        assert_eq!(format!("{error:#}"), "cannot read harden-whyd's answer: invalid evidence in an incident");
+    }
 
     #[tokio::test]
     async fn call_to_busy_daemon_is_repeated_and_other_errors_are_not() {

@@ -20,7 +20,7 @@ use crate::units::{BadManager, Manager, Unit};
 
 /// How many calls read the store at once, each in a thread.
 const READERS: usize = 2;
-/// A function that returns the daemon's status. The service calls it at any time, so it must not wait.
+/// A function that returns the daemon's status. It may read `/proc`, at most once a second.
 pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
 
 /// The methods of the interface.
@@ -216,6 +216,7 @@ impl Service {
             answer
         });
         match answer.await {
+            Ok(Err(error @ StoreError::Missing { .. })) => Err(BusError::NoStore(error.to_string())),
             Ok(answer) => answer.map_err(|error| BusError::Store(error.to_string())),
             Err(_) => Err(BusError::Store("the store's reader stopped".to_owned())),
         }

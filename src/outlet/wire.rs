@@ -198,13 +198,15 @@ pub enum BusError {
     InvalidArgument(String),
     /// The store could not be read.
     Store(String),
+    /// There is no store yet: the daemon has stored nothing.
+    NoStore(String),
     /// There are too many calls, subscribers or rehearsals.
     Busy(String),
 }
 
-/// A value in an answer that this version does not know.
+/// A value that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("harden-whyd's answer has an invalid {0}")]
+#[error("invalid {0} in an incident")]
 pub struct UnexpectedValue(&'static str);
 
 impl From<&Stored> for IncidentDict {

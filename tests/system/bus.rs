@@ -215,7 +215,7 @@ async fn invalid_arguments_and_missing_store_are_named_errors() {
         assert!(matches!(error, BusError::InvalidArgument(_)), "{error:?}");
     }
     let error = client.list_units(0).await.unwrap_err();
-    assert!(matches!(&error, BusError::Store(text) if text.contains("nothing has been recorded")), "{error:?}");
+    assert!(matches!(&error, BusError::NoStore(text) if text.contains("nothing has been recorded")), "{error:?}");
     assert!(!bus.state().exists());
 }
 

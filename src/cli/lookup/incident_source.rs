@@ -7,7 +7,7 @@ use crate::cli::args::{Common, ManagerFlags, STATE_DIR, StateDir};
 use crate::incidents::incident::by_unit;
 use crate::incidents::{Incident, Moment, Query, Store, StoreError, Stored, UnitSummary};
 use crate::operations::permission::root_command;
-use crate::outlet::client::{HardenWhyProxy, daemon, explained, is_nothing_yet, patiently};
+use crate::outlet::client::{HardenWhyProxy, daemon, explained, patiently, read_answer};
 use crate::outlet::wire::{BusError, MAX_INCIDENTS, NO_MANAGER, Status};
 use crate::systemd::bus_address::BusAddress;
 use crate::units::{Manager, Unit, UnitName};
@@ -147,7 +147,7 @@ impl fmt::Display for ManagerScope {
 /// Returns the daemon's answer. Before its first incident, the daemon has no store to read: then that is no incidents.
 fn or_empty<T>(answer: Result<Vec<T>, BusError>) -> anyhow::Result<Vec<T>> {
     match answer {
-        Err(error) if is_nothing_yet(&error) => Ok(Vec::new()),
+        Err(BusError::NoStore(_)) => Ok(Vec::new()),
         answer => answer.map_err(explained),
     }
 }
@@ -248,7 +248,7 @@ impl IncidentSource {
             Self::Daemon(daemon) => {
                 let since = scope.times.since.unwrap_or_default();
                 let units = or_empty(patiently(|| daemon.list_units(since)).await)?;
-                units.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?
+                units.into_iter().map(read_answer).collect::<Result<_, _>>()?
             }
             Self::Store(store) => store.units(&Query { since: scope.times.since, ..Query::default() })?,
         };
@@ -301,7 +301,7 @@ impl IncidentSource {
                     Selection::UnknownUnits => ("", NO_MANAGER),
                 };
                 let page = patiently(|| daemon.list_incidents(unit, manager, since, offset, MAX_INCIDENTS)).await;
-                Ok(or_empty(page)?.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+                Ok(or_empty(page)?.into_iter().map(read_answer).collect::<Result<_, _>>()?)
             }
             Self::Store(store) => {
                 let unit = if let Selection::Named(name) = selection { Some(name.clone()) } else { None };

@@ -30,7 +30,7 @@ use crate::operations::outcome::NoRights;
 use crate::outlet::access::OWN_UNITS_ONLY;
 use crate::outlet::caveats::hearing_notes;
 use crate::outlet::client;
-use crate::outlet::client::{HardenWhyProxy, explained, is_nothing_yet, patiently};
+use crate::outlet::client::{HardenWhyProxy, explained, patiently, read_answer};
 use crate::outlet::wire::{BusError, MAX_COUNT_LAG, MAX_INCIDENTS};
 use crate::systemd::manager::Managers;
 use crate::systemd::manager_lookup::ManagerLookup;
@@ -250,13 +250,13 @@ impl Follower {
         let mut offset = 0;
         while latest.len() < most {
             let page = match inbox.call(client.list_incidents("", "", 0, offset, MAX_INCIDENTS)).await? {
-                Err(error) if is_nothing_yet(&error) => break,
+                Err(BusError::NoStore(_)) => break,
                 page => page.map_err(explained)?,
             };
             let is_last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;
             for dict in page {
-                let stored: Stored = dict.try_into()?;
+                let stored: Stored = read_answer(dict)?;
                 if self.is_wanted(&stored) && latest.len() < most {
                     latest.push(stored);
                 }
@@ -294,8 +294,7 @@ impl Follower {
         loop {
             let page = match inbox.call(client.list_incidents("", "", self.since, offset, MAX_INCIDENTS)).await? {
                 Ok(page) => page,
-                // The daemon has stored nothing yet.
-                Err(error) if is_nothing_yet(&error) => return Ok(Ok(missed)),
+                Err(BusError::NoStore(_)) => return Ok(Ok(missed)),
                 // The daemon or the bus is gone: the caller reconnects.
                 Err(BusError::ZBus(error)) => return Err(explained(error.into())),
                 Err(error) => return Ok(Err(error)),
@@ -303,7 +302,7 @@ impl Follower {
             let last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;
             for dict in page {
-                missed.push(dict.try_into()?);
+                missed.push(read_answer(dict)?);
             }
             if last {
                 return Ok(Ok(missed));

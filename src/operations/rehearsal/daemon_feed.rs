@@ -9,7 +9,7 @@ use crate::operations::tap::background::BackgroundTap;
 use crate::operations::tap::report::report_incidents;
 use crate::outlet::client;
 use crate::outlet::client::HardenWhyProxy;
-use crate::outlet::wire::{MAX_INCIDENTS, Status};
+use crate::outlet::wire::{BusError, MAX_INCIDENTS, Status};
 use crate::systemd::bus_address::BusAddress;
 use crate::units::Unit;
 use anyhow::{Context as _, ensure};
@@ -130,13 +130,13 @@ impl DaemonFeed {
         loop {
             let page = match self.client.list_incidents(name, &manager, self.since, offset, MAX_INCIDENTS).await {
                 Ok(page) => page,
-                Err(error) if client::is_nothing_yet(&error) => return Ok(incidents),
+                Err(BusError::NoStore(_)) => return Ok(incidents),
                 Err(error) => return Err(client::explained(error)),
             };
             let last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;
             for dict in page {
-                let Stored { incident, .. } = dict.try_into()?;
+                let Stored { incident, .. } = client::read_answer(dict)?;
                 if incident.key.source == SightingSource::Rehearsal || incident.access().is_some() {
                     incidents.push(incident);
                 }

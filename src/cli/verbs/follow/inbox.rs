@@ -2,7 +2,7 @@
 //! while signals wait.
 
 use crate::incidents::Stored;
-use crate::outlet::client::{HardenWhyProxy, IncidentSeen, IncidentSeenStream, PATIENCE};
+use crate::outlet::client::{HardenWhyProxy, IncidentSeen, IncidentSeenStream, PATIENCE, read_answer};
 use crate::outlet::wire::BusError;
 use anyhow::{Context as _, bail};
 use std::collections::VecDeque;
@@ -38,7 +38,7 @@ impl Inbox {
             Some(signal) => signal,
             None => next_item(&mut self.stream).await?,
         };
-        let read = || Ok(signal.args()?.incident().clone().try_into()?);
+        let read = || read_answer(signal.args()?.incident().clone());
         Some(read())
     }
 
