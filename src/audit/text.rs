@@ -144,6 +144,13 @@ pub(crate) fn untrusted_base_name(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
+/// Returns the last arguments of a command, as a shell takes them: quoted, and after `--` if one begins with a dash.
+pub(crate) fn quote_arguments<'a>(arguments: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    let is_option_like = arguments.clone().into_iter().any(|argument| argument.starts_with('-'));
+    let start = is_option_like.then(|| "--".to_owned());
+    start.into_iter().chain(arguments.into_iter().map(quote_word)).collect::<Vec<_>>().join(" ")
+}
+
 /// Quotes a word for a shell.
 pub(crate) fn quote_word(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c);

@@ -8,7 +8,7 @@ use super::permission::{ensure_may_change, ensure_takes_drop_ins};
 use super::remedy_choice::{ApplyDecision, ChosenRemedy, RemedyChoice, RemedyFile, choose};
 use super::service_manager::ServiceManagers;
 use crate::audit::Note;
-use crate::audit::text::shown_path;
+use crate::audit::text::{quote_arguments, shown_path};
 use crate::diagnosis::TakesEffect;
 use crate::host::program_files::read_programs;
 use crate::host::unit_settings::REMEDY_DROP_IN;
@@ -118,7 +118,7 @@ impl ApplyPlan {
         let present = self.present.as_deref().map(RemedyFile::parse).unwrap_or_default();
         let dir = self.chosen.remedy.drop_in.parent().and_then(Path::file_name).and_then(|dir| dir.to_str());
         let owner = dir.and_then(|dir| dir.strip_suffix(".d")).unwrap_or(self.unit.name.as_str());
-        let undo = format!("harden-why revert {}{owner}", self.unit.manager.option());
+        let undo = format!("harden-why revert {}{}", self.unit.manager.option(), quote_arguments([owner]));
         present.compose(&self.chosen, title, today, &undo)
     }
 

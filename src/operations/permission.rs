@@ -54,15 +54,12 @@ pub(crate) fn ensure_takes_drop_ins(unit: &Unit, known: &LoadedSettings) -> anyh
         )
     };
     ensure!(facts.unparsed.is_empty(), "{}, so a change cannot be confirmed", unit_settings::describe_unparsed(facts));
-    ensure!(
-        facts.load_state != "masked",
-        "{name} is masked: run {} first",
-        unit.manager.systemctl(&format!("unmask {name}"))
-    );
+    ensure!(facts.load_state != "masked", "{name} is masked: run {} first", unit.systemctl("unmask"));
     ensure!(
         !facts.transient,
-        "{name} is transient and disappears when it stops: change the command that starts it; 'harden-why {name}' \
-        shows the systemd-run command"
+        "{name} is transient and disappears when it stops: change the command that starts it; 'harden-why {}' shows the \
+        systemd-run command",
+        name.to_argument()
     );
     ensure!(facts.load_state == "loaded", "{name} is not loaded ({}): correct its unit file first", facts.load_state);
     Ok(())

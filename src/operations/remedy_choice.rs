@@ -207,6 +207,7 @@ fn choose_remedy<'a>(
     name: &UnitName,
 ) -> anyhow::Result<(usize, &'a Remedy)> {
     let count = diagnosis.remedies.len();
+    let argument = name.to_argument();
     let index = match choice {
         RemedyChoice::Number(number) => number.checked_sub(1),
         RemedyChoice::Default => diagnosis.default_remedy(),
@@ -215,19 +216,21 @@ fn choose_remedy<'a>(
     match index.and_then(|index| Some((index + 1, diagnosis.remedies.get(index)?))) {
         Some(remedy) => Ok(remedy),
         None if choice == RemedyChoice::Default && diagnosis.is_guessed() => bail!(
-            "the unit {name} is a guess, so there is no default remedy: read 'harden-why {name}', then add --remedy \
+            "the unit {name} is a guess, so there is no default remedy: read 'harden-why {argument}', then add --remedy \
             N"
         ),
         None if count == 0 => {
-            bail!("there is no remedy to apply for the denials of {name}; 'harden-why {name}' shows why")
+            bail!("there is no remedy to apply for the denials of {name}; 'harden-why {argument}' shows why")
         }
         None if choice == RemedyChoice::Default => {
             let reservation = diagnosis.remedies.first().and_then(|remedy| remedy.reservation);
             let why = reservation.map_or("no remedy can be the default", describe_missing_default);
-            bail!("{why}: read 'harden-why {name}', then choose one with --remedy N")
+            bail!("{why}: read 'harden-why {argument}', then choose one with --remedy N")
         }
         None => {
-            bail!("the remedies for {name} are numbered 1 to {count}; 'harden-why --all-remedies {name}' shows them")
+            bail!(
+                "the remedies for {name} are numbered 1 to {count}; 'harden-why --all-remedies {argument}' shows them"
+            )
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn restart<M: ServiceManagers>(
         watch(&manager, &unit.name).await
     };
     interruption.or(restart).await.with_context(|| {
-        let restart = unit.manager.systemctl(&format!("restart {}", unit.name));
+        let restart = unit.systemctl("restart");
         format!("systemd has read {}, but {} was not restarted (run {restart})", shown_path(drop_in), unit.name)
     })
 }

@@ -29,7 +29,7 @@ pub fn message(incident: &Incident, why: Option<&Explanation>) -> String {
     let what = describe_event(&key.event, &call);
     let often = if incident.count > 1 { format!(", {} times so far", incident.count) } else { String::new() };
     let facts = format!("{whose}: {program} (pid {}) {what}{often}", incident.sample.pid);
-    let hints = key.unit.iter().map(|unit| format!("; see 'harden-why {}'", unit.name));
+    let hints = key.unit.iter().map(|unit| format!("; see 'harden-why {}'", unit.name.to_argument()));
     let shortest = "; see 'harden-why'";
     let hints: Vec<String> = hints.chain([shortest.to_owned()]).collect();
     let clauses = why.into_iter().flat_map(Explanation::clauses).chain([String::new()]);

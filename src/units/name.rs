@@ -1,5 +1,6 @@
 //! The identity of a unit: its manager and its name (`systemd.unit(5)`).
 
+use crate::audit::text::quote_arguments;
 use std::fmt;
 use std::str::FromStr;
 
@@ -61,6 +62,12 @@ impl UnitName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the name as the last argument of a command, as a shell takes it: `-- -.mount`, `'a\x2db.mount'`.
+    #[must_use]
+    pub fn to_argument(&self) -> String {
+        quote_arguments([self.as_str()])
     }
 
     /// The part after the last dot, for example `service`.
@@ -201,6 +208,20 @@ pub struct Unit {
     pub name: UnitName,
 }
 
+impl Unit {
+    /// Returns the last arguments of a command of `harden-why` for this unit: the option of its manager, and its name.
+    #[must_use]
+    pub(crate) fn to_arguments(&self) -> String {
+        format!("{}{}", self.manager.option(), self.name.to_argument())
+    }
+
+    /// Returns a command of `systemctl` for this unit, for example `systemctl --user restart a.service`.
+    #[must_use]
+    pub(crate) fn systemctl(&self, verb: &str) -> String {
+        self.manager.systemctl(&format!("{verb} {}", self.name.to_argument()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +231,22 @@ mod tests {
         assert_eq!(UnitName::from_user("remote-ssh-agent").unwrap().as_str(), "remote-ssh-agent.service");
         assert_eq!(UnitName::from_user("run-u12.scope").unwrap().as_str(), "run-u12.scope");
         assert_eq!(UnitName::from_user("dbus-org.foo").unwrap().as_str(), "dbus-org.foo.service");
+    }
+
+    #[test]
+    fn arguments_reach_a_command_whole() {
+        let unit = |name: &str| Unit { manager: Manager::System, name: name.parse().unwrap() };
+        for (name, argument) in [
+            ("nginx.service", "nginx.service"),
+            ("mnt-my\\x2dbackup.mount", "'mnt-my\\x2dbackup.mount'"),
+            ("-.mount", "-- -.mount"),
+            ("-a\\x2d.mount", "-- '-a\\x2d.mount'"),
+        ] {
+            assert_eq!(unit(name).to_arguments(), argument);
+        }
+        let own = Unit { manager: Manager::User(7), ..unit("-.slice") };
+        assert_eq!(own.to_arguments(), "--user -- -.slice");
+        assert_eq!(own.systemctl("restart"), "systemctl --user restart -- -.slice");
     }
 
     #[test]

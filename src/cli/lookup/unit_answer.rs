@@ -14,7 +14,7 @@ use super::unit_failure::find_unit_failure;
 use super::unit_names::{alias_note, managers_to_ask, query_own_name, resolve_alias};
 use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
-use crate::audit::text::{plural, quote_word};
+use crate::audit::text::plural;
 use crate::cli::terminal::clock::local_time_now;
 use crate::cli::views::answer::{Answer, DenialView, RemedyView, restart_command};
 use crate::cli::views::remedy::add_exposure;
@@ -280,7 +280,7 @@ pub(crate) fn apply_command(unit: &Unit, remedies: &[RemedyView], is_restarted: 
     let may = may_change(unit, nix::unistd::geteuid().as_raw()) && !remedies.is_empty();
     let which = if remedies.iter().any(|remedy| remedy.default) { "" } else { "--remedy N " };
     let restart = if is_restarted { "--restart " } else { "" };
-    let command = || format!("harden-why apply {which}{restart}{store}{}", name_unit(unit));
+    let command = || format!("harden-why apply {which}{restart}{store}{}", unit.to_arguments());
     may.then(|| owner_command(unit.manager, &command()))
 }
 
@@ -291,12 +291,7 @@ fn rehearse_command(unit: &Unit, answer: &Answer) -> Option<String> {
     let is_intrusion = |denial: &DenialView| denial.reservation == Some(Reservation::PossibleIntrusion.as_str());
     let is_useful = answer.apply.is_some() && (answer.expected_denials.is_some() || answer.follows_remedy);
     (is_service && is_useful && !answer.denials.iter().any(is_intrusion))
-        .then(|| owner_command(unit.manager, &format!("harden-why rehearse --apply {}", name_unit(unit))))
-}
-
-/// Returns a unit's name with the option of its manager, as a shell takes them.
-fn name_unit(unit: &Unit) -> String {
-    format!("{}{}", unit.manager.option(), quote_word(unit.name.as_str()))
+        .then(|| owner_command(unit.manager, &format!("harden-why rehearse --apply {}", unit.to_arguments())))
 }
 
 /// Returns the command that puts changed settings into force which settle all denials, or that starts a unit which
@@ -313,7 +308,7 @@ fn activation_command(unit: &Unit, diagnosis: &Diagnosis, properties: Option<&Un
             return Some(format!("{reload} && {}", owner_command(unit.manager, &restart)));
         }
         () if takes(TakesEffect::AtNextStart) => restart,
-        () if has_failed => unit.manager.systemctl(&format!("start {}", quote_word(unit.name.as_str()))),
+        () if has_failed => unit.systemctl("start"),
         () => return None,
     };
     Some(owner_command(unit.manager, &command))

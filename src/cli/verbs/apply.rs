@@ -183,15 +183,14 @@ async fn restart_watched(
     let mut found = context.incidents.incidents(Some(&unit.name), scope).await?;
     found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(unit));
     let answer = answer_for_unit(context, unit, found, SilentRefusals::Possible).await;
-    let name = &unit.name;
     let next = match &answer {
         _ if is_up && answer.denials.is_empty() => None,
         Answer { rehearse: Some(command), .. } => Some(command.clone()),
         Answer { apply: Some(command), remedies, .. } if remedies.iter().any(|remedy| remedy.default) => {
             Some(command.clone())
         }
-        Answer { denials, .. } if denials.is_empty() => Some(unit.manager.systemctl(&format!("status {name}"))),
-        _ => Some(format!("harden-why {}{name}", unit.manager.option())),
+        Answer { denials, .. } if denials.is_empty() => Some(unit.systemctl("status")),
+        _ => Some(format!("harden-why {}", unit.to_arguments())),
     };
     Ok(Restarted::new(outcome, is_up, answer, drop_in, next))
 }
@@ -200,7 +199,7 @@ async fn restart_watched(
 fn runtime_command(asked: &Apply, named: &Unit) -> String {
     let remedy = asked.remedy.map_or_else(String::new, |number| format!("--remedy {number} "));
     let restart = if asked.restart { "--restart " } else { "" };
-    format!("harden-why apply --runtime {remedy}{restart}{}{}", named.manager.option(), named.name)
+    format!("harden-why apply --runtime {remedy}{restart}{}", named.to_arguments())
 }
 
 /// Restarts the instances of a template, or says when they take the drop-in.

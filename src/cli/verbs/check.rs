@@ -12,7 +12,7 @@ use self::checked_verdict::CheckedVerdict;
 use self::sources::{CheckedLog, Checking, find_in_store};
 use crate::audit::Note;
 use crate::audit::note::{join_texts, put_root_causes_first};
-use crate::audit::text::{join, plural, quote_word};
+use crate::audit::text::{join, plural};
 use crate::cli::args::{Check, Common};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::context::{Context, describe_store_option};
@@ -138,7 +138,7 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
     let is_of_this_machine = asked.with.is_empty() && asked.root.is_none() && asked.log.is_none();
     if is_of_this_machine && checked.calls.iter().any(|call| call.verdict == CheckedVerdict::Denied) {
         let store = describe_store_option(asked.source.state_dir.as_deref());
-        let name = format!("{store}{}", name_unit(&named));
+        let name = format!("{store}{}", named.to_arguments());
         let has_default = diagnose(incidents.clone(), Some(&situation), &groups).default_remedy().is_some();
         let apply = || owner_command(named.manager, &format!("harden-why apply --restart {name}"));
         checked.next = Some(if has_default { apply() } else { format!("harden-why {name}") });
@@ -163,11 +163,6 @@ fn list_calls(incidents: &[Incident]) -> (BTreeSet<(Abi, &str)>, BTreeSet<String
     (calls, unknown)
 }
 
-/// Names a unit as an argument of a command.
-fn name_unit(unit: &Unit) -> String {
-    format!("{}{}", unit.manager.option(), quote_word(unit.name.as_str()))
-}
-
 /// Notes which of the added lines look at arguments of calls that the programs import.
 fn argument_note(unit: &Unit, programs: &[Program], policy: &Policy) -> Option<Note> {
     let mut calls = BTreeSet::new();
@@ -186,7 +181,7 @@ fn argument_note(unit: &Unit, programs: &[Program], policy: &Policy) -> Option<N
         "{} looks at arguments of {}, which imports do not show. With the lines in force, a start shows them: {}",
         join(keys.into_iter()),
         join(calls.into_iter()),
-        owner_command(unit.manager, &format!("harden-why tap --restart {}", name_unit(unit)))
+        owner_command(unit.manager, &format!("harden-why tap --restart {}", unit.to_arguments()))
     );
     Some(Note::new("arguments-decide", text))
 }

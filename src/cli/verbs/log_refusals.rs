@@ -1,7 +1,7 @@
 //! `log-refusals`: logs calls that filters refuse with an error, for a limited time, so that the daemon sees them.
 
 use crate::audit::Note;
-use crate::audit::text::plural;
+use crate::audit::text::{plural, quote_arguments};
 use crate::cli::args::{Common, LogRefusals, ManagerFlags};
 use crate::cli::exit_status::UsageError;
 use crate::cli::lookup::unit_names::require_instance;
@@ -103,7 +103,7 @@ async fn end_logging<M: ServiceManagers>(
         TurnedOff::Ended { still_logging } => {
             let names: Vec<&str> = still_logging.iter().map(UnitName::as_str).collect();
             let note = (!names.is_empty()).then(|| {
-                let restart = manager.systemctl(&format!("restart {}", names.join(" ")));
+                let restart = manager.systemctl(&format!("restart {}", quote_arguments(names.iter().copied())));
                 let text = format!("processes that started in the meantime keep logging until they restart: {restart}");
                 Note::new("still-logged", text)
             });
@@ -129,7 +129,7 @@ fn restart_hint(manager: Manager, units: &[LoggedUnit]) -> Option<Note> {
     let running = units.iter().filter(|unit| unit.can_be_restarted() && unit.restarted.is_none());
     let names: Vec<&str> = running.map(|unit| unit.name.as_str()).collect();
     (!names.is_empty()).then(|| {
-        let restart = manager.systemctl(&format!("restart {}", names.join(" ")));
+        let restart = manager.systemctl(&format!("restart {}", quote_arguments(names.iter().copied())));
         let text = format!("Units that ran before are not logged until they restart: {restart}");
         Note::new("restart-to-log", text)
     })

@@ -5,7 +5,7 @@ pub(crate) mod silent;
 pub(crate) mod table;
 
 use crate::audit::Note;
-use crate::audit::text::plural;
+use crate::audit::text::{plural, quote_arguments};
 use crate::cli::args::Cli;
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::lookup::context::Context;
@@ -233,7 +233,7 @@ fn add_next_command(page: &mut Page, rows: &[Row]) {
     if let Some(name) = rows.iter().find_map(|row| row.name.as_ref()) {
         page.gap();
         page.line("Why, and what to change:");
-        page.line(format_args!("  harden-why {name}"));
+        page.line(format_args!("  harden-why {}", quote_arguments([&**name])));
     }
     if rows.iter().any(|row| row.name.is_none()) {
         page.gap();

@@ -16,6 +16,7 @@ use super::system_configuration::SystemConfiguration;
 use super::unproven::find_unproven;
 use crate::audit::Note;
 use crate::audit::note::put_root_causes_first;
+use crate::audit::text::quote_arguments;
 use crate::cli::args::machine::Machine;
 use crate::cli::exit_status::ExitStatus;
 use crate::diagnosis::{Diagnosis, Situation};
@@ -287,8 +288,8 @@ pub(crate) fn restart_command(unit: &Unit) -> String {
     if unit.name.is_template() {
         // The shell must not expand it.
         let pattern = unit.name.as_str().replace('\\', "\\\\").replacen("@.", "@*.", 1);
-        unit.manager.systemctl(&format!("try-restart '{pattern}'"))
+        unit.manager.systemctl(&format!("try-restart {}", quote_arguments([&*pattern])))
     } else {
-        unit.manager.systemctl(&format!("restart {}", unit.name))
+        unit.systemctl("restart")
     }
 }

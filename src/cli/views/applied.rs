@@ -321,14 +321,13 @@ pub(crate) fn connections_note(count: usize) -> Option<Note> {
 
 /// Notes when the change takes effect for the unit.
 pub(crate) fn restart_note(unit: &Unit, running: bool) -> Note {
-    let name = &unit.name;
     if running {
         let restart = restart_command(unit);
         Note::new("restart-to-apply", format!("running processes keep the old filter until a restart: {restart}"))
-    } else if name.is_template() {
+    } else if unit.name.is_template() {
         Note::new("start-to-apply", "no instance runs: the next one to start gets the new settings")
     } else {
-        let start = unit.manager.systemctl(&format!("start {name}"));
+        let start = unit.systemctl("start");
         Note::new("start-to-apply", format!("the unit does not run: {start}"))
     }
 }

@@ -5,7 +5,7 @@ use super::snippet;
 use super::snippet::{Snippet, add_snippet};
 use super::survivors::{SurvivorView, add_survivors};
 use crate::audit::Note;
-use crate::audit::text::{escape, escape_excerpt, join, plural, quote_word, shown_path};
+use crate::audit::text::{escape, escape_excerpt, join, plural, shown_path};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply, SCHEMA};
 use crate::cli::terminal::page::{BOLD, DIM, GOOD, PLACE, Page, WARN, add_notes, styled};
@@ -353,8 +353,7 @@ fn narrowing_command(plan: &BisectionPlan, culprits: &[CulpritView]) -> String {
     let unit = &plan.target.unit;
     let is_filter = culprits.iter().all(|culprit| culprit.line.directive.starts_with("SystemCall"));
     let verb = if is_filter { "rehearse" } else { "tap --restart" };
-    let dashes = if unit.name.as_str().starts_with('-') { "-- " } else { "" };
-    format!("harden-why {verb} {}{dashes}{}", unit.manager.option(), quote_word(unit.name.as_str()))
+    format!("harden-why {verb} {}", unit.to_arguments())
 }
 
 /// Says what was found, in a sentence.

@@ -4,7 +4,7 @@ use super::answer::{Answer, DenialView, RemedyView};
 use super::folded::{FoldedDenial, join_some, name_calls};
 use super::program_evidence::{NO_EVIDENCE, describe_number};
 use crate::audit::Note;
-use crate::audit::text::{join_first, plural, quote_word};
+use crate::audit::text::{join_first, plural, quote_arguments, quote_word};
 use crate::diagnosis::Reservation;
 use crate::operations::drop_in::MARK;
 use crate::units::Confidence;
@@ -271,7 +271,7 @@ fn list_ways<'a>(answer: &Answer, why: String) -> Help<'a> {
 fn list_remedies(answer: &Answer) -> Option<String> {
     answer.apply.as_ref().filter(|_| !answer.remedies.is_empty())?;
     let user = if is_of_system(answer) { "" } else { "--user " };
-    Some(format!("harden-why --all-remedies {user}{}", answer.unit.as_ref()?))
+    Some(format!("harden-why --all-remedies {user}{}", quote_arguments([&**answer.unit.as_ref()?])))
 }
 
 #[cfg(test)]

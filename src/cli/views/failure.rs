@@ -59,24 +59,23 @@ impl FailureView {
         };
         let tree = RootedTree::new(root);
         let possible_causes = found.causes.iter().map(|cause| PossibleCauseView::new(cause, &tree)).collect();
-        let name = format!("{}{}", unit.manager.option(), unit.name);
+        let arguments = unit.to_arguments();
         let is_filter = found.causes.iter().any(|cause| cause.key.starts_with("SystemCall"));
         let check = match (&found.kind, is_filter) {
             // A tap sees what a program is denied, and how systemd looks for it.
             (FailureKind::BeforeProgram(200 | 203, _) | FailureKind::InProgram(_), false) => {
-                format!("harden-why tap --restart {name}")
+                format!("harden-why tap --restart {arguments}")
             }
             (FailureKind::BeforeProgram(203, _) | FailureKind::InProgram(_), true) => {
-                format!("harden-why rehearse {name}")
+                format!("harden-why rehearse {arguments}")
             }
             _ => {
-                let command = |verb: &str| unit.manager.systemctl(&format!("{verb} {}", unit.name));
                 let reread = match found.causes.first().and_then(|cause| cause.origin.as_ref()) {
                     // Without `--full`, it edits a drop-in, which can only add to a list.
-                    Some(origin) if !is_in_drop_in(&origin.path) => command("edit --full"),
+                    Some(origin) if !is_in_drop_in(&origin.path) => unit.systemctl("edit --full"),
                     _ => unit.manager.systemctl("daemon-reload"),
                 };
-                format!("{reread} && {}", command("restart"))
+                format!("{reread} && {}", unit.systemctl("restart"))
             }
         };
         Self { status, step, message, possible_causes, check }

@@ -251,7 +251,7 @@ impl UnknownArguments {
             command: format!(
                 "strace -f -e trace={} -p \"$({})\"",
                 calls.join(","),
-                unit.manager.systemctl(&format!("show -p MainPID --value {}", unit.name))
+                unit.systemctl("show -p MainPID --value")
             ),
             calls,
         })

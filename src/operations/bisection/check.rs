@@ -230,7 +230,7 @@ async fn ensure_started(
         "{name} was not started, since it needs units that do not run: {} (Requires=)",
         join(missing.into_iter())
     );
-    let status = manager.manager().systemctl(&format!("status {name}"));
+    let status = manager.manager().systemctl(&format!("status {}", name.to_argument()));
     bail!("{name} was not started: systemd ended its job without a start (see {status})")
 }
 

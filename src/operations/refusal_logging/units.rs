@@ -110,7 +110,8 @@ async fn select_named<M: ServiceManagers>(
         let directives = policy.loggable_directives();
         if directives.is_empty() {
             bail!(NothingToDo(format!(
-                "{name} refuses no call silently, so there is nothing to log. 'harden-why {name}' shows what is known."
+                "{name} refuses no call silently, so there is nothing to log. 'harden-why {}' shows what is known.",
+                name.to_argument()
             )));
         }
         if selected.iter().all(|other| other.name != properties.id) {

@@ -176,7 +176,8 @@ async fn read_last_calls(
 fn ask_later(plan: &RehearsalPlan, restoration: &Restoration) -> String {
     let name = plan.target.unit.name.as_str();
     let done = restoration.describe(name);
-    format!("{done} The calls cannot be queried now; 'harden-why {name}' shows them later")
+    let argument = plan.target.unit.name.to_argument();
+    format!("{done} The calls cannot be queried now; 'harden-why {argument}' shows them later")
 }
 
 #[cfg(test)]

@@ -133,6 +133,14 @@ fn alert_has_no_object_pid() {
 }
 
 #[test]
+fn command_of_message_reaches_a_shell_whole() {
+    for (name, argument) in [("mnt-my\\x2dbackup.mount", "'mnt-my\\x2dbackup.mount'"), ("-.mount", "-- -.mount")] {
+        let message = message(&denied(Manager::System, name, Action::Errno), None);
+        assert!(message.ends_with(&format!("; see 'harden-why {argument}'")), "{message}");
+    }
+}
+
+#[test]
 fn long_message_is_shortened() {
     let mut incident = denied(Manager::User(u32::MAX), &format!("{}.service", "u".repeat(240)), Action::Log);
     incident.key.exe = [b"/".repeat(4000), b"tail".to_vec()].concat();
