@@ -2,7 +2,7 @@
 //! was asked for, and whose worst use is harmless. All others are remedies by number.
 
 use super::access_needs::may_not_exist;
-use super::access_paths::{directory_of, is_at_or_below, is_shared};
+use super::access_paths::{directory_of, find_data_parent, is_at_or_below, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy::Directive;
 use std::collections::BTreeSet;
@@ -31,8 +31,8 @@ const HARMLESS_FOR_ROOT: [&str; 8] =
 /// Address families that most programs use: libc lists interfaces by netlink, and logs by local sockets.
 const HARMLESS_FAMILIES: [&str; 4] = ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_UNIX"];
 
-/// The parents of directories that belong to one program.
-const PARENTS: [&str; 6] = ["/var/lib", "/var/cache", "/var/log", "/run", "/srv", "/opt"];
+/// The parent of directories that belong to one program each, with its files as well as its data.
+const PACKAGES: &[u8] = b"/opt/";
 
 /// Where no path is shown or made writable by default: programs, configuration, the kernel, root's files, what rules
 /// other services, what runs commands as root, and directories in which any user can make a link.
@@ -161,8 +161,7 @@ fn is_narrow(denial: &AccessDenial, value: &str) -> bool {
     let Some(asked) = denial.access.path().map(AccessPath::as_bytes) else { return false };
     let Some(path) = unquote(value) else { return false };
     let path = path.as_bytes();
-    let is_of_one =
-        || PARENTS.iter().any(|parent| path != parent.as_bytes() && is_at_or_below(path, parent.as_bytes()));
+    let is_of_one = || find_data_parent(path).is_some() || path.starts_with(PACKAGES);
     let is_exact = path == asked && !may_not_exist(denial);
     !is_guarded(path) && !is_shared(path) && (is_exact || (path == directory_of(asked) && is_of_one()))
 }

@@ -1,5 +1,24 @@
 //! Paths in denials of accesses: their directories, and which directories are of many programs.
 
+use crate::policy::Directive;
+
+/// The parents of directories that a unit's own lines make, and the directives of these lines.
+pub(super) const STATE_DIRECTORIES: [(&str, Directive); 4] = [
+    ("/var/lib/", Directive::StateDirectory),
+    ("/var/cache/", Directive::CacheDirectory),
+    ("/var/log/", Directive::LogsDirectory),
+    ("/run/", Directive::RuntimeDirectory),
+];
+
+/// The parent of data that no line makes.
+const SERVED: &str = "/srv/";
+
+/// Returns the directory above a path in which each program has its own data. Configuration and programs are in others.
+pub(super) fn find_data_parent(path: &[u8]) -> Option<&'static str> {
+    let mut parents = STATE_DIRECTORIES.into_iter().map(|(parent, _)| parent).chain([SERVED]);
+    parents.find(|parent| path.starts_with(parent.as_bytes()))
+}
+
 /// Directories of many programs: a default remedy opens none of them as a whole.
 const SHARED: [&str; 34] = [
     "",

@@ -1,19 +1,11 @@
 //! Lines that grant what the unit's settings withheld from an access, and no more.
 
 use super::access_needs::{changes_directory, find_withholding, may_not_exist};
-use super::access_paths::{directory_of, is_at_or_below, is_shared};
+use super::access_paths::{STATE_DIRECTORIES, directory_of, is_at_or_below, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy;
 use crate::policy::{Directive, Namespaces, Need, Policy, find_withheld, reached_address};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The parents of a unit's own directories, and the directives that make these.
-const OWN: [(&str, Directive); 4] = [
-    ("/var/lib/", Directive::StateDirectory),
-    ("/var/cache/", Directive::CacheDirectory),
-    ("/var/log/", Directive::LogsDirectory),
-    ("/run/", Directive::RuntimeDirectory),
-];
 
 /// What grants an access.
 #[derive(Debug, Default)]
@@ -209,7 +201,7 @@ fn is_volatile(path: &[u8]) -> bool {
 fn own_directory(denial: &AccessDenial, path: &AccessPath, policy: &Policy) -> Option<String> {
     let text = str::from_utf8(path.as_bytes()).ok()?;
     let (rest, directive) =
-        OWN.into_iter().find_map(|(parent, directive)| Some((text.strip_prefix(parent)?, directive)))?;
+        STATE_DIRECTORIES.into_iter().find_map(|(parent, directive)| Some((text.strip_prefix(parent)?, directive)))?;
     let name = rest.split('/').next().filter(|name| !name.is_empty() && *name != "user")?;
     // For a directory that exists, mkdir(2) fails with EEXIST even on a read-only mount.
     let is_new = name == rest && denial.call.name().is_some_and(|call| call.starts_with("mkdir"));

@@ -3,6 +3,7 @@
 //! Which error a directive gives is a fact of the kernel: a read-only mount EROFS, a covered path ENOENT, an inaccessible
 //! one EACCES without the right to pass it, the device filter EPERM, a port EACCES without its capability.
 
+use super::access_paths::find_data_parent;
 use super::device_nodes::guess_device;
 use super::possible_cause::PossibleCause;
 use crate::audit::text::escape;
@@ -18,10 +19,8 @@ const FIRST_FREE_PORT: u16 = 1024;
 /// Capabilities by which root passes directories and files of other users.
 const PASSING: [&str; 2] = ["CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"];
 
-/// Where programs keep data. Configuration and programs are no place to try writes.
-const DATA: [&str; 5] = ["/var/lib/", "/var/log/", "/var/cache/", "/srv/", "/run/"];
-
-/// Calls, and the capability without which they fail with EPERM, as far as one is needed whatever the arguments.
+/// Calls, and the capability whose lack most often makes them fail with EPERM. Some of them also work without it, such as
+/// `chmod` of one's own files.
 const CAPABILITIES: [(&[&str], &str); 13] = [
     (&["chown", "fchown", "lchown", "fchownat"], "CAP_CHOWN"),
     (&["chmod", "fchmod", "fchmodat"], "CAP_FOWNER"),
@@ -78,9 +77,9 @@ fn find_line_to_try(cause: &DirectiveCause, name: &str, error: i32, policy: &Pol
         Directive::CapabilityBoundingSet if is_capability => Some(format!("CapabilityBoundingSet={name}")),
         Directive::User if is_capability => Some(format!("AmbientCapabilities={name}")),
         Directive::ProtectSystem if error == libc::EROFS && is_plain(name) => {
-            let parent = DATA.iter().find(|parent| name.starts_with(**parent))?;
+            let parent = find_data_parent(name.as_bytes())?;
             // The directories of all services stay read-only.
-            let own = name.rsplit_once('/').map(|(directory, _)| directory).filter(|own| own.starts_with(*parent));
+            let own = name.rsplit_once('/').map(|(directory, _)| directory).filter(|own| own.starts_with(parent));
             Some(format!("ReadWritePaths={}", own.unwrap_or(name)))
         }
         _ => None,
