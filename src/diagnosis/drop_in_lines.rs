@@ -36,15 +36,22 @@ pub(super) fn split_line(line: &str) -> Vec<String> {
     // A backslash would escape the space after it.
     let value = line.strip_prefix(FILTER).filter(|value| line.len() > WIDTH && !value.contains('\\'));
     let Some(value) = value else { return vec![line.to_owned()] };
-    let (sign, words) = value.strip_prefix('~').map_or(("", value), |words| ("~", words));
+    match value.strip_prefix('~') {
+        Some(words) => list_lines("SystemCallFilter=~", words.split_whitespace(), WIDTH),
+        None => list_lines(FILTER, value.split_whitespace(), WIDTH),
+    }
+}
+
+/// Returns the lines of a list, each with its key and sign in front, and at most `width` bytes long if no word is longer.
+pub(super) fn list_lines<'a>(start: &str, words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in words.split_whitespace() {
+    for word in words {
         match lines.last_mut() {
-            Some(last) if last.len() + 1 + word.len() <= WIDTH => {
+            Some(last) if last.len() + 1 + word.len() <= width => {
                 last.push(' ');
                 last.push_str(word);
             }
-            _ => lines.push(format!("{FILTER}{sign}{word}")),
+            _ => lines.push(format!("{start}{word}")),
         }
     }
     lines

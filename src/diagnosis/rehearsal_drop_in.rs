@@ -4,6 +4,7 @@
 //! lists the calls that they deny. Some of these directives do more than filter calls. Lifting such a directive lifts
 //! all of its effects, because systemd cannot lift the filter alone.
 
+use super::drop_in_lines::list_lines;
 use crate::policy::{Directive, DirectiveCause, Effect, Mode, Policy, Verdict};
 use crate::syscalls::Groups;
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,29 +163,16 @@ impl RehearsalDropIn {
         for directive in &self.lifted {
             let _ = writeln!(text, "{}={}", directive.key(), directive.spec().value.lifting_value());
         }
-        if !self.enosys.is_empty() {
-            let _ =
-                writeln!(text, "SystemCallFilter=~{}", joined(self.enosys.iter().map(|call| format!("{call}:ENOSYS"))));
-        }
-        let _ = writeln!(text, "SystemCallLog=");
-        let (sign, calls): (&str, Vec<&str>) = if self.logs_unknown {
-            ("~", passing.to_vec())
+        let missing: Vec<String> = self.enosys.iter().map(|call| format!("{call}:ENOSYS")).collect();
+        let missing = list_lines("SystemCallFilter=~", missing.iter().map(String::as_str), WIDTH);
+        let logged = if self.logs_unknown {
+            list_lines("SystemCallLog=~", passing.iter().copied(), WIDTH)
         } else {
-            ("", self.logged.iter().map(AsRef::as_ref).collect())
+            list_lines("SystemCallLog=", self.logged.iter().map(AsRef::as_ref), WIDTH)
         };
-        let mut line = String::new();
-        for call in calls {
-            if line.len() + 1 + call.len() > WIDTH {
-                let _ = writeln!(text, "{line}");
-                line.clear();
-            }
-            if line.is_empty() {
-                let _ = write!(line, "SystemCallLog={sign}{call}");
-            } else {
-                let _ = write!(line, " {call}");
-            }
+        for line in missing.into_iter().chain(["SystemCallLog=".to_owned()]).chain(logged) {
+            let _ = writeln!(text, "{line}");
         }
-        let _ = writeln!(text, "{line}");
         text
     }
 }
@@ -212,10 +200,6 @@ fn fails_as_missing(effect: Effect, by: &[DirectiveCause]) -> bool {
 fn nameable_calls(groups: &Groups) -> BTreeSet<&str> {
     let all = groups.names().filter_map(|name| groups.calls(name)).flatten().map(AsRef::as_ref);
     all.filter(|call| groups.is_known(call)).collect()
-}
-
-fn joined(words: impl Iterator<Item = String>) -> String {
-    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
