@@ -83,21 +83,22 @@ pub fn diagnose_causes(incidents: Vec<Incident>, situation: Option<&Situation>, 
     // Loading a rehearsal's own filter is no denial.
     let denials = incidents.into_iter().filter(|incident| !is_rehearsal_filter_load(incident));
     let mut findings: Vec<Finding> = denials.map(|incident| Finding::new(incident, situation, groups)).collect();
-    let explained: BTreeSet<(&str, &[u8])> = findings.iter().filter_map(call_with_known_argument).collect();
-    let is_left: Vec<bool> = findings.iter().map(|finding| !is_explained(finding, &explained)).collect();
-    let mut is_left = is_left.into_iter();
-    findings.retain(|_| is_left.next().unwrap_or(true));
+    let explained: BTreeSet<CalledBy> = findings.iter().filter_map(call_with_known_argument).collect();
+    findings.retain(|finding| !is_explained(finding, &explained));
     Diagnosis { findings, remedies: Vec::new(), unsolvable: Vec::new() }
 }
 
+/// A call and the program that made it.
+type CalledBy = (String, Vec<u8>);
+
 /// Returns the call and the program of an access that the unit's settings deny because of an argument.
-fn call_with_known_argument(finding: &Finding) -> Option<(&str, &[u8])> {
+fn call_with_known_argument(finding: &Finding) -> Option<CalledBy> {
     let denial = finding.denied_access().filter(|denial| denial.access.is_of_argument())?;
-    Some((denial.call.name()?, &finding.incident.key.exe))
+    Some((denial.call.name()?.to_owned(), finding.incident.key.exe.clone()))
 }
 
 /// Whether a rehearsal recorded a call that may be denied for an argument, and its tap read the arguments.
-fn is_explained(finding: &Finding, explained: &BTreeSet<(&str, &[u8])>) -> bool {
+fn is_explained(finding: &Finding, explained: &BTreeSet<CalledBy>) -> bool {
     // Without any family in the list, no socket passes, and its family is still the one to add.
     let mut deciding = finding.cause.directives().iter().map(|cause| cause.directive).peekable();
     let is_by_families =
@@ -105,7 +106,7 @@ fn is_explained(finding: &Finding, explained: &BTreeSet<(&str, &[u8])>) -> bool 
     let is_unsure = finding.incident.key.source == SightingSource::Rehearsal
         && (is_by_families || matches!(finding.cause, DenialCause::Possible { .. }));
     let call = finding.incident.denial().filter(|_| is_unsure).and_then(|denial| denial.call.name());
-    call.is_some_and(|call| explained.contains(&(call, &*finding.incident.key.exe)))
+    call.is_some_and(|call| explained.contains(&(call.to_owned(), finding.incident.key.exe.clone())))
 }
 
 /// Explains one incident. Also returns the first remedy that [`diagnose`] would return for it, without a search for the

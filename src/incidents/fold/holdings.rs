@@ -19,9 +19,8 @@ pub(super) struct Holding {
     pub(super) text: usize,
     /// The room that the incidents take.
     pub(super) cost: u64,
-    /// How many have sightings that were not taken, and their room.
-    pub(super) changed: usize,
-    changed_cost: u64,
+    /// The room of those with sightings that were not taken.
+    pub(super) changed_cost: u64,
     incidents: usize,
     /// How many the kernel's own records made. No rehearsal or tap asked for them.
     pub(super) recorded: usize,
@@ -31,7 +30,6 @@ impl Holding {
     fn add(&mut self, counter: &Counter) {
         self.text += counter.text;
         self.cost += counter.cost();
-        self.changed += usize::from(counter.is_changed());
         self.changed_cost += if counter.is_changed() { counter.cost() } else { 0 };
         self.incidents += 1;
         self.recorded += usize::from(counter.is_recorded());
@@ -40,7 +38,6 @@ impl Holding {
     fn subtract(&mut self, counter: &Counter) {
         self.text -= counter.text;
         self.cost -= counter.cost();
-        self.changed -= usize::from(counter.is_changed());
         self.changed_cost -= if counter.is_changed() { counter.cost() } else { 0 };
         self.incidents -= 1;
         self.recorded -= usize::from(counter.is_recorded());
