@@ -38,7 +38,6 @@ impl Default for SilentDeaths {
 impl SilentDeaths {
     /// Remembers a death that was counted.
     pub(super) fn remember(&mut self, death: CountedDeath) {
-        // The record holds the uid, so the owner of a death without a unit is unknown.
         let owner = Owner::from_unit_or_uid(death.key.unit.as_ref(), "");
         let pid = death.pid;
         if self.by_pid.insert(pid, death).is_some() {

@@ -13,6 +13,9 @@ use std::path::PathBuf;
 /// How many deaths of one log are kept apart. Further ones of the same program and call count as one incident.
 const MAX_SINGLE_DEATHS: usize = 2048;
 
+/// For how many users of one log the assumed unit's manager is remembered.
+const MAX_USERS: usize = 2048;
+
 /// The machine of a log. It is not running here, so it has no processes to read.
 #[derive(Debug, Default)]
 pub struct LogHost {
@@ -62,7 +65,7 @@ impl LogHost {
         }
         let unit = self.find_assumed_unit(name, user);
         let mut assumed = self.assumed.borrow_mut();
-        if assumed.len() < MAX_SINGLE_DEATHS {
+        if assumed.len() < MAX_USERS {
             assumed.insert(user, unit.clone());
         }
         Some(unit)
@@ -78,7 +81,6 @@ impl LogHost {
 }
 
 impl Host for LogHost {
-    /// Later lines of the log may name the unit of a process that died.
     /// The record holds all the evidence, but later lines may report the death of its process.
     fn evidence_key(&mut self, record: &Record<'_>) -> Option<u64> {
         let dies = self.single_deaths > 0 && record.action.is_kill();

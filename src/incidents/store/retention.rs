@@ -23,8 +23,8 @@ pub struct Evicted {
 
 impl Store {
     /// Deletes incidents last seen within `aged` (milliseconds since the epoch), then evicts others until `most` are left:
-    /// of the [owner](Owner) with the most incidents, in the rarer half of them, those with the oldest latest sighting. Releases free space to the file system. Returns how
-    /// many incidents it deleted.
+    /// of the [owner](Owner) with the most incidents, in the rarer half of them, those with the oldest latest sighting.
+    /// Releases free space to the file system. Returns how many incidents it deleted.
     ///
     /// # Errors
     /// The file cannot be written.

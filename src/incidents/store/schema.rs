@@ -15,8 +15,9 @@ const APPLICATION_ID: i64 = 0x6864_7779;
 /// The tables of a new file.
 ///
 /// Text that a process chose is a BLOB. In the key, `''` and -1 stand for "none", because `SQLite` treats every NULL as
-/// different. `access`, `path` and `detail` are the parts of an access that failed; `call_code` and `caller_code` are those of a call site. A moment is `…_ms`, or `…_text`, or neither. `evicted` has one row or none; its `last_ms` is the latest
-/// sighting of any evicted incident.
+/// different. `access`, `path` and `detail` are the parts of an access that failed; `call_code` and `caller_code` are
+/// those of a call site. A moment is `…_ms`, or `…_text`, or neither. `evicted` has one row or none; its `last_ms` is
+/// the latest sighting of any evicted incident.
 const TABLES: &str = "
 CREATE TABLE incident (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
