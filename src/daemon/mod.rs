@@ -166,7 +166,8 @@ fn open_audit() -> Result<(Option<AuditSocket>, Option<String>), OpenError> {
     if let Err(OpenError::Io(error)) = opened {
         return Err(OpenError::Io(error));
     }
-    let not_listening = blind_spots::find_deafness(Path::new("/"), opened.as_ref().err()).map(|spot| spot.to_string());
+    let not_listening =
+        blind_spots::find_reason_for_no_records(Path::new("/"), opened.as_ref().err()).map(|spot| spot.to_string());
     match (&not_listening, &opened) {
         (Some(why), _) => tracing::warn!("not listening: {why}"),
         (None, Ok(audit)) => {

@@ -1,5 +1,6 @@
 //! The lines that systemd applies in a step that failed before it executed a unit's program.
 
+use super::access_paths::STATE_DIRECTORIES;
 use super::attempt_causes::{find_refusals, hides};
 use super::exit_steps::{ExitStep, find_tried};
 use super::possible_cause::PossibleCause;
@@ -8,29 +9,21 @@ use crate::incidents::{AccessPath, FailedStep};
 use crate::policy::lists::parse_boolean;
 use crate::policy::{Assignment, Directive, DirectiveCause, Need, Origin, Policy, errno, find_withheld};
 
-/// The parents of directories that a directive makes before each start.
-const MADE: [(&str, &str); 4] = [
-    ("/var/lib/", "StateDirectory"),
-    ("/var/cache/", "CacheDirectory"),
-    ("/var/log/", "LogsDirectory"),
-    ("/run/", "RuntimeDirectory"),
-];
-
 /// Returns the lines of a unit that can make a step fail as systemd tells.
-pub(super) fn find_step_causes(step: ExitStep, told: &[&FailedStep], policy: &Policy) -> Vec<PossibleCause> {
-    let error = told.iter().find_map(|told| told.errno);
-    let detailed = || told.iter().rev().filter(|told| *told.tried != *step.name);
-    let keys =
-        detailed().find_map(|told| find_tried(&told.tried).map(|(_, keys)| keys).filter(|keys| !keys.is_empty()));
+pub(super) fn find_step_causes(step: ExitStep, reported: &[&FailedStep], policy: &Policy) -> Vec<PossibleCause> {
+    let error = reported.iter().find_map(|reported| reported.errno);
+    let detailed = || reported.iter().rev().filter(|reported| *reported.tried != *step.name);
+    let keys = detailed()
+        .find_map(|reported| find_tried(&reported.tried).map(|(_, keys)| keys).filter(|keys| !keys.is_empty()));
     let lines = |keys: &[&str]| -> Vec<PossibleCause> {
         let lines = keys.iter().flat_map(|key| policy.settings.lines_in_force(key));
-        lines.filter(|line| !is_off(line)).map(|line| of_line(line, error)).collect()
+        lines.filter(|line| !is_off(line)).map(|line| describe_line(line, error)).collect()
     };
     match (step.name, keys) {
         ("CHDIR", _) => working_directory_causes(policy, error).unwrap_or_else(|| lines(step.keys)),
-        ("EXEC", _) => exec_causes(told, error, policy),
+        ("EXEC", _) => exec_causes(reported, error, policy),
         ("NAMESPACE", None) => {
-            let path = detailed().find_map(|told| told.path.as_ref());
+            let path = detailed().find_map(|reported| reported.path.as_ref());
             mount_causes(path, error, policy)
         }
         ("CAPABILITIES", keys) => {
@@ -58,8 +51,8 @@ fn is_off(line: &Assignment) -> bool {
     parse_boolean(&line.value) == Some(false) && (is_switch || &*line.value != "0")
 }
 
-fn of_line(line: &Assignment, error: Option<i32>) -> PossibleCause {
-    let does = format!("systemd could not apply it{}", describe(error));
+fn describe_line(line: &Assignment, error: Option<i32>) -> PossibleCause {
+    let does = format!("systemd could not apply it{}", describe_error(error));
     let (key, origin) = (line.key.clone(), Some(line.origin.clone()));
     PossibleCause { key, origin, word: None, does, errno: error, fix: None, line_to_try: None }
 }
@@ -88,7 +81,7 @@ fn with_missing_credential(cause: PossibleCause, policy: &Policy) -> PossibleCau
     PossibleCause { does: format!("{path} does not exist"), fix: Some(format!("create {path}")), ..cause }
 }
 
-fn describe(error: Option<i32>) -> String {
+fn describe_error(error: Option<i32>) -> String {
     error.and_then(errno::name).map_or_else(String::new, |name| format!(": {name}"))
 }
 
@@ -102,10 +95,11 @@ fn working_directory_causes(policy: &Policy, error: Option<i32>) -> Option<Vec<P
 }
 
 /// Returns the lines by which a program is not found or not executed.
-fn exec_causes(told: &[&FailedStep], error: Option<i32>, policy: &Policy) -> Vec<PossibleCause> {
-    let told: Vec<&[u8]> = told.iter().filter_map(|told| told.path.as_ref()).map(AccessPath::as_bytes).collect();
+fn exec_causes(reported: &[&FailedStep], error: Option<i32>, policy: &Policy) -> Vec<PossibleCause> {
+    let reported: Vec<&[u8]> =
+        reported.iter().filter_map(|reported| reported.path.as_ref()).map(AccessPath::as_bytes).collect();
     let own = policy.settings.commands().iter().map(|command| command.program.as_bytes());
-    let mut programs: Vec<&[u8]> = if told.is_empty() { own.collect() } else { told };
+    let mut programs: Vec<&[u8]> = if reported.is_empty() { own.collect() } else { reported };
     programs.dedup();
     let mut causes = Vec::new();
     for program in programs {
@@ -123,7 +117,7 @@ fn exec_causes(told: &[&FailedStep], error: Option<i32>, policy: &Policy) -> Vec
     let roots = ["RootDirectory", "RootImage"].iter().flat_map(|key| policy.settings.lines_in_force(key));
     let of_root = |line: &Assignment| {
         let does = "the program and its libraries have to be below this root".to_owned();
-        PossibleCause { does, ..of_line(line, error) }
+        PossibleCause { does, ..describe_line(line, error) }
     };
     causes.extend(roots.filter(|line| has_root && &*line.value != "/").map(of_root));
     causes
@@ -136,16 +130,16 @@ fn mount_causes(path: Option<&AccessPath>, error: Option<i32>, policy: &Policy) 
     let Some(path) = path else {
         let mut required = policy.required_paths();
         let only = required.pop().filter(|_| required.is_empty() && (is_missing || error.is_none()));
-        return only.map(|(cause, path)| of_mount(&cause, path.as_bytes(), error, policy)).into_iter().collect();
+        return only.map(|(cause, path)| describe_mount(&cause, path.as_bytes(), error, policy)).into_iter().collect();
     };
     let root = policy.settings.lines_in_force("RootDirectory");
     let root = root.first().map_or("", |line| line.value.trim_end_matches('/'));
     let below = path.as_bytes().strip_prefix(root.as_bytes()).filter(|rest| rest.starts_with(b"/"));
     let path = below.unwrap_or(path.as_bytes());
-    policy.mounting(path).iter().map(|cause| of_mount(cause, path, error, policy)).collect()
+    policy.mounting(path).iter().map(|cause| describe_mount(cause, path, error, policy)).collect()
 }
 
-fn of_mount(cause: &DirectiveCause, path: &[u8], error: Option<i32>, policy: &Policy) -> PossibleCause {
+fn describe_mount(cause: &DirectiveCause, path: &[u8], error: Option<i32>, policy: &Policy) -> PossibleCause {
     let made = PossibleCause::new(cause, "", error);
     let word = escape(made.word.as_deref().unwrap_or_default().as_bytes());
     // systemd makes the target of a bind mount: what is missing is its source.
@@ -154,11 +148,11 @@ fn of_mount(cause: &DirectiveCause, path: &[u8], error: Option<i32>, policy: &Po
     let name = source.map_or_else(|| escape(path), ToOwned::to_owned);
     let is_listed = !word.is_empty() && !word.starts_with('-') && error == Some(libc::ENOENT);
     if !is_listed {
-        return PossibleCause { does: format!("systemd could not mount {name}{}", describe(error)), ..made };
+        return PossibleCause { does: format!("systemd could not mount {name}{}", describe_error(error)), ..made };
     }
     let optional = format!("write -{word} in place of {word}: systemd skips it while {name} is missing");
     let text = str::from_utf8(path).unwrap_or_default();
-    let own = MADE.iter().find_map(|(parent, key)| Some((*key, text.strip_prefix(parent)?)));
+    let own = STATE_DIRECTORIES.into_iter().find_map(|(parent, made)| Some((made.key(), text.strip_prefix(parent)?)));
     let own = own.filter(|(_, rest)| {
         cause.directive == Directive::ReadWritePaths && !policy.is_of_user_manager() && !rest.contains('/')
     });
@@ -172,13 +166,13 @@ fn dropping_causes(policy: &Policy, error: Option<i32>) -> Vec<PossibleCause> {
     let on =
         on.filter_map(|directive| Some((directive, policy.settings.switch(directive).filter(|switch| switch.on)?)));
     on.map(|(directive, switch)| {
-        let does = format!("drops {}{}", find_withheld(directive).join(" and "), describe(error));
-        of_directive(directive, switch.origin.clone(), does, error)
+        let does = format!("drops {}{}", find_withheld(directive).join(" and "), describe_error(error));
+        describe_directive(directive, switch.origin.clone(), does, error)
     })
     .collect()
 }
 
-fn of_directive(directive: Directive, origin: Origin, does: String, errno: Option<i32>) -> PossibleCause {
+fn describe_directive(directive: Directive, origin: Origin, does: String, errno: Option<i32>) -> PossibleCause {
     PossibleCause {
         key: directive.key().into(),
         origin: Some(origin),
@@ -194,5 +188,5 @@ fn of_directive(directive: Directive, origin: Origin, does: String, errno: Optio
 fn filter_causes(policy: &Policy, error: Option<i32>) -> Vec<PossibleCause> {
     let filters = policy.filtering_directives().into_iter().rev();
     let lines = filters.filter_map(|directive| policy.settings.lines(directive).last());
-    lines.map(|line| of_line(line, error)).collect()
+    lines.map(|line| describe_line(line, error)).collect()
 }

@@ -164,7 +164,7 @@ pub fn find_common_blind_spots(root: &Path) -> Vec<BlindSpot> {
 /// Finds the reason why a process receives no records. `failure` tells why it could not open the audit stream; without
 /// one it could, or inherited the stream.
 #[must_use]
-pub fn find_deafness(root: &Path, failure: Option<&OpenError>) -> Option<BlindSpot> {
+pub fn find_reason_for_no_records(root: &Path, failure: Option<&OpenError>) -> Option<BlindSpot> {
     let mut known = find_blind_spots(root);
     let mut known = |id: &str| Some(known.swap_remove(known.iter().position(|spot| spot.id == id)?));
     match failure {
@@ -183,12 +183,12 @@ pub fn find_deafness(root: &Path, failure: Option<&OpenError>) -> Option<BlindSp
     }
 }
 
-/// Finds the blind spots other than the [reason](find_deafness) why a process receives no records.
+/// Finds the blind spots other than the [reason](find_reason_for_no_records) why a process receives no records.
 pub(crate) fn find_further_blind_spots(root: &Path, is_listening: bool) -> Vec<BlindSpot> {
-    let is_told = |spot: &BlindSpot| {
+    let is_reported_elsewhere = |spot: &BlindSpot| {
         if is_listening { spot.id == NO_AUDIT_READ } else { DEAFENING.contains(&spot.id) }
     };
-    find_blind_spots(root).into_iter().filter(|spot| !is_told(spot)).collect()
+    find_blind_spots(root).into_iter().filter(|spot| !is_reported_elsewhere(spot)).collect()
 }
 
 /// The blind spot of every machine: systemd does not log refusals with an error by default.

@@ -46,7 +46,9 @@ pub async fn serve(
     requests: RequestQueue,
 ) -> Result<BusServer, ServeError> {
     // The name service can be slow, and zbus must not wait for it later.
-    let trust = spawn_blocking(trust).await.unwrap_or_else(|_| Trust { daemon: geteuid().as_raw(), groups: vec![] });
+    let trust = spawn_blocking(find_trusted_users)
+        .await
+        .unwrap_or_else(|_| Trust { daemon: geteuid().as_raw(), groups: vec![] });
     let service = Service::new(trust, dir, status, requests);
     let subscribers = service.subscribers();
     // The defaults of zbus would take the name from its owner, and give it up to the next process that requests it.
@@ -77,7 +79,7 @@ impl BusServer {
     }
 }
 
-fn trust() -> Trust {
+fn find_trusted_users() -> Trust {
     let gid = |name| Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
     Trust { daemon: geteuid().as_raw(), groups: TRUSTED_GROUPS.into_iter().filter_map(gid).collect() }
 }

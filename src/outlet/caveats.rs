@@ -11,7 +11,7 @@ pub(crate) const WITHOUT_RECORDS: &str = "'harden-why explain LOG', 'harden-why 
     UNIT' work without records; rehearse and log-refusals do not";
 
 /// Returns notes about what the daemon may have missed, from its status.
-pub(crate) fn hearing_notes(status: &Status) -> Vec<Note> {
+pub(crate) fn list_reception_notes(status: &Status) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Some(why) = &status.not_listening {
         let why = crate::audit::text::escape(why.as_bytes());
@@ -89,10 +89,10 @@ mod tests {
     fn limitation_is_noted_unless_every_machine_has_it() {
         let always = crate::host::blind_spots::silent_errno().to_string();
         let sound = Status { limitations: vec![always.clone()], ..Status::default() };
-        assert!(hearing_notes(&sound).is_empty());
+        assert!(list_reception_notes(&sound).is_empty());
         let limitations = vec!["deaf: \u{1b}; mend it".to_owned(), always, "blind: so; there".to_owned()];
         let status = Status { overruns: 2, malformed: 1, limitations, ..Status::default() };
-        let notes: Vec<String> = hearing_notes(&status).into_iter().map(|note| note.text).collect();
+        let notes: Vec<String> = list_reception_notes(&status).into_iter().map(|note| note.text).collect();
         assert_eq!(notes.len(), 3, "{notes:?}");
         assert!(
             notes[0].contains("overran 2 times") && notes[1].contains("could not parse 1 record since"),

@@ -63,14 +63,14 @@ pub trait HardenWhy {
 ///
 /// # Errors
 /// There is no such bus, or the daemon is not on it.
-pub(crate) async fn daemon(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'static>> {
-    let connect = async {
-        let connection = bus.builder().build().await.map_err(|error| explained(error.into()))?;
-        let daemon = HardenWhyProxy::new(&connection).await.map_err(|error| explained(error.into()))?;
-        patiently(|| daemon.status()).await.map_err(explained)?;
+pub(crate) async fn connect(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'static>> {
+    let answered = async {
+        let connection = bus.builder().build().await.map_err(|error| explain_error(error.into()))?;
+        let daemon = HardenWhyProxy::new(&connection).await.map_err(|error| explain_error(error.into()))?;
+        retry_while_busy(|| daemon.status()).await.map_err(explain_error)?;
         Ok(daemon)
     };
-    tokio::time::timeout(PATIENCE, connect).await.context("no answer in time")?
+    tokio::time::timeout(PATIENCE, answered).await.context("no answer in time")?
 }
 
 /// Announces to a running daemon that a process will provoke a denial. Does not start a daemon.
@@ -79,11 +79,11 @@ pub(crate) async fn daemon(bus: &BusAddress) -> anyhow::Result<HardenWhyProxy<'s
 /// No daemon runs, it refuses, or it does not answer in time.
 pub(crate) async fn announce_demonstration(bus: &BusAddress, pid: u32) -> anyhow::Result<()> {
     let announce = async {
-        let connection = bus.builder().build().await.map_err(|error| explained(error.into()))?;
+        let connection = bus.builder().build().await.map_err(|error| explain_error(error.into()))?;
         let names = zbus::fdo::DBusProxy::new(&connection).await?;
         anyhow::ensure!(names.name_has_owner(NAME.try_into()?).await?, "harden-whyd does not run");
-        let daemon = HardenWhyProxy::new(&connection).await.map_err(|error| explained(error.into()))?;
-        patiently(|| daemon.announce_demonstration(pid)).await.map_err(explained)
+        let daemon = HardenWhyProxy::new(&connection).await.map_err(|error| explain_error(error.into()))?;
+        retry_while_busy(|| daemon.announce_demonstration(pid)).await.map_err(explain_error)
     };
     tokio::time::timeout(PATIENCE, announce).await.context("no answer in time")?
 }
@@ -92,7 +92,7 @@ pub(crate) async fn announce_demonstration(bus: &BusAddress, pid: u32) -> anyhow
 ///
 /// # Errors
 /// Those of the call.
-pub(crate) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, BusError>
+pub(crate) async fn retry_while_busy<T, F>(ask: impl Fn() -> F) -> Result<T, BusError>
 where
     F: Future<Output = Result<T, BusError>>,
 {
@@ -106,7 +106,7 @@ where
 }
 
 /// Returns a D-Bus error for a person to read, and escapes text of other processes.
-pub(crate) fn explained(error: BusError) -> anyhow::Error {
+pub(crate) fn explain_error(error: BusError) -> anyhow::Error {
     let why = match error {
         BusError::AccessDenied(why)
         | BusError::Busy(why)
@@ -157,7 +157,7 @@ mod tests {
         let answer = |busy_until, error: fn(String) -> BusError| {
             asked.set(0);
             let asked = &asked;
-            patiently(move || async move {
+            retry_while_busy(move || async move {
                 asked.set(asked.get() + 1);
                 if asked.get() < busy_until { Err(error("no".to_owned())) } else { Ok(7) }
             })

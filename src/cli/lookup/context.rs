@@ -9,7 +9,7 @@ use crate::cli::args::machine::Machine;
 use crate::cli::args::{Common, StateDir};
 use crate::cli::terminal::clock::local_time_now;
 use crate::outlet::access::OWN_UNITS_ONLY;
-use crate::outlet::caveats::{eviction_note, hearing_notes};
+use crate::outlet::caveats::{eviction_note, list_reception_notes};
 use crate::outlet::client::HardenWhyProxy;
 use crate::syscalls::Groups;
 use crate::systemd::manager::Managers;
@@ -88,7 +88,7 @@ impl Context {
         let loaded_groups = groups.await.unwrap_or_else(|_| syscall_groups::load());
         notes.extend(syscall_groups::groups_note(&loaded_groups));
         if let Some(status) = &status {
-            notes.extend(hearing_notes(status));
+            notes.extend(list_reception_notes(status));
         }
         let evicted = status.as_ref().and_then(|status| eviction_note(status, &local_time_now()));
         let own_units_only = status.as_ref().is_some_and(|status| status.only_manager.is_some());

@@ -7,7 +7,7 @@ use crate::cli::args::{Common, ManagerFlags, STATE_DIR, StateDir};
 use crate::incidents::incident::by_unit;
 use crate::incidents::{Incident, Moment, Query, Store, StoreError, Stored, UnitSummary};
 use crate::operations::permission::root_command;
-use crate::outlet::client::{HardenWhyProxy, daemon, explained, patiently, read_answer};
+use crate::outlet::client::{HardenWhyProxy, connect, explain_error, read_answer, retry_while_busy};
 use crate::outlet::wire::{BusError, MAX_INCIDENTS, NO_MANAGER, Status};
 use crate::systemd::bus_address::BusAddress;
 use crate::units::{Manager, Unit, UnitName};
@@ -148,7 +148,7 @@ impl fmt::Display for ManagerScope {
 fn or_empty<T>(answer: Result<Vec<T>, BusError>) -> anyhow::Result<Vec<T>> {
     match answer {
         Err(BusError::NoStore(_)) => Ok(Vec::new()),
-        answer => answer.map_err(explained),
+        answer => answer.map_err(explain_error),
     }
 }
 
@@ -218,7 +218,7 @@ impl IncidentSource {
             })?;
             return Ok((Self::Store(store), Vec::new()));
         }
-        let error = match daemon(&common.bus).await {
+        let error = match connect(&common.bus).await {
             Ok(daemon) => return Ok((Self::Daemon(daemon), Vec::new())),
             Err(error) => error,
         };
@@ -247,7 +247,7 @@ impl IncidentSource {
         let units: Vec<UnitSummary> = match self {
             Self::Daemon(daemon) => {
                 let since = scope.times.since.unwrap_or_default();
-                let units = or_empty(patiently(|| daemon.list_units(since)).await)?;
+                let units = or_empty(retry_while_busy(|| daemon.list_units(since)).await)?;
                 units.into_iter().map(read_answer).collect::<Result<_, _>>()?
             }
             Self::Store(store) => store.units(&Query { since: scope.times.since, ..Query::default() })?,
@@ -300,7 +300,8 @@ impl IncidentSource {
                     Selection::Named(name) => (name.as_str(), ""),
                     Selection::UnknownUnits => ("", NO_MANAGER),
                 };
-                let page = patiently(|| daemon.list_incidents(unit, manager, since, offset, MAX_INCIDENTS)).await;
+                let page =
+                    retry_while_busy(|| daemon.list_incidents(unit, manager, since, offset, MAX_INCIDENTS)).await;
                 Ok(or_empty(page)?.into_iter().map(read_answer).collect::<Result<_, _>>()?)
             }
             Self::Store(store) => {
@@ -322,7 +323,7 @@ impl IncidentSource {
                     || (String::new(), NO_MANAGER.to_owned()),
                     |unit| (unit.name.to_string(), unit.manager.to_string()),
                 );
-                patiently(|| daemon.forget(&name, &manager)).await.map_err(explained)
+                retry_while_busy(|| daemon.forget(&name, &manager)).await.map_err(explain_error)
             }
             Self::Store(store) => {
                 let dir = store.path().parent().unwrap_or(Path::new("/")).to_owned();
@@ -334,7 +335,7 @@ impl IncidentSource {
     /// Returns the daemon's status; for a store, only what it evicted.
     pub(crate) async fn status(&self) -> Option<Status> {
         match self {
-            Self::Daemon(daemon) => patiently(|| daemon.status()).await.ok(),
+            Self::Daemon(daemon) => retry_while_busy(|| daemon.status()).await.ok(),
             Self::Store(store) => {
                 let mut status = Status::default();
                 status.set_evicted(store.evicted().ok()?);

@@ -28,9 +28,9 @@ use crate::incidents::local_time::{LocalTime, moment};
 use crate::incidents::{Incident, Moment, RowId, Stored, describe_briefly};
 use crate::operations::outcome::NoRights;
 use crate::outlet::access::OWN_UNITS_ONLY;
-use crate::outlet::caveats::hearing_notes;
+use crate::outlet::caveats::list_reception_notes;
 use crate::outlet::client;
-use crate::outlet::client::{HardenWhyProxy, explained, patiently, read_answer};
+use crate::outlet::client::{HardenWhyProxy, explain_error, read_answer, retry_while_busy};
 use crate::outlet::wire::{BusError, MAX_COUNT_LAG, MAX_INCIDENTS};
 use crate::systemd::manager::Managers;
 use crate::systemd::manager_lookup::ManagerLookup;
@@ -99,10 +99,10 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         own.extend(resolved.map(|name| ChosenUnit { name, managers: *of }));
     }
     names.append(&mut own);
-    let mut client = client::daemon(&common.bus)
+    let mut client = client::connect(&common.bus)
         .await
         .map_err(|error| silent_daemon(&common.bus, &error.to_string(), OtherSource::Nothing))?;
-    let only_manager = patiently(|| client.status()).await.map_err(explained)?.only_manager;
+    let only_manager = retry_while_busy(|| client.status()).await.map_err(explain_error)?.only_manager;
     if let Some(own) = only_manager.and_then(|manager| manager.parse().ok()).filter(|_| scope != ManagerScope::Users) {
         let can_see_any = scope == ManagerScope::All && has_any_unit(&managers, own, &names).await;
         ensure!(can_see_any, NoRights(OWN_UNITS_ONLY.to_owned()));
@@ -133,7 +133,7 @@ pub(crate) async fn follow(common: &Common, asked: &Follow, color: ColorChoice) 
         }
         client = loop {
             tokio::time::sleep(RECONNECT_PAUSE).await;
-            if let Ok(client) = client::daemon(&common.bus).await {
+            if let Ok(client) = client::connect(&common.bus).await {
                 break client;
             }
         };
@@ -188,7 +188,7 @@ impl Follower {
 
     /// Prints incidents until the bus is gone. The daemon may restart.
     async fn listen(&mut self, client: &HardenWhyProxy<'static>) -> anyhow::Result<()> {
-        let gone = |error: zbus::Error| explained(error.into());
+        let gone = |error: zbus::Error| explain_error(error.into());
         let mut inbox = Inbox::open(client).await.map_err(gone)?;
         let mut owners = Box::pin(client.inner().receive_owner_changed().await.map_err(gone)?);
         self.subscribe(client, &mut inbox).await?;
@@ -209,14 +209,14 @@ impl Follower {
 
     /// Subscribes to a daemon that just appeared, prints its caveats, and shows the incidents missed before.
     async fn subscribe(&mut self, client: &HardenWhyProxy<'static>, inbox: &mut Inbox) -> anyhow::Result<()> {
-        inbox.call(client.subscribe()).await?.map_err(explained)?;
+        inbox.call(client.subscribe()).await?.map_err(explain_error)?;
         if !self.subscribed {
             let what = "connected to harden-whyd, waiting for denials (Ctrl-C ends it)";
             print_remark(self.color, DIM, what);
         }
         self.subscribed = true;
-        let status = inbox.call(client.status()).await?.map_err(explained)?;
-        let notes = hearing_notes(&status);
+        let status = inbox.call(client.status()).await?.map_err(explain_error)?;
+        let notes = list_reception_notes(&status);
         for note in notes.iter().filter(|note| !self.printed_notes.contains(note)) {
             self.warn(&note.text);
         }
@@ -231,7 +231,7 @@ impl Follower {
             }
             Err(error) => {
                 self.behind = true;
-                let why = explained(error);
+                let why = explain_error(error);
                 self.warn(&format!("denials in the meantime cannot be shown ({why}): 'harden-why' lists them"));
             }
         }
@@ -251,7 +251,7 @@ impl Follower {
         while latest.len() < most {
             let page = match inbox.call(client.list_incidents("", "", 0, offset, MAX_INCIDENTS)).await? {
                 Err(BusError::NoStore(_)) => break,
-                page => page.map_err(explained)?,
+                page => page.map_err(explain_error)?,
             };
             let is_last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;
@@ -296,7 +296,7 @@ impl Follower {
                 Ok(page) => page,
                 Err(BusError::NoStore(_)) => return Ok(Ok(missed)),
                 // The daemon or the bus is gone: the caller reconnects.
-                Err(BusError::ZBus(error)) => return Err(explained(error.into())),
+                Err(BusError::ZBus(error)) => return Err(explain_error(error.into())),
                 Err(error) => return Ok(Err(error)),
             };
             let last = page.len() < MAX_INCIDENTS as usize;

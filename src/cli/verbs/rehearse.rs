@@ -35,7 +35,7 @@ use crate::operations::rehearsal::run::{FinishedRehearsal, StoppedRehearsal};
 use crate::operations::rehearsal::session::describe_state;
 use crate::operations::rehearsal::watch::RehearsalEnd;
 use crate::operations::tap::background::BackgroundTap;
-use crate::outlet::caveats::hearing_notes;
+use crate::outlet::caveats::list_reception_notes;
 use crate::outlet::client::HardenWhyProxy;
 use crate::systemd::manager::{Managers, UnitOutcome};
 use crate::systemd::syscall_groups;
@@ -83,7 +83,7 @@ pub(crate) async fn rehearse(
     let machine = LocalMachine::new(&managers);
     let mut plan = RehearsalPlan::prepare(machine, &request, syscall_groups::load(), &clock).await?;
     plan.target.notes.extend(started.note());
-    plan.target.notes.extend(hearing_notes(&daemon.status));
+    plan.target.notes.extend(list_reception_notes(&daemon.status));
     let mut interruption = Interruption::from_signals()?;
     let refused = if asked.dry_run {
         Some(RehearsalOutcome::DryRun)
@@ -311,7 +311,7 @@ fn no_remedy_note(report: &Report, calls: &[Incident], unit: &Unit) -> Option<No
     if has_default_remedy(report) {
         return None;
     }
-    let command = format!("{}{}", unit.manager.option(), unit.name);
+    let command = unit.to_arguments();
     let has_own = calls.iter().any(|call| !is_systemds_own(call));
     let mut remedies = report.units.iter().flat_map(|answer| &answer.remedies);
     let text = match remedies.find_map(|remedy| remedy.reserved) {

@@ -13,7 +13,7 @@ use crate::operations::refusal_logging::state::ActiveLogging;
 use crate::operations::rehearsal::recover::find_known;
 use crate::operations::tap::running::{RunningTap, TAPS};
 use crate::outlet::client;
-use crate::outlet::client::{explained, patiently};
+use crate::outlet::client::{explain_error, retry_while_busy};
 use crate::systemd::manager::{Managers, SystemdError};
 use crate::systemd::syscall_groups;
 use crate::unit_files;
@@ -55,8 +55,8 @@ pub(crate) async fn query_status(common: &Common, clock: &LocalTime) -> Hearing 
 
 async fn query_daemon(common: &Common, clock: &LocalTime) -> Hearing {
     let status = async {
-        let daemon = client::daemon(&common.bus).await?;
-        patiently(|| daemon.status()).await.map_err(explained)
+        let daemon = client::connect(&common.bus).await?;
+        retry_while_busy(|| daemon.status()).await.map_err(explain_error)
     };
     match status.await {
         Ok(status) => Hearing::new(status, clock),

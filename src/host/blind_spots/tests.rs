@@ -113,7 +113,8 @@ fn network_namespace_is_known_by_its_settings() {
 
 #[test]
 fn process_without_records_has_one_true_reason() {
-    let deafness = |root: &tempfile::TempDir, failure| find_deafness(root.path(), failure).map(|spot| spot.id);
+    let deafness =
+        |root: &tempfile::TempDir, failure| find_reason_for_no_records(root.path(), failure).map(|spot| spot.id);
     let off = machine();
     std::fs::write(off.path().join("proc/cmdline"), "audit=0\n").unwrap();
     assert_eq!(deafness(&off, Some(&OpenError::NoAudit)), Some("audit-off"));

@@ -55,11 +55,11 @@ impl ListeningDaemon {
     /// # Errors
     /// The daemon does not answer, or does not receive the kernel's records.
     pub(crate) async fn connect(bus: &BusAddress) -> anyhow::Result<Self> {
-        let client = client::daemon(bus).await.with_context(|| {
+        let client = client::connect(bus).await.with_context(|| {
             let start = root_command("systemctl start harden-whyd");
             format!("harden-whyd, which a rehearsal requires, does not answer ({start})")
         })?;
-        let status = client.status().await.map_err(client::explained)?;
+        let status = client.status().await.map_err(client::explain_error)?;
         ensure!(
             status.listening,
             "harden-whyd receives no records here, so a rehearsal would show nothing: {}. 'harden-why tap UNIT' works \
@@ -83,8 +83,8 @@ impl DaemonFeed {
         since: i64,
         tap: Option<Arc<BackgroundTap>>,
     ) -> anyhow::Result<Self> {
-        client.begin_rehearsal(unit.name.as_str(), &unit.manager.to_string()).await.map_err(client::explained)?;
-        let daemon_since = client.status().await.map_err(client::explained)?.since;
+        client.begin_rehearsal(unit.name.as_str(), &unit.manager.to_string()).await.map_err(client::explain_error)?;
+        let daemon_since = client.status().await.map_err(client::explain_error)?.since;
         let (before, unreported) = (HashMap::new(), Vec::new());
         let mut feed = Self { client, bus, unit, since: 0, before, daemon_since, lost: false, tap, unreported };
         feed.before = feed.incidents().await?.into_iter().map(|one| (one.key, one.count)).collect();
@@ -100,9 +100,9 @@ impl DaemonFeed {
     /// Reads the incidents. First reconnects, and repeats the note of the rehearsal, if the daemon lost it.
     async fn read(&mut self) -> anyhow::Result<Vec<Incident>> {
         if self.lost {
-            self.client = client::daemon(&self.bus).await?;
+            self.client = client::connect(&self.bus).await?;
         }
-        let status = self.client.status().await.map_err(client::explained)?;
+        let status = self.client.status().await.map_err(client::explain_error)?;
         if self.lost || status.since != self.daemon_since {
             let (name, manager) = (self.unit.name.as_str(), self.unit.manager.to_string());
             // The daemon refuses only if it still has the note.
@@ -131,7 +131,7 @@ impl DaemonFeed {
             let page = match self.client.list_incidents(name, &manager, self.since, offset, MAX_INCIDENTS).await {
                 Ok(page) => page,
                 Err(BusError::NoStore(_)) => return Ok(incidents),
-                Err(error) => return Err(client::explained(error)),
+                Err(error) => return Err(client::explain_error(error)),
             };
             let last = page.len() < MAX_INCIDENTS as usize;
             offset += MAX_INCIDENTS;

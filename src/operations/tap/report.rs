@@ -14,7 +14,7 @@ pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -
     if incidents.is_empty() {
         return None;
     }
-    let report = async { report_incidents(&client::daemon(bus).await?, incidents).await };
+    let report = async { report_incidents(&client::connect(bus).await?, incidents).await };
     let error = report.await.err()?;
     Some(Note::new(
         "not-stored",
@@ -36,7 +36,7 @@ pub(crate) async fn report_incidents(daemon: &HardenWhyProxy<'_>, incidents: &[I
     for incidents in unrecorded.chunks(MAX_INCIDENTS as usize) {
         let stored = incidents.iter().map(|incident| Stored { id: 0, incident: (*incident).clone() });
         let dicts: Vec<IncidentDict> = stored.map(|stored| IncidentDict::from(&stored)).collect();
-        daemon.report(&dicts).await.map_err(client::explained)?;
+        daemon.report(&dicts).await.map_err(client::explain_error)?;
     }
     Ok(())
 }
