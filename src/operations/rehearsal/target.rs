@@ -204,7 +204,9 @@ async fn note_companions(
     };
     let is_down = |state: &str| matches!(state, "inactive" | "failed");
     let stopped = linked(&["Conflicts", "ConflictedBy"], |state| !matches!(state, "inactive" | "failed")).await?;
-    let started = linked(&["Requires", "BindsTo", "Wants"], is_down).await?;
+    let mut started = linked(&["Requires", "BindsTo", "Wants"], is_down).await?;
+    // These run nothing.
+    started.retain(|other| ![".target", ".slice"].iter().any(|kind| other.as_str().ends_with(kind)));
     let list = |names: &[UnitName]| join_first(&names.iter().map(UnitName::as_str).collect::<Vec<&str>>(), NAMED);
     let mut notes = Vec::new();
     if !dependents.is_empty() {
