@@ -42,7 +42,7 @@ const OF_PROGRAMS: [(&str, i32); 10] = [
 ];
 
 /// The names of errors, in lower case, as OCaml and Erlang print them.
-const NAMES: [(&str, i32); 3] = [("erofs", libc::EROFS), ("eacces", libc::EACCES), ("eperm", libc::EPERM)];
+const NAMES: [(&str, i32); 2] = [("erofs", libc::EROFS), ("eacces", libc::EACCES)];
 
 /// Returns the error that a text names as a whole.
 pub(super) fn parse_errno(text: &str) -> Option<i32> {

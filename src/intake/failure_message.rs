@@ -87,7 +87,7 @@ const FAMILIES: [(&str, u16); 5] =
 /// Whether lines may hold an error of a sandbox.
 pub(super) fn may_tell(lines: &[u8]) -> bool {
     // Without the letters that may be capitals.
-    const WORDS: [&[u8]; 16] = [
+    const WORDS: [&[u8]; 14] = [
         b"ead-only file system",
         b"ermission denied",
         b"peration not permitted",
@@ -100,10 +100,8 @@ pub(super) fn may_tell(lines: &[u8]) -> bool {
         b"ccess to the path",
         b"EROFS",
         b"EACCES",
-        b"EPERM",
         b"erofs",
         b"eacces",
-        b"eperm",
     ];
     WORDS.iter().any(|words| memmem::find(lines, words).is_some())
 }

@@ -52,7 +52,7 @@ fn message_names_error_and_path() {
         ("a: /var/lib/a/db: openBinaryFile: permission denied (Read-only file system)", "EROFS /var/lib/a/db"),
         (r#"Unix.Unix_error(Unix.EROFS, "mkdir", "/var/lib/x")"#, "EROFS /var/lib/x"),
         (r#"{"could not open log","/home/app/console.log",eacces}"#, "EACCES /home/app/console.log"),
-        ("no word: seroperms EPERM_X /x", ""),
+        ("no word: aerofssa EACCES_X /x", ""),
     ] {
         assert_eq!(told(message), expected, "{message}");
     }
