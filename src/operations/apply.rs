@@ -148,7 +148,7 @@ impl ApplyPlan {
     /// Writes the drop-in and confirms it.
     ///
     /// # Errors
-    /// The drop-in cannot be written, systemd does not apply it as predicted, or a signal came. Either the files and
+    /// The drop-in was changed since the plan or cannot be written, systemd does not apply it as predicted, or a signal came. Either the files and
     /// systemd's settings are as before, or the error says what is left.
     pub(crate) async fn write<M: ServiceManagers>(
         &self,
@@ -158,7 +158,8 @@ impl ApplyPlan {
         interruption: &mut Interruption,
     ) -> anyhow::Result<()> {
         let manager = machine.connect(self.unit.manager).await?;
-        let undo = drop_in::write(&self.chosen.remedy.drop_in, text.as_bytes())?;
+        // Another harden-why may have changed the drop-in while the user answered.
+        let undo = drop_in::write_over(&self.chosen.remedy.drop_in, self.present.as_deref(), text.as_bytes())?;
         let prediction = Prediction {
             unit: &self.unit,
             before: &self.chosen.situation,
@@ -291,6 +292,47 @@ mod tests {
         assert_eq!(fake.failed_call(), "unit_properties");
         assert!(fake.snapshot().holds(REMEDY_DROP_IN));
     }
+    #[test]
+    fn drop_in_that_another_process_wrote_since_the_plan_is_kept() {
+        let other = "# Written by harden-why\n[Service]\nSystemCallFilter=uname reboot\n";
+        for earlier in [None, Some("# Written by harden-why\n[Service]\nSystemCallFilter=uname2\n")] {
+            let fake = FakeMachine::running();
+            if let Some(earlier) = earlier {
+                fake.write(PATH, earlier);
+                fake.reload();
+            }
+            let plan = prepare(&fake, None, false).unwrap();
+            fake.write(PATH, other);
+            let before = fake.snapshot();
+            let error = write(&fake, &plan).unwrap_err();
+            assert!(matches!(error.downcast_ref(), Some(DropInError::Changed(_))), "{error:#}");
+            assert_eq!(fake.snapshot(), before);
+        }
+    }
+
+    #[test]
+    fn drop_in_that_another_process_writes_during_the_reload_is_not_undone() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, None, false).unwrap();
+        fake.ignore_drop_ins();
+        let other = "# Written by harden-why\n[Service]\nSystemCallFilter=uname reboot\n";
+        let work = async {
+            let text = plan.compose("a title", "2026-11-28");
+            let mut signals = FakeMachine::no_signals();
+            let written = plan.write(fake.machine(), &text, &GROUPS, &mut signals);
+            let other_process = async {
+                // The first call is the connection, the second one the reload.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                fake.write(PATH, other);
+            };
+            tokio::join!(written, other_process).0
+        };
+        let error = format!("{:#}", fake.run(work).unwrap().unwrap_err());
+        assert!(error.contains("the change cannot be undone: another process has changed"), "{error}");
+        assert!(fake.snapshot().has_text(other), "{error}");
+    }
+
 
     #[test]
     fn drop_in_that_systemd_ignores_is_removed_again() {

@@ -1,6 +1,7 @@
 //! Writes and removes the drop-ins of harden-why.
 //!
-//! A write is complete or has no effect. No write replaces another program's file.
+//! A write is complete or has no effect. No write replaces another program's file, or a drop-in that another harden-why
+//! changed since the caller read it.
 
 use super::whole_file::{UNFINISHED, create, replace};
 use crate::audit::text::escape;
@@ -39,6 +40,12 @@ pub(crate) enum DropInError {
     /// The file system is read-only.
     #[error("{} is on a read-only file system", shown(.0))]
     ReadOnly(PathBuf),
+    /// A file or a dangling link has the name of the directory.
+    #[error("{} is no directory: move it away", shown(.0))]
+    NoDirectory(PathBuf),
+    /// Another process changed the file since the caller read it.
+    #[error("another process has changed {} in the meantime, so it stays as it is: look at it, then try again", shown(.0))]
+    Changed(PathBuf),
     /// Another process removed the file.
     #[error("{} was removed by another process", shown(.0))]
     Gone(PathBuf),
@@ -58,6 +65,8 @@ pub(crate) enum DropInError {
 pub(crate) struct Undo {
     path: PathBuf,
     before: Option<Vec<u8>>,
+    /// What the change left there.
+    after: Option<Vec<u8>>,
     /// The directories to remove if they are empty once the file is gone, the innermost first.
     made: Vec<PathBuf>,
 }
@@ -97,8 +106,27 @@ pub(crate) fn compose(content: &str, when: &str, why: &str, undo: &str) -> Strin
 /// # Errors
 /// Another program's file has this name, or the file cannot be written. Nothing is changed in either case.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
-    let before = read(path)?;
-    write_by(path, before, || replace(path, bytes))
+    let present = read(path)?;
+    write_over(path, present.as_deref(), bytes)
+}
+
+/// Writes a drop-in as [`write()`] does, unless it holds anything else than `expected`. Without `expected`, no file may
+/// have the name: of two processes, one succeeds.
+///
+/// # Errors
+/// The file holds anything else, or cannot be written. Nothing is changed in either case.
+pub(crate) fn write_over(path: &Path, expected: Option<&[u8]>, bytes: &[u8]) -> Result<Undo, DropInError> {
+    ensure_holds(path, expected)?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let made = create_dirs(dir)?;
+    let undo = Undo { path: path.to_owned(), before: expected.map(<[u8]>::to_vec), after: Some(bytes.to_vec()), made };
+    match place(path, expected.is_some(), bytes) {
+        Ok(()) => Ok(undo),
+        Err(error) => {
+            undo.remove_dirs();
+            Err(error)
+        }
+    }
 }
 
 /// Writes a drop-in as [`write()`] does, unless a file has the name: of two processes, one succeeds.
@@ -106,10 +134,10 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
 /// # Errors
 /// A file has this name, or the file cannot be written. Nothing is changed in either case.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> {
-    if read(path)?.is_some() {
-        return Err(DropInError::Exists(path.to_owned()));
-    }
-    write_by(path, None, || create(path, bytes))
+    write_over(path, None, bytes).map_err(|error| match error {
+        DropInError::Changed(path) => DropInError::Exists(path),
+        other => other,
+    })
 }
 
 /// Checks that the file system of a drop-in can take a file of a size. Changes nothing.
@@ -135,36 +163,49 @@ pub(crate) fn ensure_has_room(path: &Path, size: u64) -> Result<(), DropInError>
     Ok(())
 }
 
-/// Replaces the text of a drop-in of harden-why.
-///
-/// # Errors
-/// The file is another program's, does not exist any more, or cannot be written.
-pub(crate) fn rewrite(path: &Path, bytes: &[u8]) -> Result<(), DropInError> {
-    if read(path)?.is_none() {
-        return Err(DropInError::Gone(path.to_owned()));
+/// Checks that the file of a drop-in holds these bytes, or does not exist.
+fn ensure_holds(path: &Path, expected: Option<&[u8]>) -> Result<(), DropInError> {
+    match (read(path)?.as_deref(), expected) {
+        (present, expected) if present == expected => Ok(()),
+        (None, Some(_)) => Err(DropInError::Gone(path.to_owned())),
+        _ => Err(DropInError::Changed(path.to_owned())),
     }
-    replace(path, bytes).map_err(|source| explain(path, source))
 }
 
-fn write_by(
-    path: &Path,
-    before: Option<Vec<u8>>,
-    write_file: impl FnOnce() -> io::Result<()>,
-) -> Result<Undo, DropInError> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let made = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
-    let undo = Undo { path: path.to_owned(), before, made };
-    let written = fs::create_dir_all(dir).map_err(|source| explain(dir, source));
-    if undo.made.iter().any(|made| made == dir) {
+/// Puts a file in its place: over the drop-in that is there, or where no file is.
+fn place(path: &Path, is_there: bool, bytes: &[u8]) -> Result<(), DropInError> {
+    let placed = if is_there { replace(path, bytes) } else { create(path, bytes) };
+    placed.map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => match read(path) {
+            Err(error) => error,
+            Ok(_) => DropInError::Changed(path.to_owned()),
+        },
+        _ => explain(path, source),
+    })
+}
+
+/// Creates the directory of a drop-in. Returns those that were made, the innermost first.
+fn create_dirs(dir: &Path) -> Result<Vec<PathBuf>, DropInError> {
+    let made: Vec<PathBuf> = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
+    if let Err(source) = fs::create_dir_all(dir) {
+        remove_dirs(&made);
+        return Err(match source.kind() {
+            ErrorKind::AlreadyExists => DropInError::NoDirectory(dir.to_owned()),
+            _ => explain(dir, source),
+        });
+    }
+    if made.iter().any(|made| made == dir) {
         // The umask does not apply to directories of drop-ins either. A directory without this mode still works.
         let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
     }
-    match written.and_then(|()| write_file().map_err(|source| explain(path, source))) {
-        Ok(()) => Ok(undo),
-        Err(error) => {
-            undo.remove_dirs();
-            Err(error)
-        }
+    Ok(made)
+}
+
+/// Removes those of the directories that are empty.
+fn remove_dirs(dirs: &[PathBuf]) {
+    for dir in dirs {
+        // The innermost directory may not exist.
+        let _ = fs::remove_dir(dir);
     }
 }
 
@@ -176,7 +217,7 @@ pub(crate) fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
     let Some(before) = read(path)? else { return Ok(None) };
     fs::remove_file(path).map_err(|source| explain(path, source))?;
     let made = path.parent().map(Path::to_owned).into_iter().collect();
-    let undo = Undo { path: path.to_owned(), before: Some(before), made };
+    let undo = Undo { path: path.to_owned(), before: Some(before), after: None, made };
     undo.remove_dirs();
     Ok(Some(undo))
 }
@@ -198,20 +239,35 @@ impl Undo {
         drop(self);
     }
 
-    /// Restores the previous file, or removes the new one.
+    /// Restores the previous file, or removes the new one. A file that is already as before stays.
     ///
     /// # Errors
-    /// The file cannot be written or removed.
+    /// Another process changed the file, or it cannot be written or removed.
     pub(crate) fn undo(self) -> Result<(), DropInError> {
-        let undone = match &self.before {
-            Some(bytes) => fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))
-                .and_then(|()| replace(&self.path, bytes)),
-            None => fs::remove_file(&self.path),
-        };
-        undone.map_err(|source| explain(&self.path, source))?;
+        if ensure_holds(&self.path, self.before.as_deref()).is_err() {
+            ensure_holds(&self.path, self.after.as_deref())?;
+            match &self.before {
+                Some(bytes) => {
+                    create_dirs(self.path.parent().unwrap_or(Path::new("/")))?;
+                    place(&self.path, self.after.is_some(), bytes)?;
+                }
+                None => fs::remove_file(&self.path).map_err(|source| explain(&self.path, source))?,
+            }
+        }
         if self.before.is_none() {
             self.remove_dirs();
         }
+        Ok(())
+    }
+
+    /// Replaces the text of the drop-in. [`undo`](Self::undo) still restores the file before the change.
+    ///
+    /// # Errors
+    /// Another process changed or removed the file, or it cannot be written.
+    pub(crate) fn rewrite(&mut self, bytes: &[u8]) -> Result<(), DropInError> {
+        ensure_holds(&self.path, self.after.as_deref())?;
+        place(&self.path, self.after.is_some(), bytes)?;
+        self.after = Some(bytes.to_vec());
         Ok(())
     }
 
@@ -233,10 +289,7 @@ impl Undo {
 
     /// Removes the directories of `made` that are empty.
     fn remove_dirs(&self) {
-        for dir in &self.made {
-            // The innermost directory may not exist.
-            let _ = fs::remove_dir(dir);
-        }
+        remove_dirs(&self.made);
     }
 }
 
@@ -270,7 +323,6 @@ fn explain(path: &Path, why: io::Error) -> DropInError {
     match why.kind() {
         ErrorKind::PermissionDenied => DropInError::NotAllowed { path, why },
         ErrorKind::ReadOnlyFilesystem => DropInError::ReadOnly(path),
-        ErrorKind::AlreadyExists => DropInError::Exists(path),
         _ => DropInError::Io { path, why },
     }
 }
@@ -413,13 +465,64 @@ mod tests {
     #[test]
     fn new_drop_in_replaces_none_and_a_removed_one_is_not_rewritten() {
         let (dir, path) = place();
-        let made = write_new(&path, ours("[Service]\nA=1\n").as_bytes()).unwrap();
+        let mut made = write_new(&path, ours("[Service]\nA=1\n").as_bytes()).unwrap();
         assert!(matches!(write_new(&path, b"x"), Err(DropInError::Exists(_))));
-        rewrite(&path, ours("[Service]\nA=2\n").as_bytes()).unwrap();
+        made.rewrite(ours("[Service]\nA=2\n").as_bytes()).unwrap();
         assert!(fs::read_to_string(&path).unwrap().ends_with("A=2\n"));
         made.undo().unwrap();
-        assert!(matches!(rewrite(&path, b"x"), Err(DropInError::Gone(_))));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let mut gone = write_new(&path, ours("[Service]\nA=1\n").as_bytes()).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(gone.rewrite(b"x"), Err(DropInError::Gone(_))));
+        gone.undo().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a file that is gone needs no undo");
+    }
+
+    #[test]
+    fn drop_in_that_changed_since_it_was_read_is_kept() {
+        let (_dir, path) = place();
+        let [first, second, third] = ["A=1", "A=2", "A=3"].map(|line| ours(&format!("[Service]\n{line}\n")));
+        let holds = |text: &str| assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        let made = write_over(&path, None, first.as_bytes()).unwrap();
+        assert!(matches!(write_over(&path, None, third.as_bytes()), Err(DropInError::Changed(_))));
+        holds(&first);
+        let over = write_over(&path, Some(first.as_bytes()), second.as_bytes()).unwrap();
+        assert!(matches!(made.undo(), Err(DropInError::Changed(_))));
+        assert!(matches!(write_over(&path, Some(first.as_bytes()), third.as_bytes()), Err(DropInError::Changed(_))));
+        holds(&second);
+        fs::write(&path, &third).unwrap();
+        assert!(matches!(over.undo(), Err(DropInError::Changed(_))));
+        holds(&third);
+        let removed = remove(&path).unwrap().unwrap();
+        write(&path, first.as_bytes()).unwrap().keep();
+        assert!(matches!(removed.undo(), Err(DropInError::Changed(_))));
+        holds(&first);
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(write_over(&path, Some(first.as_bytes()), b"x"), Err(DropInError::Gone(_))));
+    }
+
+    #[test]
+    fn undo_keeps_the_file_that_another_program_put_there() {
+        let (_dir, path) = place();
+        let made = write(&path, ours("").as_bytes()).unwrap();
+        fs::write(&path, "[Service]\n").unwrap();
+        assert!(matches!(made.undo(), Err(DropInError::Foreign(_))));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn file_or_dangling_link_in_place_of_the_directory_is_named_as_the_cause() {
+        let (_dir, path) = place();
+        let directory = path.parent().unwrap();
+        fs::create_dir_all(directory.parent().unwrap()).unwrap();
+        symlink("/nonexistent/x", directory).unwrap();
+        for _ in 0..2 {
+            let error = write(&path, ours("").as_bytes()).unwrap_err();
+            assert!(matches!(&error, DropInError::NoDirectory(path) if path == directory), "{error}");
+            assert!(fs::symlink_metadata(directory).is_ok());
+            let _ = fs::remove_file(directory);
+            fs::write(directory, "").unwrap();
+        }
     }
 
     #[test]
@@ -449,15 +552,20 @@ mod tests {
     #[test]
     fn drop_in_has_its_mode_whatever_the_umask() {
         let (dir, path) = place();
+        let restored = dir.path().join("systemd/user/y.service.d/zz.conf");
         // A thread with a umask of its own, so that no other test is under it.
         let with_umask = || {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
             write(&path, ours("").as_bytes()).unwrap().keep();
+            write(&restored, ours("").as_bytes()).unwrap().keep();
+            remove(&restored).unwrap().unwrap().undo().unwrap();
         };
         std::thread::scope(|scope| scope.spawn(with_umask).join()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o644, 0o755));
+        for path in [path, restored] {
+            assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o644, 0o755));
+        }
         drop(dir);
     }
 }

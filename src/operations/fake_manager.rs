@@ -311,6 +311,11 @@ impl ServiceManagers for FakeMachine {
         connection.call("connect", |_| Ok(())).await?;
         Ok(connection)
     }
+    /// Returns whether a file has exactly this text.
+    pub(crate) fn has_text(&self, text: &str) -> bool {
+        self.files.values().any(|content| content == text.as_bytes())
+    }
+
 }
 
 /// A denial of `uname` to a unit just now, as a tap reports it.

@@ -23,7 +23,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// It cannot be written; [`io::ErrorKind::AlreadyExists`] if a file has the name.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Of two processes that link a file to one name, one succeeds (link(2)).
-    write_by(path, bytes, |temporary, path| fs::hard_link(temporary, path).and_then(|()| fs::remove_file(temporary)))
+    write_by(path, bytes, |temporary, path| {
+        fs::hard_link(temporary, path)?;
+        // The file is in place. A second name that stays is removed as an unfinished file.
+        let _ = fs::remove_file(temporary);
+        Ok(())
+    })
 }
 
 fn write_by(path: &Path, bytes: &[u8], place: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {

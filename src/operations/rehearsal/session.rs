@@ -105,9 +105,9 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
     /// Replaces the text of the drop-in, which systemd reads later.
     ///
     /// # Errors
-    /// The drop-in was removed by another process, or cannot be written.
-    pub(crate) fn rewrite(&self, text: &str) -> anyhow::Result<()> {
-        drop_in::rewrite(&self.target.path, text.as_bytes())?;
+    /// The drop-in was changed or removed by another process, or cannot be written.
+    pub(crate) fn rewrite(&mut self, text: &str) -> anyhow::Result<()> {
+        self.undo.rewrite(text.as_bytes())?;
         Ok(())
     }
 
