@@ -185,7 +185,6 @@ mod tests {
     use crate::operations::fake_manager::{FakeMachine, Fault, GROUPS, denial};
     use crate::operations::restart::{RestartedUnit, restart};
     use crate::units::Manager;
-    use std::path::Path;
 
     const PATH: &str = "etc/systemd/system/x.service.d/zz-harden-why.conf";
 
@@ -218,7 +217,7 @@ mod tests {
 
     fn restart_unit(fake: &FakeMachine) -> anyhow::Result<RestartedUnit> {
         let mut signals = FakeMachine::no_signals();
-        let work = restart(fake.machine(), &fake.unit, Path::new(PATH), &mut signals);
+        let work = restart(fake.machine(), &fake.unit, &mut signals);
         fake.run(work).unwrap()
     }
 
@@ -292,6 +291,7 @@ mod tests {
         assert_eq!(fake.failed_call(), "unit_properties");
         assert!(fake.snapshot().holds(REMEDY_DROP_IN));
     }
+
     #[test]
     fn drop_in_that_another_process_wrote_since_the_plan_is_kept() {
         let other = "# Written by harden-why\n[Service]\nSystemCallFilter=uname reboot\n";
@@ -333,7 +333,6 @@ mod tests {
         assert!(fake.snapshot().has_text(other), "{error}");
     }
 
-
     #[test]
     fn drop_in_that_systemd_ignores_is_removed_again() {
         let fake = FakeMachine::running();
@@ -361,10 +360,19 @@ mod tests {
         let fake = FakeMachine::running();
         let plan = prepare(&fake, None, false).unwrap();
         write(&fake, &plan).unwrap();
-        fake.fail_at(1, Fault::Refused);
+        fake.fail_at(3, Fault::Refused);
         let error = format!("{:#}", restart_unit(&fake).unwrap_err());
+        assert_eq!(fake.failed_call(), "start_job");
         assert!(error.contains("was not restarted (run systemctl restart x.service)"), "{error}");
         assert!(fake.snapshot().holds(REMEDY_DROP_IN));
+    }
+
+    #[test]
+    fn restart_that_starts_nothing_is_an_error() {
+        let fake = FakeMachine::new(Manager::System);
+        fake.link("Requires", "db.service", "failed");
+        let error = format!("{:#}", restart_unit(&fake).unwrap_err());
+        assert!(error.contains("it needs units that do not run: db.service is failed"), "{error}");
     }
 
     #[test]

@@ -146,6 +146,26 @@ impl FakeMachine {
 
     /// Makes something start the unit again after each look at it.
     pub(crate) fn start_again_and_again(&self) {
+    /// Makes a running unit stop when the unit stops.
+    pub(crate) fn add_dependent(&self, name: &str) {
+        self.state.borrow_mut().dependents.push(name.parse().unwrap());
+    }
+
+    /// Makes the manager refuse the jobs of dependents.
+    pub(crate) fn refuse_dependents(&self) {
+        self.state.borrow_mut().quirks.insert(Quirk::RefusesDependents);
+    }
+
+    /// Makes the assertions of the unit fail, so that nothing starts it.
+    pub(crate) fn refute(&self) {
+        self.state.borrow_mut().quirks.insert(Quirk::IsRefuted);
+    }
+
+    /// Makes the unit, and its dependents, run in this cgroup.
+    pub(crate) fn place_in(&self, control_group: &str) {
+        self.state.borrow_mut().control_group = Some(control_group.to_owned());
+    }
+
         self.state.borrow_mut().quirks.insert(Quirk::StartsAgain);
     }
 

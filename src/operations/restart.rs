@@ -2,12 +2,11 @@
 
 use super::interruption::Interruption;
 use super::local_machine::LocalMachine;
+use super::requested_start::RequestedStart;
 use super::service_manager::{JOB_PATIENCE, ServiceManager, ServiceManagers};
-use crate::audit::text::shown_path;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome, UnitState};
 use crate::units::{Unit, UnitName};
 use anyhow::Context as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a start may take. systemd ends a start that hangs after 90 seconds, unless `TimeoutStartSec=` says
@@ -31,21 +30,26 @@ pub(crate) struct RestartedUnit {
 /// Restarts a unit, so that it runs with its drop-in.
 ///
 /// # Errors
-/// The manager refuses or does not answer, or a signal came. The drop-in stays.
+/// The manager refuses or does not answer, systemd did not start the unit, or a signal came. The drop-in stays.
 pub(crate) async fn restart<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     unit: &Unit,
-    drop_in: &Path,
     interruption: &mut Interruption,
 ) -> anyhow::Result<RestartedUnit> {
     let restart = async {
-        let manager = machine.connect(unit.manager).await?;
-        manager.start_job(&unit.name, UnitJob::Restart).await?;
-        watch(&manager, &unit.name).await
+        let (name, manager) = (&unit.name, machine.connect(unit.manager).await?);
+        let start = RequestedStart::prepare(&manager, name).await.ok();
+        manager.start_job(name, UnitJob::Restart).await?;
+        let restarted = watch(&manager, name).await?;
+        let state = manager.unit_state(name).await?;
+        // A unit that failed was started, and a job that takes too long may still start it.
+        if let Some(start) = start.filter(|_| !state.busy && restarted.outcome.active_state != "failed") {
+            start.ensure_happened(&manager, name, &state).await?;
+        }
+        Ok(restarted)
     };
     interruption.or(restart).await.with_context(|| {
-        let restart = unit.systemctl("restart");
-        format!("systemd has read {}, but {} was not restarted (run {restart})", shown_path(drop_in), unit.name)
+        format!("{} was not restarted (run {})", unit.name, unit.systemctl("restart"))
     })
 }
 

@@ -1,5 +1,6 @@
 //! `apply`: writes a remedy into its drop-in and has systemd confirm the result; otherwise changes nothing.
 
+use crate::audit::text::shown_path;
 use crate::cli::args::{Apply, Common};
 use crate::cli::exit_status::{ExitStatus, UsageError};
 use crate::cli::lookup::context::Context;
@@ -126,7 +127,7 @@ pub(crate) async fn apply(
     if template.is_some() {
         finish_template(machine, &named, asked.restart, &mut applied, &mut interruption).await?;
     } else if asked.restart {
-        let path = &plan.chosen.remedy.drop_in;
+        let path = Some(plan.chosen.remedy.drop_in.as_path());
         applied.restarted = Some(restart_watched(&context, &plan.unit, path, &mut interruption).await?);
     } else {
         applied.notes.push(restart_note(&plan.unit, plan.running));
@@ -164,22 +165,25 @@ async fn leave_unchanged(
         finish_template(machine, named, true, &mut applied, &mut interruption).await?;
         return Ok(applied);
     }
-    let path = drop_in.as_deref().unwrap_or(Path::new(""));
-    applied.restarted = Some(restart_watched(context, &unit, path, &mut interruption).await?);
+    applied.restarted = Some(restart_watched(context, &unit, drop_in.as_deref(), &mut interruption).await?);
     Ok(applied)
 }
 
-/// Restarts a unit, and answers for what is denied to it then.
+/// Restarts a unit, and answers for what is denied to it then. `drop_in` is in force, if there is one.
 async fn restart_watched(
     context: &Context,
     unit: &Unit,
-    drop_in: &Path,
+    drop_in: Option<&Path>,
     interruption: &mut Interruption,
 ) -> anyhow::Result<Restarted> {
     let since = now_millis();
     let scope = IncidentScope { managers: ManagerScope::All, times: SightingTimes { since: Some(since), until: None } };
     let machine = LocalMachine::new(&context.managers);
-    let RestartedUnit { outcome, is_up } = restart(machine, unit, drop_in, interruption).await?;
+    let restarted = restart(machine, unit, interruption).await;
+    let RestartedUnit { outcome, is_up } = match drop_in {
+        Some(path) => restarted.with_context(|| format!("systemd has read {}", shown_path(path)))?,
+        None => restarted?,
+    };
     let mut found = context.incidents.incidents(Some(&unit.name), scope).await?;
     found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(unit));
     let answer = answer_for_unit(context, unit, found, SilentRefusals::Possible).await;

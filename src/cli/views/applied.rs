@@ -33,7 +33,7 @@ pub(crate) struct Applied {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remedy: Option<Applying>,
     /// The drop-in; if two were removed, the one in force.
-    path: Option<String>,
+    pub(crate) path: Option<String>,
     /// The changed lines: added (`+`), kept (a space), removed (`-`).
     diff: Vec<String>,
     /// Whether systemd, read back, holds the predicted settings; for `revert`, whether it holds no removed file.
@@ -241,15 +241,21 @@ impl Reply for Applied {
 }
 
 impl Restarted {
-    /// Makes the view of a unit after its restart. `path` is the drop-in in force.
-    pub(crate) fn new(outcome: UnitOutcome, up: bool, mut answer: Answer, path: &Path, next: Option<String>) -> Self {
+    /// Makes the view of a unit after its restart. `path` is the drop-in in force, if there is one.
+    pub(crate) fn new(
+        outcome: UnitOutcome,
+        up: bool,
+        mut answer: Answer,
+        path: Option<&Path>,
+        next: Option<String>,
+    ) -> Self {
         let UnitOutcome { active_state, result } = outcome;
         answer.state = Some(match active_state.as_str() {
             "failed" => "failed after the restart".to_owned(),
             state => format!("is {state} after the restart"),
         });
-        let written = format!("{} is written and loaded, and stays", shown_path(path));
-        answer.notes.push(Note::new("drop-in-stays", written));
+        let stays = |path| Note::new("drop-in-stays", format!("{} is written and loaded, and stays", shown_path(path)));
+        answer.notes.extend(path.map(stays));
         Self { active_state, result, up, answer: Box::new(answer), next }
     }
 

@@ -2,7 +2,7 @@
 
 use super::check_command;
 use crate::audit::text::{escape, escape_excerpt, join};
-use crate::operations::rehearsal::session::RequestedStart;
+use crate::operations::requested_start::{RequestedStart, is_up};
 use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager};
 use crate::systemd::manager::{SystemdError, UnitState};
 use crate::units::UnitName;
@@ -82,7 +82,7 @@ impl TrialCheck {
             Err(error) => return Err(error.into()),
         }
         let state = manager.unit_state(name).await?;
-        ensure_started(manager, name, &state, start).await?;
+        start.ensure_happened(manager, name, &state).await?;
         let trial = Trial { manager, name, invocation: state.invocation, is_oneshot: self.is_oneshot };
         match &self.command {
             Some(command) => self.try_command(command, &trial).await,
@@ -167,7 +167,7 @@ impl<M: ServiceManager> Trial<'_, M> {
     async fn judge_failure(&self, state: &UnitState) -> anyhow::Result<TrialOutcome> {
         let name = self.name;
         if self.is_started_again(state) {
-            // Those start a unit only after its end; all else restarts a unit that runs as well.
+            // Such a unit starts another only after it has ended. Anything else can also restart a running unit.
             let starters = self.manager.linked_units(name, &["TriggeredBy", "UpheldBy"]).await?;
             ensure!(
                 !starters.is_empty(),
@@ -199,39 +199,6 @@ impl<M: ServiceManager> Trial<'_, M> {
 
 fn is_success(state: &UnitState) -> bool {
     state.outcome.result.as_deref().is_none_or(|result| result == "success")
-}
-
-fn is_up(active_state: &str) -> bool {
-    matches!(active_state, "active" | "reloading" | "activating")
-}
-
-/// Checks that the job started the unit.
-///
-/// # Errors
-/// It did not. The error says why.
-async fn ensure_started(
-    manager: &impl ServiceManager,
-    name: &UnitName,
-    state: &UnitState,
-    start: RequestedStart,
-) -> anyhow::Result<()> {
-    ensure!(!state.unmet, "{name} was not started, since its conditions are not met");
-    ensure!(!state.refuted, "{name} was not started, since its assertions are not met (Assert…=)");
-    // A unit that ended well may be unloaded, and its id with it.
-    let is_known = state.invocation.is_some() || start.is_kept;
-    if state.invocation != start.earlier || !is_known {
-        return Ok(());
-    }
-    let needed = manager.linked_units(name, &["Requires", "Requisite", "BindsTo"]).await?;
-    let missing = needed.iter().filter(|(_, state)| !is_up(state));
-    let missing: Vec<String> = missing.map(|(unit, state)| format!("{unit} is {}", escape(state.as_bytes()))).collect();
-    ensure!(
-        missing.is_empty(),
-        "{name} was not started, since it needs units that do not run: {} (Requires=)",
-        join(missing.into_iter())
-    );
-    let status = manager.manager().systemctl(&format!("status {}", name.to_argument()));
-    bail!("{name} was not started: systemd ended its job without a start (see {status})")
 }
 
 #[cfg(test)]

@@ -135,8 +135,8 @@ impl ServiceManager for FakeManager {
             if state.quirks.contains(&Quirk::StartsAgain) {
                 state.invocation += 1;
             }
-            let outcome = state.outcome();
-            Ok(UnitState { outcome, sub_state, busy: false, unmet: false, refuted: false, invocation })
+            let (outcome, refuted) = (state.outcome(), state.quirks.contains(&Quirk::IsRefuted));
+            Ok(UnitState { outcome, sub_state, busy: false, unmet: false, refuted, invocation })
         })
         .await
     }

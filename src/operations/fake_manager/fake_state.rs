@@ -70,6 +70,10 @@ pub(super) enum Quirk {
     StartsAgain,
     /// A dependency of the unit fails, so that its jobs start nothing.
     LacksDependency,
+    /// The unit's assertions are not met, so that its jobs start nothing.
+    IsRefuted,
+    /// The manager refuses jobs of the unit's dependents.
+    RefusesDependents,
 }
 
 /// The manager, its unit, and what was asked of them.
@@ -118,7 +122,7 @@ impl FakeState {
     }
 
     pub(super) fn start(&mut self) {
-        if self.quirks.contains(&Quirk::LacksDependency) {
+        if self.quirks.contains(&Quirk::LacksDependency) || self.quirks.contains(&Quirk::IsRefuted) {
             return;
         }
         self.invocation += 1;

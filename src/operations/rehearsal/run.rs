@@ -130,7 +130,7 @@ async fn run_until_stopped<'a, M: ServiceManagers>(
         verified.map_err(|call| anyhow!("systemd's filter does not treat {call} as a rehearsal requires"))
     };
     let end = match interruption.or(session.start(confirm)).await {
-        Ok(_) => watch(plan, session.manager(), feed, observer, interruption).await,
+        Ok(start) => watch(plan, start, session.manager(), feed, observer, interruption).await,
         Err(error) => Err(error),
     };
     let took = begun.elapsed();

@@ -16,6 +16,7 @@ use crate::operations::drop_in::{DropInError, Undo};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::same_file::is_same_file;
+use crate::operations::requested_start::RequestedStart;
 use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager as _, ServiceManagers};
 use crate::policy::Policy;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
@@ -54,15 +55,6 @@ pub(crate) struct StoppedUnit<'a, M: ServiceManagers> {
     manager: M::Connection,
     /// The job that gives the unit the state that it had before.
     job: Option<UnitJob>,
-}
-
-/// A start that was requested of the manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RequestedStart {
-    /// The id of the latest start before.
-    pub(crate) earlier: Option<[u8; 16]>,
-    /// Whether the manager keeps the unit loaded after its end.
-    pub(crate) is_kept: bool,
 }
 
 /// How a unit got its own settings back.
@@ -141,9 +133,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         let policy = known.situation.context("cannot read the unit's settings after the change")?.policy;
         ensure!(known.matches_manager, "the settings in systemd differ from the unit's files: {notes}");
         confirm(&policy)?;
-        // Without the reference, systemd can unload the unit once it ends; only its result stays unknown then.
-        let is_kept = self.manager.keep_loaded(&unit.name).await.is_ok();
-        let earlier = self.manager.unit_state(&unit.name).await?.invocation;
+        let start = RequestedStart::prepare(&self.manager, &unit.name).await?;
         self.since = self.since.min(Clocks::now().boot_ns());
         // systemd may carry out a job although its answer is lost. Of several restarts, an earlier one counts as well.
         let was_restarted = std::mem::replace(&mut self.restarted, true);
@@ -152,7 +142,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
             self.restarted = was_restarted;
         }
         started.with_context(|| format!("{} does not start again", unit.name))?;
-        Ok(RequestedStart { earlier, is_kept })
+        Ok(start)
     }
 
     /// Reloads the unit once (`ExecReload=`) if asked to, and stops it, both without its own settings. Returns the

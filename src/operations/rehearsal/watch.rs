@@ -3,6 +3,7 @@
 use super::feed::{RehearsalFeed, RehearsalObserver};
 use super::plan::RehearsalPlan;
 use crate::operations::interruption::Interruption;
+use crate::operations::requested_start::RequestedStart;
 use crate::operations::service_manager::ServiceManager;
 use crate::systemd::manager::{SystemdError, UnitState};
 use anyhow::{Context as _, ensure};
@@ -51,6 +52,7 @@ impl RehearsalEnd {
 pub(crate) async fn watch(
     plan: &RehearsalPlan,
     manager: &impl ServiceManager,
+    start: RequestedStart,
     feed: &mut impl RehearsalFeed,
     observer: &mut impl RehearsalObserver,
     interruption: &mut Interruption,
@@ -67,7 +69,7 @@ pub(crate) async fn watch(
         }
         match manager.unit_state(&unit.name).await {
             Ok(state) if has_ended(&state) => {
-                ensure!(!state.unmet, "{} was not started, since its conditions are not met", unit.name);
+                start.ensure_happened(manager, &unit.name, &state).await?;
                 return Ok(RehearsalEnd::Unit(state));
             }
             Ok(_) => answered = Instant::now(),
