@@ -118,9 +118,7 @@ impl DaemonFeed {
         if self.unreported.is_empty() {
             self.unreported = self.tap.as_ref().map_or_else(Vec::new, |tap| tap.take_incidents());
         }
-        report_incidents(&self.client, &self.unreported).await?;
-        self.unreported.clear();
-        Ok(())
+        report_incidents(&self.client, &mut self.unreported).await
     }
 
     async fn incidents(&self) -> anyhow::Result<Vec<Incident>> {

@@ -4,7 +4,7 @@ use crate::incidents::Incident;
 
 /// A source of the calls that a rehearsed unit makes.
 pub(crate) trait RehearsalFeed {
-    /// Returns the calls so far, each with its count since the beginning.
+    /// Returns the calls so far, each with its count since the beginning, or an error within a few seconds.
     ///
     /// # Errors
     /// The source does not answer now.

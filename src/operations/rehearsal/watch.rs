@@ -6,7 +6,8 @@ use crate::operations::interruption::Interruption;
 use crate::operations::requested_start::RequestedStart;
 use crate::operations::service_manager::ServiceManager;
 use crate::systemd::manager::{SystemdError, UnitState};
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -51,8 +52,8 @@ impl RehearsalEnd {
 /// The manager no longer answers, no longer knows the unit, or did not start it.
 pub(crate) async fn watch(
     plan: &RehearsalPlan,
-    manager: &impl ServiceManager,
     start: RequestedStart,
+    manager: &impl ServiceManager,
     feed: &mut impl RehearsalFeed,
     observer: &mut impl RehearsalObserver,
     interruption: &mut Interruption,
@@ -78,10 +79,16 @@ pub(crate) async fn watch(
             Err(_) => {}
         }
         if last_read.elapsed() >= FEED_INTERVAL {
+            let mut reading = pin!(feed.calls());
             let calls = tokio::select! {
                 biased;
-                name = interruption.next() => return Ok(RehearsalEnd::Signal(name)),
-                calls = feed.calls() => calls,
+                name = interruption.next() => {
+                    // The feed may have given the daemon what the tap saw, and would count it twice. The last read shows
+                    // the calls, and reports an error.
+                    let _ = reading.await;
+                    return Ok(RehearsalEnd::Signal(name));
+                }
+                calls = &mut reading => calls,
             };
             match calls {
                 Ok(calls) => {

@@ -14,7 +14,7 @@ pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -
     if incidents.is_empty() {
         return None;
     }
-    let report = async { report_incidents(&client::connect(bus).await?, incidents).await };
+    let report = async { report_incidents(&client::connect(bus).await?, &mut incidents.to_vec()).await };
     let error = report.await.err()?;
     Some(Note::new(
         "not-stored",
@@ -25,18 +25,31 @@ pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -
     ))
 }
 
-/// Sends incidents to a daemon.
+/// Sends incidents to a daemon, and removes those that it accepted. The others stay for another time.
 ///
 /// # Errors
 /// The daemon does not answer, or does not accept them.
-pub(crate) async fn report_incidents(daemon: &HardenWhyProxy<'_>, incidents: &[Incident]) -> anyhow::Result<()> {
+pub(crate) async fn report_incidents(daemon: &HardenWhyProxy<'_>, incidents: &mut Vec<Incident>) -> anyhow::Result<()> {
+    report_in_parts(incidents, async |dicts| daemon.report(dicts).await.map_err(client::explain_error)).await
+}
+
+/// Sends incidents in parts that the daemon accepts. A part whose sending is given up counts as accepted: the daemon may
+/// have it, and would count it twice.
+async fn report_in_parts(
+    incidents: &mut Vec<Incident>,
+    mut send: impl AsyncFnMut(&[IncidentDict]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     // Of calls that killed, the daemon has the kernel's record, and it refuses another source's word for one.
-    let unrecorded: Vec<&Incident> =
-        incidents.iter().filter(|incident| incident.key.source != SightingSource::Audit).collect();
-    for incidents in unrecorded.chunks(MAX_INCIDENTS as usize) {
-        let stored = incidents.iter().map(|incident| Stored { id: 0, incident: (*incident).clone() });
+    incidents.retain(|incident| incident.key.source != SightingSource::Audit);
+    while !incidents.is_empty() {
+        let rest = incidents.split_off(incidents.len().min(MAX_INCIDENTS as usize));
+        let part = std::mem::replace(incidents, rest);
+        let stored = part.iter().map(|incident| Stored { id: 0, incident: incident.clone() });
         let dicts: Vec<IncidentDict> = stored.map(|stored| IncidentDict::from(&stored)).collect();
-        daemon.report(&dicts).await.map_err(client::explain_error)?;
+        if let Err(error) = send(&dicts).await {
+            incidents.splice(0..0, part);
+            return Err(error);
+        }
     }
     Ok(())
 }
@@ -94,6 +107,41 @@ pub(crate) fn failure_notes(unjudged: u64, sees_capabilities: bool) -> Vec<Note>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operations::fake_manager::denial;
+    use crate::units::{Manager, Unit};
+    use std::time::Duration;
+
+    /// Reports more incidents than one part holds. `fate` tells by a part's number whether it is accepted (`Some(true)`),
+    /// refused, or never answered (`None`). Returns the size of each part, and how many incidents are left.
+    fn report(fate: impl Fn(usize) -> Option<bool>) -> (Vec<usize>, usize) {
+        let unit = Unit { manager: Manager::System, name: "x.service".parse().unwrap() };
+        let mut incidents = vec![denial(&unit); 2 * MAX_INCIDENTS as usize + 1];
+        let mut parts = Vec::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for _ in 0..2 {
+            let send = async |dicts: &[IncidentDict]| {
+                parts.push(dicts.len());
+                match fate(parts.len()) {
+                    Some(true) => Ok(()),
+                    Some(false) => anyhow::bail!("no"),
+                    None => std::future::pending().await,
+                }
+            };
+            let sent =
+                async { tokio::time::timeout(Duration::from_millis(5), report_in_parts(&mut incidents, send)).await };
+            let _ = runtime.block_on(sent);
+        }
+        (parts, incidents.len())
+    }
+
+    #[test]
+    fn part_that_was_accepted_or_given_up_is_not_sent_again() {
+        let most = MAX_INCIDENTS as usize;
+        assert_eq!(report(|_| Some(true)), (vec![most, most, 1], 0));
+        assert_eq!(report(|number| Some(number != 2)), (vec![most, most, most, 1], 0), "the second part was refused");
+        assert_eq!(report(|number| (number != 2).then_some(true)), (vec![most, most, 1], 0), "it was given up");
+        assert_eq!(report(|_| Some(false)), (vec![most, most], 2 * most + 1));
+    }
 
     #[test]
     fn failed_calls_that_could_not_be_judged_are_noted() {
