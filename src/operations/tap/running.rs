@@ -1,13 +1,16 @@
 //! The running taps of this machine. A tap changes no unit, but slows the calls of all processes while it lasts, so a
 //! file below `/run` tells `status` about it.
 
+use crate::operations::drop_in;
 use crate::operations::owner_marker::OwnerMarker;
-use nix::libc;
+use crate::operations::whole_file::{UNFINISHED, create};
+use std::ffi::OsStr;
 use std::fs;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The directory of the files. Only root can tap, and only root can write here.
@@ -44,6 +47,7 @@ impl TapFile {
     /// # Errors
     /// The file cannot be written. The tap works without it.
     pub(crate) fn write(dir: &Path, since: i64, until: i64, targets: &[String]) -> io::Result<Self> {
+        drop_in::remove_unfinished(dir);
         fs::create_dir_all(dir)?;
         for dir in [dir.parent(), Some(dir)].into_iter().flatten() {
             // Everybody may read it, whatever the umask.
@@ -57,13 +61,10 @@ impl TapFile {
         let path = dir.join(std::process::id().to_string());
         let targets: Vec<String> =
             targets.iter().map(|target| format!("{TARGET}{}\n", target.replace('\n', " "))).collect();
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(&path)?;
-        let written = Self(path);
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(format!("{owner}\n{SINCE}{since}\n{UNTIL}{until}\n{}", targets.concat()).as_bytes())?;
-        Ok(written)
+        let text = format!("{owner}\n{SINCE}{since}\n{UNTIL}{until}\n{}", targets.concat());
+        // Another tap removes a file that it reads before all of it is written.
+        create(&path, text.as_bytes())?;
+        Ok(Self(path))
     }
 }
 
@@ -95,8 +96,11 @@ impl RunningTap {
     }
 }
 
+/// Lists the files of taps, without those that another tap is writing.
 fn list_files(dir: &Path) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_written = |name: &OsStr| !name.as_bytes().starts_with(UNFINISHED.as_bytes());
+    entries.filter(move |entry| is_written(&entry.file_name())).map(|entry| entry.path())
 }
 
 fn read(path: &Path) -> Option<RunningTap> {
@@ -108,6 +112,7 @@ fn read(path: &Path) -> Option<RunningTap> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::parent_id;
 
     #[test]
     fn tap_is_found_while_its_file_is_held_and_files_of_killed_taps_are_removed() {
@@ -118,6 +123,12 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("1"), "# Owner: 1 0\n# Since: 1\n# Until: 2\nTarget=old.service\n").unwrap();
         fs::write(dir.join("2"), "\u{0}").unwrap();
+        // A living process is writing the first, a killed one left the second.
+        let unfinished = dir.join(format!("{UNFINISHED}{}", parent_id()));
+        let left = dir.join(format!("{UNFINISHED}4194399"));
+        for file in [&unfinished, &left] {
+            fs::write(file, "").unwrap();
+        }
         let targets = ["web.service".to_owned(), "77\nTarget=x".to_owned()];
         let file = TapFile::write(&dir, 1_000, 31_000, &targets).unwrap();
         let expected = RunningTap {
@@ -128,6 +139,7 @@ mod tests {
         };
         assert_eq!(find(), [expected]);
         assert_eq!(list_files(&dir).count(), 1);
+        assert!(unfinished.exists() && !left.exists());
         drop(file);
         assert_eq!((find(), list_files(&dir).count()), (Vec::new(), 0));
     }
