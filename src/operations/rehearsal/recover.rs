@@ -12,9 +12,12 @@ use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::systemd::manager::{SystemdError, UnitJob};
 use crate::unit_files::runtime_dir;
 use crate::units::{Manager, Unit, UnitName};
+use anyhow::Context as _;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -115,11 +118,18 @@ impl StaleRehearsal {
             Ok(()) | Err(DropInError::Gone(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let Ok(file) = File::open(&disarmed) else {
-            return Ok("another harden-why has restored it".to_owned());
+        let file = match File::open(&disarmed) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok("another harden-why has restored it".to_owned());
+            }
+            file => file.with_context(|| format!("cannot open {}", shown_path(&disarmed)))?,
         };
-        let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
-            return Ok("another harden-why is restoring it".to_owned());
+        let _lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok("another harden-why is restoring it".to_owned()),
+            Err((_, error)) => {
+                return Err(anyhow::Error::new(error).context(format!("cannot lock {}", shown_path(&disarmed))));
+            }
         };
         let manager = machine.connect(unit.manager).await?;
         let done = self.reset_unit(&manager).await?;
