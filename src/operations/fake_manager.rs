@@ -74,6 +74,8 @@ impl FakeMachine {
             condition: Condition::Healthy,
             quirks: BTreeSet::new(),
             linked: Vec::new(),
+            dependents: Vec::new(),
+            control_group: None,
             signals: sender,
         };
         let machine = Self { root, state: Rc::new(RefCell::new(state)), signals: RefCell::new(Some(receiver)), unit };
@@ -144,8 +146,6 @@ impl FakeMachine {
         }
     }
 
-    /// Makes something start the unit again after each look at it.
-    pub(crate) fn start_again_and_again(&self) {
     /// Makes a running unit stop when the unit stops.
     pub(crate) fn add_dependent(&self, name: &str) {
         self.state.borrow_mut().dependents.push(name.parse().unwrap());
@@ -166,6 +166,8 @@ impl FakeMachine {
         self.state.borrow_mut().control_group = Some(control_group.to_owned());
     }
 
+    /// Makes something start the unit again after each look at it.
+    pub(crate) fn start_again_and_again(&self) {
         self.state.borrow_mut().quirks.insert(Quirk::StartsAgain);
     }
 
@@ -309,6 +311,11 @@ impl Snapshot {
         self.files.keys().any(|path| path.parent().is_some_and(|parent| parent.ends_with(directory)))
     }
 
+    /// Returns whether a file has exactly this text.
+    pub(crate) fn has_text(&self, text: &str) -> bool {
+        self.files.values().any(|content| content == text.as_bytes())
+    }
+
     /// Returns whether the manager holds a drop-in of this name.
     pub(crate) fn holds(&self, name: &str) -> bool {
         self.in_force.keys().any(|path| path.ends_with(name))
@@ -331,11 +338,6 @@ impl ServiceManagers for FakeMachine {
         connection.call("connect", |_| Ok(())).await?;
         Ok(connection)
     }
-    /// Returns whether a file has exactly this text.
-    pub(crate) fn has_text(&self, text: &str) -> bool {
-        self.files.values().any(|content| content == text.as_bytes())
-    }
-
 }
 
 /// A denial of `uname` to a unit just now, as a tap reports it.

@@ -74,6 +74,12 @@ pub enum SystemdError {
     /// The manager knows no such unit and finds no file for one.
     #[error("Unit {0} not found.")]
     NoSuchUnit(UnitName),
+    /// More running units than are searched for stop together with the unit.
+    #[error(
+        "more than {} running units stop with {_0}, so they could not all be started again",
+        control::MOST_DEPENDENTS
+    )]
+    TooManyDependents(UnitName),
     /// The manager has a unit of that name already.
     #[error("the service manager has a {0} already")]
     UnitExists(String),

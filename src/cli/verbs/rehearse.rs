@@ -27,11 +27,11 @@ use crate::diagnosis::before_exec::is_systemds_own;
 use crate::incidents::Incident;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::outcome::RehearsalOutcome;
+use crate::operations::outcome::{DropInOutcome, RehearsalOutcome};
 use crate::operations::rehearsal::daemon_feed::{DaemonFeed, ListeningDaemon};
 use crate::operations::rehearsal::plan::{Limits, RehearsalPlan, RehearsalRequest, parse_kept};
 use crate::operations::rehearsal::run;
-use crate::operations::rehearsal::run::{FinishedRehearsal, StoppedRehearsal};
+use crate::operations::rehearsal::run::{FinishedRehearsal, FollowedRehearsal, StoppedRehearsal};
 use crate::operations::rehearsal::session::describe_state;
 use crate::operations::rehearsal::watch::RehearsalEnd;
 use crate::operations::tap::background::BackgroundTap;
@@ -111,15 +111,20 @@ pub(crate) async fn rehearse(
     if asked.apply {
         let follow_up = async |stopped: &StoppedRehearsal| work.apply(stopped).await;
         let rehearsal = run::rehearse_then(machine, &plan, &mut feed, &mut show, &mut interruption, follow_up);
-        let followed = Box::pin(rehearsal).await?;
-        let (finished, applied) = followed;
-        ensure_no_other_failure(&plan, &finished)?;
-        return work.print_applied(&finished, applied);
+        let FollowedRehearsal { finished, followed } = Box::pin(rehearsal).await?;
+        return match finished {
+            Ok(finished) => {
+                ensure_no_other_failure(&plan, &finished)?;
+                work.print_applied(&finished, followed)
+            }
+            Err(error) => Err(add_follow_up(error, followed)),
+        };
     }
     let finished = Box::pin(run::rehearse(machine, &plan, &mut feed, &mut show, &mut interruption)).await?;
     ensure_no_other_failure(&plan, &finished)?;
     let rehearsal = RehearsalView::finished(&plan, &finished);
-    let report = work.answer(&finished.end, &finished.calls).await?;
+    let mut report = work.answer(&finished.end, &finished.calls).await?;
+    report.notes.extend(finished.restoration.notes);
     print_reply(common, color, &Rehearsed { report, rehearsal, applied: None })
 }
 
@@ -131,8 +136,19 @@ fn ensure_no_other_failure(plan: &RehearsalPlan, finished: &FinishedRehearsal) -
         "{name} still {} with nothing blocked, and made no call that its settings deny: its filters are not the \
         reason. {}",
         describe_state(outcome),
-        finished.restoration.describe(name)
+        finished.restoration.describe_rest(name, &finished.survivors)
     )
+}
+
+/// Adds to the error of a restoration the drop-in that was applied before.
+fn add_follow_up(error: anyhow::Error, answer: AppliedAnswer) -> anyhow::Error {
+    match answer.applied {
+        Some(Ok(Applied { outcome: DropInOutcome::Applied, path: Some(path), .. })) => {
+            error.context(format!("{path} is written and loaded, and stays"))
+        }
+        Some(Err(why)) => error.context(format!("the remedy was not applied: {why:#}")),
+        _ => error,
+    }
 }
 
 /// Notes that the rehearsal sees calls only.
@@ -235,6 +251,7 @@ impl RehearsalAnswerer<'_> {
         let AppliedAnswer { report, applied } = answer;
         let rehearsal = RehearsalView::finished(self.plan, finished);
         let mut rehearsed = Rehearsed { report: report?, rehearsal, applied: None };
+        rehearsed.report.notes.extend(finished.restoration.notes.clone());
         match applied {
             None => print_reply(common, color, &rehearsed),
             Some(Ok(applied)) if common.is_json() => {
@@ -248,6 +265,10 @@ impl RehearsalAnswerer<'_> {
                 let status = print_reply(common, color, &applied)?;
                 if applied.restarted.is_none() {
                     print_remark(color, DIM, &finished.restoration.describe(self.plan.target.unit.name.as_str()));
+                }
+                if !self.asked.yes {
+                    // The answer was printed before the question.
+                    finished.restoration.notes.iter().for_each(|note| print_remark(color, DIM, &note.text));
                 }
                 Ok(status.max(rehearsed.rehearsal.exit_status()))
             }

@@ -6,7 +6,7 @@ use crate::diagnosis::bisection::{BisectionResult, BisectionStep, Trials};
 use crate::host::unit_processes::{UnitProcess, still_running};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::rehearsal::session::{RehearsalSession, Restoration};
+use crate::operations::rehearsal::session::{RehearsalSession, Restoration, name_survivors};
 use crate::operations::service_manager::ServiceManagers;
 use anyhow::bail;
 use std::collections::BTreeSet;
@@ -79,8 +79,8 @@ pub(crate) async fn bisect<M: ServiceManagers>(
             Ok(FinishedBisection { end, detail, restarts: trials.len(), took, restoration, survivors })
         }
         (Err(error), Ok(restoration)) => Err(restoration.explain(error, plan.target.unit.name.as_str(), processes)),
-        (Ok(_), Err(error)) => Err(error),
-        (Err(why), Err(error)) => Err(error.context(format!("{why:#}"))),
+        (Ok(_), Err(error)) => Err(name_survivors(error, processes)),
+        (Err(why), Err(error)) => Err(name_survivors(error, processes).context(format!("{why:#}"))),
     }
 }
 

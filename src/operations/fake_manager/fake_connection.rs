@@ -154,11 +154,11 @@ impl ServiceManager for FakeManager {
     }
 
     async fn running_dependents(&self, _: &UnitName) -> Result<Vec<UnitName>, SystemdError> {
-        Ok(Vec::new())
+        Ok(self.0.borrow().dependents.clone())
     }
 
     async fn control_group(&self, _: &UnitName) -> Result<Option<String>, SystemdError> {
-        self.call("control_group", |_| Ok(None)).await
+        self.call("control_group", |state| Ok(state.control_group.clone())).await
     }
 
     async fn coming_control_group(&self, name: &UnitName) -> Result<String, SystemdError> {
@@ -173,9 +173,13 @@ impl ServiceManager for FakeManager {
         .await
     }
 
-    async fn start_job(&self, _: &UnitName, job: UnitJob) -> Result<(), SystemdError> {
+    async fn start_job(&self, name: &UnitName, job: UnitJob) -> Result<(), SystemdError> {
         self.call("start_job", |state| {
-            state.run_job(job);
+            if !state.dependents.contains(name) {
+                state.run_job(job);
+            } else if state.quirks.contains(&Quirk::RefusesDependents) {
+                return Err(SystemdError::Refused("org.freedesktop.systemd1.Failed: no".to_owned()));
+            }
             Ok(())
         })
         .await

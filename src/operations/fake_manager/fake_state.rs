@@ -6,7 +6,7 @@ use crate::policy::{Directive, Mode, Policy};
 use crate::syscalls::Groups;
 use crate::systemd::manager::{NameList, UnitJob, UnitOutcome, UnitProperties};
 use crate::unit_files;
-use crate::units::{Manager, Unit};
+use crate::units::{Manager, Unit, UnitName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,10 @@ pub(super) struct FakeState {
     pub(super) quirks: BTreeSet<Quirk>,
     /// The units that properties list: property, name and active state.
     pub(super) linked: Vec<(&'static str, &'static str, &'static str)>,
+    /// The running units that stop with the unit.
+    pub(super) dependents: Vec<UnitName>,
+    /// The unit's cgroup while it runs.
+    pub(super) control_group: Option<String>,
     pub(super) signals: mpsc::UnboundedSender<&'static str>,
 }
 

@@ -4,6 +4,8 @@
 //! name, the unit may still run without its own settings. harden-why removes the file last, so that a file marks every
 //! unit that needs restoring.
 
+use crate::audit::Note;
+use crate::audit::text::{join, quote_arguments};
 use crate::host::unit_settings::BISECTION_LINE;
 use crate::operations::owner_marker::OwnerMarker;
 use crate::operations::service_manager::ServiceManager;
@@ -148,13 +150,22 @@ impl RehearsalMarker {
         }
     }
 
-    /// Starts the units that stopped with the unit. A unit that runs stays as it is.
-    pub(crate) async fn start_dependents(&self, manager: &impl ServiceManager) {
-        for name in &self.dependents {
-            if let Err(error) = manager.start_job(name, UnitJob::Start).await {
-                tracing::warn!("{name} stopped with the unit, and cannot be started again: {error}");
+    /// Starts the units that stopped with the unit `name`. A unit that runs stays as it is. Returns a note about those
+    /// whose start systemd rejects.
+    pub(crate) async fn start_dependents(&self, name: &UnitName, manager: &impl ServiceManager) -> Option<Note> {
+        let (mut rejected, mut why) = (Vec::new(), None);
+        for dependent in &self.dependents {
+            if let Err(error) = manager.start_job(dependent, UnitJob::Start).await {
+                rejected.push(dependent.as_str());
+                why = why.or(Some(error));
             }
         }
+        let start = manager.manager().systemctl(&format!("start {}", quote_arguments(rejected.iter().copied())));
+        let which = join(rejected.into_iter().map(str::to_owned));
+        why.map(|why| {
+            let text = format!("{which} stopped with {name} and cannot be started again: {why} ({start})");
+            Note::new("dependents-not-started", text)
+        })
     }
 }
 

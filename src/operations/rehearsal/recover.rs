@@ -155,16 +155,15 @@ impl StaleRehearsal {
                 };
                 let word = if job == UnitJob::Stop { "stopped" } else { "restarted" };
                 manager.start_job(name, job).await?;
-                if job == UnitJob::Restart {
-                    marker.start_dependents(manager).await;
-                }
+                let note = if job == UnitJob::Restart { marker.start_dependents(name, manager).await } else { None };
                 let state = match manager.wait_for_job(name, PATIENCE).await {
                     Ok(outcome) => outcome.active_state,
                     Err(SystemdError::TimedOut) => "not done yet".to_owned(),
                     Err(error) => return Err(error.into()),
                 };
                 let state = escape(state.as_bytes());
-                Ok(format!("its own settings are in force again, under which it was {word} ({state})"))
+                let rest = note.map_or_else(String::new, |note| format!("; {note}"));
+                Ok(format!("its own settings are in force again, under which it was {word} ({state}){rest}"))
             }
         }
     }

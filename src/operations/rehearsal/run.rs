@@ -2,7 +2,7 @@
 
 use super::feed::{RehearsalFeed, RehearsalObserver};
 use super::plan::RehearsalPlan;
-use super::session::{RehearsalSession, Restoration, StoppedUnit};
+use super::session::{RehearsalSession, Restoration, StoppedUnit, name_survivors};
 use super::watch::{RehearsalEnd, watch};
 use crate::host::unit_processes::{UnitProcess, still_running};
 use crate::incidents::Incident;
@@ -11,7 +11,7 @@ use crate::operations::local_machine::LocalMachine;
 use crate::operations::service_manager::ServiceManagers;
 use crate::outlet::wire::MAX_COUNT_LAG;
 use crate::policy::Policy;
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -41,6 +41,16 @@ pub(crate) struct StoppedRehearsal {
     pub(crate) calls: Vec<Incident>,
 }
 
+/// A rehearsal with a follow-up that may have changed the unit.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct FollowedRehearsal<T> {
+    /// The rehearsal, or why the unit did not get the state that it had before.
+    pub(crate) finished: anyhow::Result<FinishedRehearsal>,
+    /// The result of the follow-up.
+    pub(crate) followed: T,
+}
+
 /// A run that is over, with its unit stopped.
 struct RunOutcome<'a, M: ServiceManagers> {
     end: RehearsalEnd,
@@ -66,11 +76,11 @@ pub(crate) async fn rehearse<M: ServiceManagers>(
     let restored = unit.finish(false, interruption).await;
     feed.end().await;
     let finished = match restored {
-        Ok(restoration) => read_last_calls(feed, observer)
-            .await
-            .with_context(|| ask_later(plan, &restoration))
-            .map(|calls| FinishedRehearsal { end, took, restoration, calls, survivors: still_running(processes) }),
-        Err(error) => Err(error),
+        Ok(restoration) => match read_last_calls(feed, observer).await {
+            Ok(calls) => Ok(FinishedRehearsal { end, took, restoration, calls, survivors: still_running(processes) }),
+            Err(error) => Err(restoration.explain(ask_later(plan, error), plan.target.unit.name.as_str(), processes)),
+        },
+        Err(error) => Err(name_survivors(error, processes)),
     };
     observer.finish();
     finished
@@ -80,7 +90,7 @@ pub(crate) async fn rehearse<M: ServiceManagers>(
 /// the unit, as it says, the unit gets the state that it had before.
 ///
 /// # Errors
-/// Those of [`rehearse`].
+/// Those of [`rehearse`] before the follow-up.
 pub(crate) async fn rehearse_then<M: ServiceManagers, T>(
     machine: LocalMachine<'_, M>,
     plan: &RehearsalPlan,
@@ -88,7 +98,7 @@ pub(crate) async fn rehearse_then<M: ServiceManagers, T>(
     observer: &mut impl RehearsalObserver,
     interruption: &mut Interruption,
     follow_up: impl AsyncFnOnce(&StoppedRehearsal) -> (T, bool),
-) -> anyhow::Result<(FinishedRehearsal, T)> {
+) -> anyhow::Result<FollowedRehearsal<T>> {
     let run = run_until_stopped(machine, plan, feed, observer, interruption).await?;
     let RunOutcome { end, took, processes, unit } = run;
     let calls = read_last_calls(feed, observer).await;
@@ -97,15 +107,23 @@ pub(crate) async fn rehearse_then<M: ServiceManagers, T>(
     let calls = match calls {
         Ok(calls) => calls,
         Err(error) => {
-            let restoration = unit.finish(false, interruption).await?;
-            return Err(error.context(ask_later(plan, &restoration)));
+            return Err(match unit.finish(false, interruption).await {
+                Ok(restoration) => {
+                    restoration.explain(ask_later(plan, error), plan.target.unit.name.as_str(), processes)
+                }
+                Err(why) => name_survivors(why, processes).context(format!("{error:#}")),
+            });
         }
     };
     let stopped = StoppedRehearsal { end, took, calls };
     let (followed, is_started) = follow_up(&stopped).await;
-    let restoration = unit.finish(is_started, interruption).await?;
+    let restored = unit.finish(is_started, interruption).await;
     let StoppedRehearsal { end, took, calls } = stopped;
-    Ok((FinishedRehearsal { end, took, restoration, calls, survivors: still_running(processes) }, followed))
+    let finished = match restored {
+        Ok(restoration) => Ok(FinishedRehearsal { end, took, restoration, calls, survivors: still_running(processes) }),
+        Err(error) => Err(name_survivors(error, processes)),
+    };
+    Ok(FollowedRehearsal { finished, followed })
 }
 
 /// Runs the unit under the rehearsal's settings, stops it, and puts its own settings into force.
@@ -140,10 +158,10 @@ async fn run_until_stopped<'a, M: ServiceManagers>(
         (Ok(end), Ok(unit)) => return Ok(RunOutcome { end, took, processes, unit }),
         (Err(error), Ok(unit)) => match unit.finish(false, interruption).await {
             Ok(restoration) => restoration.explain(error, plan.target.unit.name.as_str(), processes),
-            Err(why) => why.context(format!("{error:#}")),
+            Err(why) => name_survivors(why, processes).context(format!("{error:#}")),
         },
-        (Ok(_), Err(error)) => error,
-        (Err(why), Err(error)) => error.context(format!("{why:#}")),
+        (Ok(_), Err(error)) => name_survivors(error, processes),
+        (Err(why), Err(error)) => name_survivors(error, processes).context(format!("{why:#}")),
     };
     feed.end().await;
     observer.finish();
@@ -172,12 +190,10 @@ async fn read_last_calls(
     Ok(calls)
 }
 
-/// Says where to find the calls of a rehearsal whose feed fails.
-fn ask_later(plan: &RehearsalPlan, restoration: &Restoration) -> String {
-    let name = plan.target.unit.name.as_str();
-    let done = restoration.describe(name);
+/// Adds to the error of a feed where to find the calls of the rehearsal.
+fn ask_later(plan: &RehearsalPlan, error: anyhow::Error) -> anyhow::Error {
     let argument = plan.target.unit.name.to_argument();
-    format!("{done} The calls cannot be queried now; 'harden-why {argument}' shows them later")
+    error.context(format!("the calls cannot be queried now; 'harden-why {argument}' shows them later"))
 }
 
 #[cfg(test)]
@@ -186,6 +202,7 @@ mod tests {
     use crate::host::unit_settings::REHEARSAL_DROP_IN;
     use crate::incidents::local_time::LocalTime;
     use crate::operations::fake_manager::{FakeMachine, Fault, GROUPS, denial};
+    use crate::operations::rehearsal::marker;
     use crate::operations::rehearsal::plan::{Limits, RehearsalRequest};
     use crate::operations::rehearsal::session::RestoreAction;
     use crate::systemd::manager::UnitJob;
@@ -194,6 +211,8 @@ mod tests {
     use jiff::tz::TimeZone;
     use std::cell::Cell;
     use std::collections::BTreeSet;
+    use std::rc::Rc;
+    use std::task::Poll;
 
     #[derive(Default)]
     struct FakeFeed {
@@ -201,6 +220,10 @@ mod tests {
         /// How many of the next reads fail.
         failures: usize,
         ended: Cell<bool>,
+        /// How long a read takes.
+        takes: Duration,
+        /// The number of reads that have begun and not ended.
+        open: Rc<Cell<usize>>,
     }
 
     impl RehearsalFeed for FakeFeed {
@@ -212,6 +235,11 @@ mod tests {
                 },
                 "the daemon is gone"
             );
+            self.open.set(self.open.get() + 1);
+            if !self.takes.is_zero() {
+                tokio::time::sleep(self.takes).await;
+            }
+            self.open.set(self.open.get() - 1);
             Ok(self.calls.clone())
         }
 
@@ -361,7 +389,8 @@ mod tests {
             let (mut feed, mut observer) = (FakeFeed::default(), FakeObserver::default());
             let mut interruption = fake.interruption();
             let work = rehearse_then(fake.machine(), &plan, &mut feed, &mut observer, &mut interruption, follow_up);
-            let (finished, followed) = fake.run(work).unwrap().unwrap();
+            let FollowedRehearsal { finished, followed } = fake.run(work).unwrap().unwrap();
+            let finished = finished.unwrap();
             assert_eq!(followed, 7);
             let action = if starts || is_running { RestoreAction::Restarted } else { RestoreAction::Stopped };
             assert_eq!(finished.restoration.action, action);
@@ -370,6 +399,93 @@ mod tests {
             }
             assert!(fake.recover().is_empty());
         }
+    }
+
+    #[test]
+    fn result_of_the_follow_up_is_kept_if_the_unit_cannot_be_restored() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, SHORT).unwrap();
+        let follow_up = async |_: &StoppedRehearsal| {
+            fake.fail_at(0, Fault::ManagerGone);
+            (7, false)
+        };
+        let (mut feed, mut observer) = (FakeFeed::default(), FakeObserver::default());
+        let mut interruption = fake.interruption();
+        let work = rehearse_then(fake.machine(), &plan, &mut feed, &mut observer, &mut interruption, follow_up);
+        let FollowedRehearsal { finished, followed } = fake.run(work).unwrap().unwrap();
+        assert_eq!(followed, 7);
+        let error = format!("{:#}", finished.unwrap_err());
+        assert!(error.contains("may still run without its own settings: harden-why restore"), "{error}");
+    }
+
+    #[test]
+    fn drop_in_that_another_process_removed_or_replaced_does_not_fail_the_restoration() {
+        for (text, left) in [(None, false), (Some("[Service]\n"), true)] {
+            let fake = FakeMachine::running();
+            let plan = prepare(&fake, SHORT).unwrap();
+            let follow_up = async |_: &StoppedRehearsal| {
+                let path = marker::disarmed_path(&plan.target.path);
+                std::fs::remove_file(&path).unwrap();
+                if let Some(text) = text {
+                    std::fs::write(&path, text).unwrap();
+                }
+                ((), false)
+            };
+            let (mut feed, mut observer) = (FakeFeed::default(), FakeObserver::default());
+            let mut interruption = fake.interruption();
+            let work = rehearse_then(fake.machine(), &plan, &mut feed, &mut observer, &mut interruption, follow_up);
+            let Restoration { outcome, notes, .. } = fake.run(work).unwrap().unwrap().finished.unwrap().restoration;
+            assert_eq!(outcome.unwrap().active_state, "active");
+            let ids: Vec<_> = notes.iter().map(|note| note.id).collect();
+            assert_eq!(ids, if left { vec!["drop-in-left"] } else { vec![] });
+        }
+    }
+
+    #[test]
+    fn unit_that_systemd_does_not_start_is_an_error() {
+        let name_cause = |quirk: &dyn Fn(&FakeMachine)| {
+            let fake = FakeMachine::new(Manager::System);
+            let plan = prepare(&fake, NO_LIMITS).unwrap();
+            quirk(&fake);
+            format!("{:#}", run(&fake, &plan).unwrap().unwrap_err())
+        };
+        let error = name_cause(&|fake| fake.link("Requires", "db.service", "failed"));
+        assert!(error.contains("it needs units that do not run: db.service is failed"), "{error}");
+        let error = name_cause(&FakeMachine::refute);
+        assert!(error.contains("its assertions are not met"), "{error}");
+    }
+
+    #[test]
+    fn dependents_that_cannot_start_again_are_named() {
+        let fake = FakeMachine::running();
+        fake.add_dependent("app.service");
+        let plan = prepare(&fake, SHORT).unwrap();
+        fake.refuse_dependents();
+        let finished = run(&fake, &plan).unwrap().unwrap();
+        let text = &finished.restoration.notes[0].text;
+        assert!(text.starts_with("app.service stopped with x.service and cannot be started again: "), "{text}");
+        assert!(text.ends_with("(systemctl start app.service)"), "{text}");
+        let mut feed = FakeFeed { failures: usize::MAX, ..FakeFeed::default() };
+        fake.renew_signals();
+        let error = format!("{:#}", run_with(&fake, &plan, &mut feed).unwrap().unwrap_err());
+        assert!(error.contains("app.service stopped with x.service"), "{error}");
+    }
+
+    #[test]
+    fn signal_during_a_read_of_the_feed_comes_after_its_end() {
+        let fake = FakeMachine::running();
+        let plan = prepare(&fake, NO_LIMITS).unwrap();
+        let open = Rc::new(Cell::new(0));
+        let mut feed = FakeFeed { open: Rc::clone(&open), takes: Duration::from_millis(2), ..FakeFeed::default() };
+        let mut sent = false;
+        let mut interruption = Interruption::new(move |_| {
+            if open.get() > 0 && !std::mem::replace(&mut sent, true) { Poll::Ready("SIGINT") } else { Poll::Pending }
+        });
+        let mut observer = FakeObserver::default();
+        let work = rehearse(fake.machine(), &plan, &mut feed, &mut observer, &mut interruption);
+        let finished = fake.run(work).unwrap().unwrap();
+        assert_eq!(finished.end, RehearsalEnd::Signal("SIGINT"));
+        assert_eq!(feed.open.get(), 0, "a read that is dropped does not end");
     }
 
     #[test]

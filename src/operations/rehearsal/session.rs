@@ -5,6 +5,7 @@
 
 use super::marker;
 use super::target::{TemporaryTarget, ensure_is_free};
+use crate::audit::Note;
 use crate::audit::note;
 use crate::audit::text::{escape, shown_path};
 use crate::host::unit_processes;
@@ -15,8 +16,8 @@ use crate::operations::drop_in;
 use crate::operations::drop_in::{DropInError, Undo};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::same_file::is_same_file;
 use crate::operations::requested_start::RequestedStart;
+use crate::operations::same_file::is_same_file;
 use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager as _, ServiceManagers};
 use crate::policy::Policy;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
@@ -64,6 +65,8 @@ pub(crate) struct Restoration {
     pub(crate) action: RestoreAction,
     /// The unit's state after its job; `None` if the job takes too long, the manager does not answer, or a signal came.
     pub(crate) outcome: Option<UnitOutcome>,
+    /// What is left to do.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// The action that gave the unit its own settings back.
@@ -217,18 +220,19 @@ impl<M: ServiceManagers> StoppedUnit<'_, M> {
     /// since. Removes the drop-in.
     ///
     /// # Errors
-    /// systemd does not answer, or the drop-in cannot be removed. The next harden-why completes the work.
+    /// systemd does not answer. The next harden-why completes the work.
     pub(crate) async fn finish(self, is_started: bool, interruption: &mut Interruption) -> anyhow::Result<Restoration> {
         let Self { target: TemporaryTarget { unit, marker, .. }, undo, manager, job, .. } = self;
         let name = &unit.name;
         if let Some(job) = job.filter(|_| !is_started) {
             manager.start_job(name, job).await.with_context(|| may_still_run(name))?;
         }
+        let mut notes = Vec::new();
         if is_started || job == Some(UnitJob::Restart) {
-            marker.start_dependents(&manager).await;
+            notes.extend(marker.start_dependents(name, &manager).await);
         }
-        if let Some(undo) = undo {
-            undo.undo()?;
+        if let Some(error) = undo.and_then(|undo| undo.undo().err()) {
+            notes.push(Note::new("drop-in-left", format!("{error} (harden-why restore)")));
         }
         let action = match job {
             Some(UnitJob::Stop) if !is_started => RestoreAction::Stopped,
@@ -236,7 +240,7 @@ impl<M: ServiceManagers> StoppedUnit<'_, M> {
             _ => RestoreAction::Restarted,
         };
         let outcome = interruption.or(async { Ok(manager.wait_for_job(name, JOB_PATIENCE).await?) }).await.ok();
-        Ok(Restoration { action, outcome })
+        Ok(Restoration { action, outcome, notes })
     }
 }
 
@@ -245,11 +249,17 @@ fn may_still_run(name: &UnitName) -> String {
 }
 
 impl Restoration {
-    /// Adds to the error of a run how the unit is left, and which processes outlive the run.
+    /// Adds to the error of a run how the unit is left, what is left to do, and which processes outlive the run.
     pub(crate) fn explain(&self, error: anyhow::Error, name: &str, processes: Vec<UnitProcess>) -> anyhow::Error {
+        error.context(self.describe_rest(name, &still_running(processes)))
+    }
+
+    /// Describes how the unit is left, what is left to do, and which processes outlive the run, without a full stop.
+    pub(crate) fn describe_rest(&self, name: &str, survivors: &[UnitProcess]) -> String {
         let state = self.describe(name).trim_end_matches('.').to_owned();
-        let survivors = describe_survivors(&still_running(processes));
-        error.context(std::iter::once(state).chain(survivors).collect::<Vec<_>>().join("; "))
+        let notes = self.notes.iter().map(|note| note.text.clone());
+        let all = std::iter::once(state).chain(notes).chain(describe_survivors(survivors));
+        all.collect::<Vec<_>>().join("; ")
     }
 
     /// Describes the restoration in a sentence about the unit `name`.
@@ -285,6 +295,14 @@ impl RestoreAction {
     }
 }
 
+/// Adds to an error the processes that outlive a run.
+pub(crate) fn name_survivors(error: anyhow::Error, processes: Vec<UnitProcess>) -> anyhow::Error {
+    match describe_survivors(&still_running(processes)) {
+        Some(survivors) => error.context(survivors),
+        None => error,
+    }
+}
+
 /// Returns a unit's state, with the result if the unit failed.
 pub(crate) fn describe_state(outcome: &UnitOutcome) -> String {
     let state = escape(outcome.active_state.as_bytes());
@@ -302,7 +320,7 @@ mod tests {
     fn unit_that_something_starts_again_is_not_called_stopped() {
         let describe = |action, state: &str| {
             let outcome = UnitOutcome { active_state: state.to_owned(), result: None };
-            Restoration { action, outcome: Some(outcome) }.describe("x.service")
+            Restoration { action, outcome: Some(outcome), notes: Vec::new() }.describe("x.service")
         };
         for state in ["activating", "active", "reloading"] {
             let expected = format!("Something started it again: it is {state}.");

@@ -12,7 +12,10 @@ const LONG: Duration = Duration::from_secs(90);
 const STEP: Duration = Duration::from_millis(50);
 
 /// The most dependents that are searched for.
-const MOST_DEPENDENTS: usize = 64;
+pub(super) const MOST_DEPENDENTS: usize = 64;
+
+/// systemd's answer about a property that it lacks: an older systemd lacks `PropagatesStopTo` and `UpheldBy`.
+const UNKNOWN_PROPERTY: &str = "org.freedesktop.DBus.Error.UnknownProperty";
 
 /// A unit's state at the end of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,22 +178,23 @@ impl SystemdManager {
         self.call_slow("RefUnit", &(name.as_str(),)).await
     }
 
-    /// Returns the running units that stop when the unit stops, at most [`MOST_DEPENDENTS`]. systemd propagates a stop
-    /// along these dependencies (`UNIT_ATOM_PROPAGATE_STOP`), and so does each unit that it stops.
+    /// Returns the running units that stop when the unit stops. systemd propagates a stop along these dependencies
+    /// (`UNIT_ATOM_PROPAGATE_STOP`), and so does each unit that it stops.
     ///
     /// # Errors
-    /// The manager does not answer.
+    /// The manager does not answer, or there are more than [`MOST_DEPENDENTS`].
     pub async fn running_dependents(&self, name: &UnitName) -> Result<Vec<UnitName>, SystemdError> {
         let mut found: Vec<UnitName> = Vec::new();
         let mut next = vec![name.clone()];
         while let Some(unit) = next.pop() {
             let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
             for property in ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"] {
-                // An older systemd lacks the last one.
-                let names: Vec<String> = self.get(&path, UNIT, property).await.unwrap_or_default();
-                for other in names.into_iter().filter_map(|other| other.parse::<UnitName>().ok()) {
-                    let is_known = other == *name || found.contains(&other) || found.len() >= MOST_DEPENDENTS;
+                for other in self.list_linked(&path, property).await? {
+                    let is_known = other == *name || found.contains(&other);
                     if !is_known && self.is_active(&other).await? {
+                        if found.len() >= MOST_DEPENDENTS {
+                            return Err(SystemdError::TooManyDependents(name.clone()));
+                        }
                         found.push(other.clone());
                         next.push(other);
                     }
@@ -213,9 +217,7 @@ impl SystemdManager {
         let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         let mut linked: Vec<(UnitName, String)> = Vec::new();
         for property in properties {
-            // An older systemd lacks some of them.
-            let names: Vec<String> = self.get(&path, UNIT, property).await.unwrap_or_default();
-            for other in names.into_iter().filter_map(|other| other.parse::<UnitName>().ok()) {
+            for other in self.list_linked(&path, property).await? {
                 if linked.len() < MOST_DEPENDENTS && linked.iter().all(|(known, _)| *known != other) {
                     let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(other.as_str(),)).await?;
                     let state = self.get(&path, UNIT, "ActiveState").await?;
@@ -224,6 +226,15 @@ impl SystemdManager {
             }
         }
         Ok(linked)
+    }
+
+    /// Returns the units that a property lists; none if this systemd has no such property.
+    async fn list_linked(&self, path: &OwnedObjectPath, property: &str) -> Result<Vec<UnitName>, SystemdError> {
+        let names: Vec<String> = match self.get(path, UNIT, property).await {
+            Err(error) if error.is_named(UNKNOWN_PROPERTY) => Vec::new(),
+            names => names?,
+        };
+        Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     async fn is_active(&self, name: &UnitName) -> Result<bool, SystemdError> {
