@@ -75,7 +75,8 @@ impl FakeMachine {
             quirks: BTreeSet::new(),
             linked: Vec::new(),
             dependents: Vec::new(),
-            control_group: None,
+            control_groups: BTreeMap::new(),
+            instances: Vec::new(),
             signals: sender,
         };
         let machine = Self { root, state: Rc::new(RefCell::new(state)), signals: RefCell::new(Some(receiver)), unit };
@@ -161,9 +162,19 @@ impl FakeMachine {
         self.state.borrow_mut().quirks.insert(Quirk::IsRefuted);
     }
 
-    /// Makes the unit, and its dependents, run in this cgroup.
-    pub(crate) fn place_in(&self, control_group: &str) {
-        self.state.borrow_mut().control_group = Some(control_group.to_owned());
+    /// Makes a unit run in this cgroup.
+    pub(crate) fn place(&self, name: &str, control_group: &str) {
+        self.state.borrow_mut().control_groups.insert(name.parse().unwrap(), control_group.to_owned());
+    }
+
+    /// Adds a running instance of a template.
+    pub(crate) fn add_instance(&self, name: &str) {
+        self.state.borrow_mut().instances.push(name.parse().unwrap());
+    }
+
+    /// Adds a manager that does not answer.
+    pub(crate) fn add_silent_manager(&self, manager: Manager) {
+        self.silent.set(Some(manager));
     }
 
     /// Makes something start the unit again after each look at it.

@@ -3,8 +3,10 @@
 use super::interruption::Interruption;
 use super::local_machine::LocalMachine;
 use super::service_manager::{ServiceManager as _, ServiceManagers};
-use crate::systemd::manager::{UnitJob, UnitOutcome};
+use crate::audit::text::{join, quote_arguments};
+use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
 use crate::units::{Unit, UnitName};
+use std::collections::VecDeque;
 
 /// The instances of a template after a restart of those that ran.
 #[derive(Debug, Default)]
@@ -18,26 +20,41 @@ pub(crate) struct RestartedInstances {
 /// Restarts the running instances of a template one after the other, except those that serve a connection.
 ///
 /// # Errors
-/// The manager refuses or does not answer, or a signal came. The remaining instances are not restarted.
+/// The manager refuses or does not answer, or a signal came. The error names the instances that were restarted, and those
+/// that were not.
 pub(crate) async fn restart_instances<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     template: &Unit,
     interruption: &mut Interruption,
 ) -> anyhow::Result<RestartedInstances> {
+    let (mut instances, mut rest) = (RestartedInstances::default(), VecDeque::new());
     let restart = async {
         let manager = machine.connect(template.manager).await?;
-        let mut instances = RestartedInstances::default();
-        for instance in manager.list_instances(&template.name).await?.into_iter().filter(|one| one.is_running) {
-            if instance.name.is_per_connection() {
-                instances.connections.push(instance.name);
-                continue;
-            }
-            let outcome = manager.run_job(&instance.name, UnitJob::Restart).await?;
-            instances.restarted.push((instance.name, outcome));
+        let running = manager.list_instances(&template.name).await?.into_iter().filter(|one| one.is_running);
+        let (connections, others): (Vec<_>, Vec<_>) =
+            running.map(|one| one.name).partition(UnitName::is_per_connection);
+        instances.connections = connections;
+        rest = others.into();
+        while let Some(name) = rest.front().cloned() {
+            let outcome = manager.run_job(&name, UnitJob::Restart).await?;
+            rest.pop_front();
+            instances.restarted.push((name, outcome));
         }
-        Ok(instances)
+        Ok(())
     };
-    interruption.or(restart).await
+    match interruption.or(restart).await {
+        Ok(()) => Ok(instances),
+        Err(error) if rest.is_empty() => Err(error),
+        Err(error) => {
+            let rest: Vec<String> = rest.iter().map(ToString::to_string).collect();
+            let restart =
+                template.manager.systemctl(&format!("restart {}", quote_arguments(rest.iter().map(String::as_str))));
+            let done = instances.restarted.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+            let done =
+                if done.is_empty() { String::new() } else { format!("{} restarted, but ", join(done.into_iter())) };
+            Err(error.context(format!("{done}not {} ({restart})", join(rest.into_iter()))))
+        }
+    }
 }
 
 /// The running instances of a template, in numbers.
@@ -48,13 +65,73 @@ pub(crate) struct RunningInstances {
     pub(crate) others: usize,
 }
 
-/// Counts the running instances of a template; none if the manager does not answer.
+/// Counts the running instances of a template.
+///
+/// # Errors
+/// The manager does not answer.
 pub(crate) async fn count_running_instances<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     template: &Unit,
-) -> RunningInstances {
-    let listed = async { machine.connect(template.manager).await?.list_instances(&template.name).await };
-    let running = listed.await.unwrap_or_default().into_iter().filter(|instance| instance.is_running);
+) -> Result<RunningInstances, SystemdError> {
+    let listed = machine.connect(template.manager).await?.list_instances(&template.name).await?;
+    let running = listed.into_iter().filter(|instance| instance.is_running);
     let (connections, others): (Vec<_>, Vec<_>) = running.partition(|instance| instance.name.is_per_connection());
-    RunningInstances { connections: connections.len(), others: others.len() }
+    Ok(RunningInstances { connections: connections.len(), others: others.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::fake_manager::{FakeMachine, Fault};
+    use crate::units::Manager;
+
+    fn template() -> Unit {
+        Unit { manager: Manager::System, name: "a@.service".parse().unwrap() }
+    }
+
+    fn machine() -> FakeMachine {
+        let fake = FakeMachine::running();
+        for name in ["a@1.service", "a@2.service", "a@3.service", "b@1.service"] {
+            fake.add_instance(name);
+        }
+        fake
+    }
+
+    #[test]
+    fn restart_that_ends_early_names_what_was_restarted_and_what_was_not() {
+        for (number, fault, expected) in [
+            (
+                4,
+                Fault::Refused,
+                "a@1.service restarted, but not a@2.service and a@3.service (systemctl restart a@2.service a@3.service): ",
+            ),
+            (
+                7,
+                Fault::Signal,
+                "a@1.service and a@2.service restarted, but not a@3.service (systemctl restart a@3.service): ",
+            ),
+            (
+                2,
+                Fault::LostAnswer,
+                "not a@1.service, a@2.service and a@3.service (systemctl restart a@1.service a@2.service a@3.service): ",
+            ),
+        ] {
+            let fake = machine();
+            fake.fail_at(number, fault);
+            let restart = async { restart_instances(fake.machine(), &template(), &mut fake.interruption()).await };
+            let error = format!("{:#}", fake.run(restart).unwrap().unwrap_err());
+            assert!(error.starts_with(expected), "{}: {error}", fake.failed_call());
+        }
+    }
+
+    #[test]
+    fn running_instances_are_unknown_without_an_answer() {
+        let count = |fault: Option<usize>| {
+            let fake = machine();
+            fault.into_iter().for_each(|number| fake.fail_at(number, Fault::LostRequest));
+            fake.run(async { count_running_instances(fake.machine(), &template()).await }).unwrap()
+        };
+        assert_eq!(count(None).unwrap(), RunningInstances { connections: 0, others: 3 });
+        assert!(count(Some(0)).is_err() && count(Some(1)).is_err());
+    }
 }

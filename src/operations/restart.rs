@@ -48,9 +48,10 @@ pub(crate) async fn restart<M: ServiceManagers>(
         }
         Ok(restarted)
     };
-    interruption.or(restart).await.with_context(|| {
-        format!("{} was not restarted (run {})", unit.name, unit.systemctl("restart"))
-    })
+    interruption
+        .or(restart)
+        .await
+        .with_context(|| format!("{} was not restarted (run {})", unit.name, unit.systemctl("restart")))
 }
 
 /// Watches a unit that starts, until it failed, has stayed up for a while, or takes too long.

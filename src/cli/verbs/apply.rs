@@ -216,7 +216,8 @@ async fn finish_template(
 ) -> anyhow::Result<()> {
     if !restart {
         let running = count_running_instances(machine, template).await;
-        applied.notes.extend((running == RunningInstances::default()).then(|| restart_note(template, false)));
+        let runs_none = running.as_ref().is_ok_and(|running| *running == RunningInstances::default());
+        applied.notes.extend(runs_none.then(|| restart_note(template, false)));
         applied.notes.extend(instance_notes(template, running));
         return Ok(());
     }

@@ -13,7 +13,7 @@ use crate::cli::terminal::page::{BAD, BOLD, DIM, GOOD, PLACE, Page, add_notes, s
 use crate::cli::terminal::words::{count_calls, describe_manager};
 use crate::operations::instances::RunningInstances;
 use crate::operations::outcome::DropInOutcome;
-use crate::systemd::manager::UnitOutcome;
+use crate::systemd::manager::{SystemdError, UnitOutcome};
 use crate::units::{Unit, UnitName};
 use serde::{Serialize, Serializer};
 use std::path::Path;
@@ -310,9 +310,22 @@ pub(crate) fn reload_note(unit: &Unit) -> Note {
 }
 
 /// Notes when the running instances of a template take the change; none if no instance runs.
-pub(crate) fn instance_notes(template: &Unit, running: RunningInstances) -> impl Iterator<Item = Note> {
-    let others = (running.others > 0).then(|| restart_note(template, true));
-    others.into_iter().chain(connections_note(running.connections))
+pub(crate) fn instance_notes(
+    template: &Unit,
+    running: Result<RunningInstances, SystemdError>,
+) -> impl Iterator<Item = Note> {
+    let (others, connections) = match running {
+        Ok(running) => {
+            let others = (running.others > 0).then(|| restart_note(template, true));
+            (others, connections_note(running.connections))
+        }
+        Err(error) => {
+            let restart = restart_command(template);
+            let text = format!("it is unknown whether instances run and keep the old settings ({error}): {restart}");
+            (Some(Note::new("instances-unknown", text)), None)
+        }
+    };
+    others.into_iter().chain(connections)
 }
 
 /// Notes that instances which serve connections were not restarted.

@@ -122,8 +122,10 @@ impl ServiceManager for FakeManager {
         self.call("list_instances", |state| {
             let name = &state.unit.name;
             let is_running = state.active_state == "active";
-            let instance = LoadedInstance { name: name.clone(), is_running };
-            Ok(Some(instance).filter(|_| name.template_name().as_ref() == Some(template)).into_iter().collect())
+            let own = LoadedInstance { name: name.clone(), is_running };
+            let others = state.instances.iter().map(|name| LoadedInstance { name: name.clone(), is_running: true });
+            let all = std::iter::once(own).chain(others);
+            Ok(all.filter(|one| one.name.template_name().as_ref() == Some(template)).collect())
         })
         .await
     }

@@ -96,8 +96,10 @@ pub(super) struct FakeState {
     pub(super) linked: Vec<(&'static str, &'static str, &'static str)>,
     /// The running units that stop with the unit.
     pub(super) dependents: Vec<UnitName>,
-    /// The unit's cgroup while it runs.
-    pub(super) control_group: Option<String>,
+    /// The cgroups of units.
+    pub(super) control_groups: BTreeMap<UnitName, String>,
+    /// The running instances of a template.
+    pub(super) instances: Vec<UnitName>,
     pub(super) signals: mpsc::UnboundedSender<&'static str>,
 }
 
