@@ -13,8 +13,8 @@ use crate::operations::service_manager::ServiceManagers;
 use crate::syscalls::{Arch, Call};
 use crate::systemd::manager::{SystemdError, UnitJob};
 use crate::units::{Manager, Rung, Unit};
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
@@ -49,6 +49,8 @@ pub(crate) struct FakeMachine {
     root: tempfile::TempDir,
     state: Rc<RefCell<FakeState>>,
     signals: RefCell<Option<mpsc::UnboundedReceiver<&'static str>>>,
+    /// A further manager, which does not answer.
+    silent: Cell<Option<Manager>>,
     pub(crate) unit: Unit,
 }
 
@@ -79,7 +81,13 @@ impl FakeMachine {
             instances: Vec::new(),
             signals: sender,
         };
-        let machine = Self { root, state: Rc::new(RefCell::new(state)), signals: RefCell::new(Some(receiver)), unit };
+        let machine = Self {
+            root,
+            state: Rc::new(RefCell::new(state)),
+            signals: RefCell::new(Some(receiver)),
+            silent: Cell::new(None),
+            unit,
+        };
         let dir = match manager {
             Manager::System => "etc/systemd/system",
             Manager::User(_) => "etc/systemd/user",
@@ -343,6 +351,9 @@ impl ServiceManagers for FakeMachine {
 
     async fn connect(&self, manager: Manager) -> Result<FakeManager, SystemdError> {
         let connection = FakeManager(Rc::clone(&self.state));
+        if self.silent.get() == Some(manager) {
+            return Err(SystemdError::TimedOut);
+        }
         if manager != self.unit.manager {
             return Err(SystemdError::Unreachable { manager, why: "no such manager".to_owned() });
         }

@@ -155,7 +155,12 @@ async fn find_unit<M: ServiceManagers>(
             Ok(found) => return Ok(found),
             // "There is no such unit" says more than that another manager does not answer.
             Err(error @ SystemdError::NoSuchUnit(_)) => why = Some(error),
-            Err(error) => why = why.or(Some(error)),
+            Err(error @ SystemdError::Unreachable { .. }) => why = why.or(Some(error)),
+            // A unit of that name that another manager has is another unit.
+            Err(error) => {
+                let text = format!("it is unknown whether the {candidate} service manager has a unit {name}");
+                return Err(anyhow::Error::new(error).context(text));
+            }
         }
     }
     Err(why.map_or_else(|| SystemdError::NoSuchUnit(name.clone()).into(), Into::into))
@@ -245,4 +250,64 @@ pub(crate) fn ensure_is_free(path: &Path, name: &UnitName) -> anyhow::Result<()>
         bail!("an earlier {noun} of {name} left {}: run harden-why restore", shown_path(path));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::procfs::Procfs;
+    use crate::operations::fake_manager::{FakeMachine, GROUPS};
+    use jiff::tz::TimeZone;
+
+    fn prepare(fake: &FakeMachine, candidates: &[Manager]) -> anyhow::Result<TemporaryTarget> {
+        let request = TemporaryRequest {
+            unit: fake.unit.name.clone(),
+            candidates: candidates.to_vec(),
+            activity: Activity::Rehearsal,
+        };
+        let loaded = LoadedGroups { groups: GROUPS.clone(), note: None };
+        let clock = LocalTime { now: None, zone: TimeZone::UTC };
+        fake.run(TemporaryTarget::prepare(fake.machine(), &request, loaded, &clock)).unwrap()
+    }
+
+    #[test]
+    fn unit_of_another_manager_is_not_taken_while_the_first_one_is_silent() {
+        let own = Manager::User(4_242);
+        let fake = FakeMachine::new(own);
+        assert_eq!(prepare(&fake, &[Manager::System, own]).unwrap().unit.manager, own, "no system manager runs");
+        fake.add_silent_manager(Manager::System);
+        let error = format!("{:#}", prepare(&fake, &[Manager::System, own]).unwrap_err());
+        assert!(error.contains("unknown whether the system service manager has a unit x.service"), "{error}");
+    }
+
+    #[test]
+    fn unit_whose_end_would_end_this_program_is_refused() {
+        let own = Procfs::live().cgroup(std::process::id()).unwrap();
+        let own = own.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"0::")).unwrap();
+        let own = std::str::from_utf8(own).unwrap();
+        // In a container, the process can be in the root cgroup.
+        let above = own.rsplit_once('/').map(|(above, _)| above).filter(|above| !above.is_empty());
+        let cases = [Some((own, true)), above.map(|above| (above, true)), Some(("/elsewhere/x.service", false))];
+        for (control_group, is_refused) in cases.into_iter().flatten() {
+            for dependent in [None, Some("y.service")] {
+                let fake = FakeMachine::running();
+                let place = |name| fake.place(name, control_group);
+                match dependent {
+                    None => place("x.service"),
+                    Some(name) => {
+                        fake.add_dependent(name);
+                        place(name);
+                    }
+                }
+                let prepared = prepare(&fake, &[Manager::System]);
+                assert_eq!(prepared.is_err(), is_refused, "{control_group:?}");
+                let Err(error) = prepared else { continue };
+                let expected = match dependent {
+                    None => "this harden-why runs within x.service, and would stop with it".to_owned(),
+                    Some(name) => format!("this harden-why runs within {name}, which stops with x.service"),
+                };
+                assert_eq!(format!("{error:#}"), format!("nothing was changed: {expected}"));
+            }
+        }
+    }
 }

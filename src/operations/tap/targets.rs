@@ -77,6 +77,11 @@ impl ResolvedTarget {
         Ok(Self { target: TapTarget::from_control_group(cgroup)?, unit: Some(unit), reach })
     }
 
+    /// Returns the target of a process of this unit.
+    pub(super) fn from_process(pid: u32, unit: Option<Unit>) -> Self {
+        Self { target: TapTarget::Process(pid), unit, reach: Reach::Process }
+    }
+
     /// Returns the unit of a refusal, and the evidence for the unit.
     pub(crate) fn attribute<'a>(&'a self, owner: &'a ProcessOwner, scope: TapScope) -> Option<(&'a Unit, Rung)> {
         let own = |rung| self.unit.as_ref().map(|unit| (unit, rung));
@@ -114,7 +119,7 @@ fn resolve_process(pid: u32, procfs: &Procfs) -> anyhow::Result<ResolvedTarget> 
     }
     let placement = procfs.cgroup(pid).map(|bytes| cgroup::place(&bytes));
     let unit = if let Some(Placement::Unit(unit)) = placement { Some(unit) } else { None };
-    Ok(ResolvedTarget { target: TapTarget::Process(pid), unit, reach: Reach::Process })
+    Ok(ResolvedTarget::from_process(pid, unit))
 }
 
 /// Resolves a unit. Exactly one manager must run it.
@@ -124,7 +129,7 @@ async fn resolve_unit<M: ServiceManagers>(
     candidates: &[Manager],
     restarts: bool,
 ) -> anyhow::Result<ResolvedTarget> {
-    let (mut running, mut errors, mut stopped) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut running, mut stopped, mut unreachable, mut silent) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for &manager in candidates {
         let answer = match machine.connect(manager).await {
             Ok(connection) => query_cgroup(&connection, name).await,
@@ -134,8 +139,17 @@ async fn resolve_unit<M: ServiceManagers>(
             Ok(Some((name, cgroup))) => running.push((Unit { manager, name }, cgroup)),
             Ok(None) => stopped.push(manager),
             Err(SystemdError::NoSuchUnit(_)) => {}
-            Err(error) => errors.push(error.to_string()),
+            Err(error @ SystemdError::Unreachable { .. }) => unreachable.push(error.to_string()),
+            Err(error) => silent.push((manager, error)),
         }
+    }
+    // A unit of that name that another manager has is another unit. But no user can hinder the tap of a system unit.
+    let found = running.iter().map(|(unit, _)| unit.manager).chain(stopped.iter().copied()).next();
+    let may_have_it = |manager: Manager| manager == Manager::System || found != Some(Manager::System);
+    if let Some((manager, error)) = silent.into_iter().find(|(manager, _)| may_have_it(*manager)) {
+        let text =
+            format!("it is unknown whether the {manager} service manager has a unit {name}: add --system or --user");
+        return Err(anyhow::Error::new(error).context(text));
     }
     if let ([], [manager], true) = (&running[..], &stopped[..], restarts) {
         let connection = machine.connect(*manager).await?;
@@ -146,7 +160,7 @@ async fn resolve_unit<M: ServiceManagers>(
     match (running.pop(), running.is_empty()) {
         (Some((unit, path)), true) => Ok(ResolvedTarget::from_unit(unit, &path)?),
         (Some(_), false) => bail!("several managers run a unit {name}: add --system, or give its PIDs"),
-        (None, _) if stopped.is_empty() && errors.is_empty() => bail!(SystemdError::NoSuchUnit(name.clone())),
+        (None, _) if stopped.is_empty() && unreachable.is_empty() => bail!(SystemdError::NoSuchUnit(name.clone())),
         (None, _) if restarts && stopped.len() > 1 => {
             bail!("several managers have a unit {name}: add --system or --user")
         }
@@ -156,7 +170,7 @@ async fn resolve_unit<M: ServiceManagers>(
                 "{name} does not run: 'harden-why tap --restart {option}{name}' starts it, and watches it from its first call on"
             )
         }
-        (None, _) => bail!("cannot find the processes of {name}: {}", errors.join("; ")),
+        (None, _) => bail!("cannot find the processes of {name}: {}", unreachable.join("; ")),
     }
 }
 
@@ -231,5 +245,22 @@ mod tests {
         };
         assert!(find("x.service", &[Manager::System]).contains("'harden-why tap --restart x.service'"));
         assert!(find("x.service", &[Manager::User(1)]).contains("cannot find the processes of x.service"));
+    }
+
+    #[test]
+    fn silent_manager_hinders_a_tap_unless_the_unit_is_the_system_managers() {
+        let find = |own: Manager, silent: Manager| {
+            let fake = FakeMachine::new(own);
+            fake.add_silent_manager(silent);
+            let request = TargetRequest::Unit(fake.unit.name.clone());
+            let candidates = [Manager::System, Manager::User(1), Manager::User(2)];
+            let found = fake.run(resolve_target(fake.machine(), &request, &candidates, false));
+            found.unwrap().unwrap_err().to_string()
+        };
+        for (own, silent) in [(Manager::User(1), Manager::System), (Manager::User(1), Manager::User(2))] {
+            let error = find(own, silent);
+            assert!(error.contains(&format!("unknown whether the {silent} service manager has a unit")), "{error}");
+        }
+        assert!(find(Manager::System, Manager::User(1)).contains("x.service does not run"));
     }
 }
