@@ -1,18 +1,47 @@
-//! The unit that this program runs in.
+//! The units that this program runs in, and with which it would end.
 
+use super::service_manager::ServiceManager;
 use crate::kernel::procfs::Procfs;
-use crate::units::Unit;
-use crate::units::cgroup::{Placement, place};
+use crate::systemd::manager::SystemdError;
+use crate::units::UnitName;
+use crate::units::cgroup::is_at_or_below;
+use anyhow::{bail, ensure};
 
-/// Returns the unit of the calling process, by its cgroup.
-pub(crate) fn own_unit() -> Option<Unit> {
-    match place(&Procfs::live().cgroup(std::process::id())?) {
-        Placement::Unit(unit) => Some(unit),
-        Placement::None(_) => None,
-    }
+/// Returns whether the calling process runs in this cgroup or below.
+fn is_within(control_group: &str) -> bool {
+    Procfs::live().cgroup(std::process::id()).is_some_and(|bytes| is_at_or_below(&bytes, control_group))
 }
 
-/// Returns whether the calling process runs in this unit, and would end with it.
-pub(crate) fn is_own_unit(unit: &Unit) -> bool {
-    own_unit().as_ref() == Some(unit)
+/// Returns the first of these units of a manager in whose cgroup the calling process runs.
+///
+/// # Errors
+/// The manager does not answer.
+pub(crate) async fn find_own_unit<'a>(
+    manager: &impl ServiceManager,
+    units: impl IntoIterator<Item = &'a UnitName>,
+) -> Result<Option<&'a UnitName>, SystemdError> {
+    for unit in units {
+        match manager.control_group(unit).await {
+            // A unit that is not loaded has no processes.
+            Ok(None) | Err(SystemdError::NoSuchUnit(_)) => {}
+            Ok(Some(control_group)) if is_within(&control_group) => return Ok(Some(unit)),
+            Ok(Some(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Checks that the calling process survives the end of a unit. Returns the running units that stop with the unit.
+///
+/// # Errors
+/// The process runs within one of them, or the manager does not answer.
+pub(crate) async fn ensure_survives(manager: &impl ServiceManager, name: &UnitName) -> anyhow::Result<Vec<UnitName>> {
+    let dependents = manager.running_dependents(name).await?;
+    let own = find_own_unit(manager, [name].into_iter().chain(&dependents)).await?;
+    ensure!(own != Some(name), "this harden-why runs within {name}, and would stop with it");
+    if let Some(own) = own {
+        bail!("this harden-why runs within {own}, which stops with {name}");
+    }
+    Ok(dependents)
 }

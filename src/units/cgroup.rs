@@ -117,6 +117,20 @@ pub fn is_of_manager(path: &str, manager: Manager) -> bool {
     is_plain && take_unit(&mut levels, Manager::System).is_ok_and(|name| user_manager_uid(&name) == Some(uid))
 }
 
+/// Whether the bytes of `/proc/PID/cgroup` show a process in this cgroup of systemd's or below it. `path` is that of a
+/// unit, as its manager reports it (`ControlGroup=`).
+#[must_use]
+pub(crate) fn is_at_or_below(bytes: &[u8], path: &str) -> bool {
+    let path = path.trim_end_matches('/').as_bytes();
+    // A machine with version 1 has systemd's own hierarchy; a hybrid one has both.
+    let paths = bytes.split(|&b| b == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(3, |&b| b == b':');
+        let (hierarchy, controllers) = (fields.next()?, fields.next()?);
+        fields.next().filter(|_| hierarchy == b"0" || controllers == b"name=systemd")
+    });
+    paths.filter_map(|own| own.strip_prefix(path)).any(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
 /// Returns the path of a scope or a login in the bytes of `/proc/PID/cgroup`; `None` for other cgroups. systemd starts no
 /// process of a scope (`systemd.scope(5)`), so its processes have the filters with which they came.
 #[must_use]
@@ -193,6 +207,19 @@ fn parse_uid(digits: &str) -> Option<u32> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn process_is_below_the_units_that_contain_it() {
+        let own = "/user.slice/user-1000.slice/user@1000.service/app.slice/x.service";
+        let (unified, legacy) = (format!("0::{own}\n"), format!("4:cpu:/\n1:name=systemd:{own}\n0::/\n"));
+        for bytes in [unified.as_bytes(), legacy.as_bytes()] {
+            let contains = |path: &str| is_at_or_below(bytes, path);
+            assert!(
+                [own, "/user.slice/user-1000.slice/user@1000.service", "/user.slice", "/"].map(contains) == [true; 4]
+            );
+            assert!(!contains("/user.slice/user-100") && !contains("/system.slice/x.service"));
+        }
+    }
 
     #[test]
     fn user_manager_owns_only_what_is_below_its_own_cgroup() {

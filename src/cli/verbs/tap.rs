@@ -80,7 +80,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     }
     let mut interruption = Interruption::from_signals()?;
     if asked.restart {
-        ensure_can_restart(&watched)?;
+        ensure_can_restart(machine, &watched).await?;
         let question = format!("Restart {}, and watch from the first call on?", join(names.iter().cloned()));
         let confirmed =
             asked.yes || prompt::ask(&question, &mut interruption).await.context("nothing was restarted")?;

@@ -159,8 +159,8 @@ impl ServiceManager for FakeManager {
         Ok(self.0.borrow().dependents.clone())
     }
 
-    async fn control_group(&self, _: &UnitName) -> Result<Option<String>, SystemdError> {
-        self.call("control_group", |state| Ok(state.control_group.clone())).await
+    async fn control_group(&self, name: &UnitName) -> Result<Option<String>, SystemdError> {
+        self.call("control_group", |state| Ok(state.control_groups.get(name).cloned())).await
     }
 
     async fn coming_control_group(&self, name: &UnitName) -> Result<String, SystemdError> {

@@ -5,7 +5,7 @@ use crate::host::unit_settings;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::NothingToDo;
-use crate::operations::own_unit::own_unit;
+use crate::operations::own_unit::find_own_unit;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::policy::Directive;
 use crate::syscalls::Groups;
@@ -58,11 +58,9 @@ pub(crate) struct LoggedUnit {
 }
 
 impl LoggedUnit {
-    /// `own` is the unit that this program runs in.
-    fn new(unit: &UnitProperties, directives: Vec<Directive>, own: Option<&UnitName>) -> Self {
-        let spared = reason_to_spare(unit).or_else(|| (own == Some(&unit.id)).then_some("this program runs in it"));
+    fn new(unit: &UnitProperties, directives: Vec<Directive>) -> Self {
         let (name, running) = (unit.id.clone(), unit.is_running());
-        Self { name, directives, running, spared, not_restarted: None, restarted: None }
+        Self { name, directives, running, spared: reason_to_spare(unit), not_restarted: None, restarted: None }
     }
 
     /// Returns whether harden-why may advise the user to restart the unit.
@@ -81,10 +79,23 @@ pub(crate) async fn select_units<M: ServiceManagers>(
     selection: &UnitSelection,
     groups: &Groups,
 ) -> anyhow::Result<Vec<LoggedUnit>> {
-    match selection {
-        UnitSelection::All => select_all(manager, groups).await,
-        UnitSelection::Named(names) => select_named(machine, manager.manager(), names, groups).await,
+    let mut selected = match selection {
+        UnitSelection::All => select_all(manager, groups).await?,
+        UnitSelection::Named(names) => select_named(machine, manager.manager(), names, groups).await?,
+    };
+    for unit in selected.iter_mut().filter(|unit| unit.can_be_restarted()) {
+        let dependents = match manager.running_dependents(&unit.name).await {
+            Err(SystemdError::TooManyDependents(_)) => {
+                unit.spared = Some("too many units would stop with it");
+                continue;
+            }
+            dependents => dependents?,
+        };
+        if find_own_unit(manager, [&unit.name].into_iter().chain(&dependents)).await?.is_some() {
+            unit.spared = Some("this program would end with it");
+        }
     }
+    Ok(selected)
 }
 
 async fn select_named<M: ServiceManagers>(
@@ -93,7 +104,6 @@ async fn select_named<M: ServiceManagers>(
     names: &[UnitName],
     groups: &Groups,
 ) -> anyhow::Result<Vec<LoggedUnit>> {
-    let own = own_unit().map(|unit| unit.name);
     let mut selected: Vec<LoggedUnit> = Vec::new();
     for name in names {
         let unit = Unit { manager, name: name.clone() };
@@ -115,7 +125,7 @@ async fn select_named<M: ServiceManagers>(
             )));
         }
         if selected.iter().all(|other| other.name != properties.id) {
-            selected.push(LoggedUnit::new(&properties, directives, own.as_ref()));
+            selected.push(LoggedUnit::new(&properties, directives));
         }
     }
     Ok(selected)
@@ -124,10 +134,10 @@ async fn select_named<M: ServiceManagers>(
 async fn select_all(manager: &impl ServiceManager, groups: &Groups) -> anyhow::Result<Vec<LoggedUnit>> {
     let (units, complete) = manager.list_loaded_units().await?;
     ensure!(complete, "systemd does not list its units: name the units to log");
-    let (context, own) = (unit_settings::load_manager_context(manager.manager()), own_unit().map(|unit| unit.name));
+    let context = unit_settings::load_manager_context(manager.manager());
     let select = |unit: &UnitProperties| {
         let directives = unit.policy(context.clone(), groups).loggable_directives();
-        (!directives.is_empty()).then(|| LoggedUnit::new(unit, directives, own.as_ref()))
+        (!directives.is_empty()).then(|| LoggedUnit::new(unit, directives))
     };
     let mut selected: Vec<LoggedUnit> = units.iter().filter_map(select).collect();
     if selected.is_empty() {
@@ -187,6 +197,25 @@ pub(crate) async fn restart_units(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::procfs::Procfs;
+    use crate::operations::fake_manager::{FakeMachine, GROUPS};
+
+    #[test]
+    fn unit_with_which_this_program_would_end_is_spared() {
+        let own = Procfs::live().cgroup(std::process::id()).unwrap();
+        let own = own.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"0::")).unwrap();
+        let own = std::str::from_utf8(own).unwrap();
+        for (placed, spared) in [("x.service", true), ("session-1.scope", true), ("other.service", false)] {
+            let fake = FakeMachine::running();
+            fake.add_dependent("session-1.scope");
+            fake.place(placed, own);
+            let units = fake.run(async {
+                let manager = fake.machine().connect(Manager::System).await.unwrap();
+                select_units(fake.machine(), &manager, &UnitSelection::All, &GROUPS).await.unwrap()
+            });
+            assert_eq!(units.unwrap()[0].can_be_restarted(), !spared, "{placed}");
+        }
+    }
 
     #[test]
     fn units_that_sessions_or_the_system_depend_on_are_spared() {

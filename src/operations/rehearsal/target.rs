@@ -13,7 +13,7 @@ use crate::incidents::local_time::LocalTime;
 use crate::operations::drop_in;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::RequiresRoot;
-use crate::operations::own_unit::is_own_unit;
+use crate::operations::own_unit::ensure_survives;
 use crate::operations::permission::{ensure_may_change, ensure_takes_drop_ins};
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::systemd::manager::{SystemdError, UnitProperties};
@@ -153,7 +153,7 @@ async fn find_unit<M: ServiceManagers>(
         };
         match answer.await {
             Ok(found) => return Ok(found),
-            // "There is no such unit" says more than that another manager does not answer.
+            // "There is no such unit" says more than that another manager does not run.
             Err(error @ SystemdError::NoSuchUnit(_)) => why = Some(error),
             Err(error @ SystemdError::Unreachable { .. }) => why = why.or(Some(error)),
             // A unit of that name that another manager has is another unit.
@@ -179,17 +179,17 @@ fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, activity: Activity) -
         "only other units may stop {} (RefuseManualStop=), so it cannot be {done}",
         unit.name
     );
-    ensure!(!is_own_unit(unit), "this harden-why runs within {}, and would stop with it", unit.name);
     Ok(())
 }
 
 /// Returns the running units that stop with the unit. If the unit did not run before, its end stops them for good, as it
 /// does without a rehearsal.
+///
+/// # Errors
+/// This program would stop as well, or the manager does not answer.
 async fn find_dependents(facts: &UnitProperties, manager: &impl ServiceManager) -> anyhow::Result<Vec<UnitName>> {
-    if !facts.is_running() {
-        return Ok(Vec::new());
-    }
-    manager.running_dependents(&facts.id).await.context("nothing was changed")
+    let dependents = ensure_survives(manager, &facts.id).await.context("nothing was changed")?;
+    Ok(if facts.is_running() { dependents } else { Vec::new() })
 }
 
 /// Notes which other units start and stop with the unit.

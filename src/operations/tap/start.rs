@@ -3,12 +3,13 @@
 use super::targets::ResolvedTarget;
 use crate::kernel::tap::{Tap, TapOptions, TapTarget};
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::own_unit::is_own_unit;
+use crate::operations::own_unit::ensure_survives;
+use crate::operations::requested_start::RequestedStart;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::systemd::manager::UnitJob;
 use crate::units::cgroup_name::unescape_unit_name;
 use crate::units::{Unit, UnitName};
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,13 @@ pub(crate) struct StartedUnits {
 /// Checks that the tap can survive the restart of its units.
 ///
 /// # Errors
-/// This program runs within one of them.
-pub(crate) fn ensure_can_restart(watched: &[ResolvedTarget]) -> anyhow::Result<()> {
+/// This program would stop with one of them, or a manager does not answer.
+pub(crate) async fn ensure_can_restart<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    watched: &[ResolvedTarget],
+) -> anyhow::Result<()> {
     for unit in watched.iter().filter_map(|target| target.unit.as_ref()) {
-        ensure!(!is_own_unit(unit), "this harden-why runs within {}, and would stop with it", unit.name);
+        ensure_survives(&machine.connect(unit.manager).await?, &unit.name).await?;
     }
     Ok(())
 }
@@ -61,14 +65,17 @@ impl StartedUnits {
     ///
     /// # Errors
     /// A manager refuses.
-    pub(crate) async fn start<M: ServiceManagers>(
-        machine: LocalMachine<'_, M>,
-        watched: &[ResolvedTarget],
-    ) -> anyhow::Result<Self> {
-        let units: Vec<Unit> = watched.iter().filter_map(|target| target.unit.clone()).collect();
-        for unit in &units {
-            let restart = async { machine.connect(unit.manager).await?.start_job(&unit.name, UnitJob::Restart).await };
-            restart.await.with_context(|| format!("{} was not restarted", unit.name))?;
+    pub(crate) async fn start(machine: LocalMachine<'_, M>, watched: &[ResolvedTarget]) -> anyhow::Result<Self> {
+        let mut units = Vec::new();
+        for unit in watched.iter().filter_map(|target| target.unit.clone()) {
+            let restart = async {
+                let manager = machine.connect(unit.manager).await?;
+                let start = RequestedStart::prepare(&manager, &unit.name).await.ok();
+                manager.start_job(&unit.name, UnitJob::Restart).await?;
+                Ok::<_, SystemdError>((start, manager))
+            };
+            let (start, manager) = restart.await.with_context(|| format!("{} was not restarted", unit.name))?;
+            units.push(WatchedStart { unit, start, _manager: manager });
         }
         Ok(Self { units, looked: Instant::now() })
     }
