@@ -25,7 +25,7 @@ use crate::cli::views::rehearsed;
 use crate::cli::views::rehearsed::{RehearsalView, Rehearsed};
 use crate::diagnosis::before_exec::is_systemds_own;
 use crate::incidents::Incident;
-use crate::operations::interruption::Interruption;
+use crate::operations::interruption::{Interrupted, Interruption};
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::{DropInOutcome, RehearsalOutcome};
 use crate::operations::rehearsal::daemon_feed::{DaemonFeed, ListeningDaemon};
@@ -96,8 +96,10 @@ pub(crate) async fn rehearse(
         return show_plan(common, &plan, outcome, color);
     }
     plan.target.refresh(machine).await?;
-    let tap = match BackgroundTap::start(machine, &plan.target.unit, &plan.target.loaded.groups).await {
+    let start = BackgroundTap::start(machine, &plan.target.unit, &plan.target.loaded.groups);
+    let tap = match interruption.or(start).await {
         Ok(tap) => Some(Arc::new(tap)),
+        Err(error) if error.is::<Interrupted>() => return Err(error.context("nothing was changed")),
         Err(error) => {
             plan.target.notes.push(unseen_accesses_note(&error));
             None

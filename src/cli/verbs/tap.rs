@@ -100,6 +100,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let finished = finished?;
 
     let mut notes = led;
+    notes.extend(finished.not_started.iter().cloned());
     notes.extend(loss_notes(finished.losses, finished.uncounted));
     notes.extend(syscall_groups::groups_note(&loaded));
     let refused = finished.refusals.iter().filter_map(UnitRefusal::to_incident);

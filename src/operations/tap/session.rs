@@ -4,6 +4,7 @@ use super::refusals::{TappedUnit, UnitRefusal};
 use super::sightings::{TapSightings, targets_of};
 use super::start::{StartedUnits, start_slices};
 use super::targets::ResolvedTarget;
+use crate::audit::Note;
 use crate::host::program_files::read_programs;
 use crate::incidents::Incident;
 use crate::kernel::tap::{Tap, TapLosses, TapOptions};
@@ -47,6 +48,8 @@ pub(crate) struct FinishedTap {
     pub(crate) losses: TapLosses,
     /// The number of refusals for which the tally had no place.
     pub(crate) uncounted: u64,
+    /// Notes about units that systemd did not start.
+    pub(crate) not_started: Vec<Note>,
     watched: Vec<ResolvedTarget>,
 }
 
@@ -73,8 +76,9 @@ impl TapSession {
         self.units.iter().filter_map(policy).collect()
     }
 
-    /// Watches the targets until the time is over, a signal comes, or no target runs any more. `show` receives the time
-    /// since the beginning and a function that returns the refusals and the denied accesses so far.
+    /// Watches the targets until the time is over, a signal comes, or no target runs any more. A signal before the units
+    /// have been started is an error. `show` receives the time since the beginning and a function that returns the refusals
+    /// and the denied accesses so far.
     ///
     /// # Errors
     /// The kernel does not let this process tap, or a unit cannot be restarted.
@@ -92,9 +96,12 @@ impl TapSession {
         // The mounts of a new process are unknown.
         let options = TapOptions { absent: restarts || seen.has_own_mounts(), entered: false };
         let (mut tap, mut started) = if restarts {
-            start_slices(machine, seen.watched()).await?;
-            let tap = Tap::open_before_start(&targets, options)?;
-            (tap, Some(StartedUnits::start(machine, seen.watched()).await?))
+            let start = async {
+                start_slices(machine, seen.watched()).await?;
+                let tap = Tap::open_before_start(&targets, options)?;
+                Ok((tap, Some(StartedUnits::start(machine, seen.watched()).await?)))
+            };
+            interruption.or(start).await?
         } else {
             (Tap::open(&targets, options)?, None)
         };
@@ -120,6 +127,10 @@ impl TapSession {
         }
         seen.add(tap.stop());
         let took = begun.elapsed();
+        let not_started = match &started {
+            Some(started) => started.describe_missing(machine).await,
+            None => Vec::new(),
+        };
 
         // Read the settings of units that appeared during the tap only now, when no event waits.
         for (index, unit) in seen.further_units().into_iter().enumerate() {
@@ -142,6 +153,7 @@ impl TapSession {
             took,
             losses: tap.losses(),
             uncounted,
+            not_started,
             watched,
         })
     }
@@ -169,4 +181,23 @@ pub(super) async fn load_unit<M: ServiceManagers>(
         read_programs(situation, unit.manager, &machine.resolve(Path::new("/")), &[]);
     }
     TappedUnit { unit, settings }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::fake_manager::{FakeMachine, GROUPS};
+    use crate::operations::interruption::Interrupted;
+    use crate::units::Manager;
+    use std::task::Poll;
+
+    #[test]
+    fn signal_before_the_units_have_started_ends_the_tap() {
+        let fake = FakeMachine::new(Manager::System);
+        let session = TapSession { watched: Vec::new(), units: Vec::new(), restarts: true };
+        let mut interruption = Interruption::new(|_| Poll::Ready("SIGINT"));
+        let watch = session.watch(fake.machine(), Duration::from_secs(60), &GROUPS, &mut interruption, |_, _| {});
+        let error = fake.run(watch).unwrap().err().unwrap();
+        assert!(error.is::<Interrupted>(), "{error:#}");
+    }
 }

@@ -1,12 +1,13 @@
 //! Starts the units of a tap once it watches, and sees when they have ended.
 
 use super::targets::ResolvedTarget;
+use crate::audit::Note;
 use crate::kernel::tap::{Tap, TapOptions, TapTarget};
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::own_unit::ensure_survives;
 use crate::operations::requested_start::RequestedStart;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
-use crate::systemd::manager::UnitJob;
+use crate::systemd::manager::{SystemdError, UnitJob, UnitState};
 use crate::units::cgroup_name::unescape_unit_name;
 use crate::units::{Unit, UnitName};
 use anyhow::Context as _;
@@ -17,9 +18,18 @@ use std::time::{Duration, Instant};
 const STEP: Duration = Duration::from_millis(500);
 
 /// The units that a tap restarts.
-pub(crate) struct StartedUnits {
-    units: Vec<Unit>,
+pub(crate) struct StartedUnits<M: ServiceManagers> {
+    units: Vec<WatchedStart<M>>,
     looked: Instant,
+}
+
+/// A unit whose restart was requested.
+struct WatchedStart<M: ServiceManagers> {
+    unit: Unit,
+    /// What tells the start from earlier ones, if the manager answered.
+    start: Option<RequestedStart>,
+    /// Keeps the unit loaded.
+    _manager: M::Connection,
 }
 
 /// Checks that the tap can survive the restart of its units.
@@ -60,7 +70,7 @@ pub(crate) async fn start_slices<M: ServiceManagers>(
     Ok(())
 }
 
-impl StartedUnits {
+impl<M: ServiceManagers> StartedUnits<M> {
     /// Restarts the units, or starts those that do not run. Does not wait for them.
     ///
     /// # Errors
@@ -81,19 +91,66 @@ impl StartedUnits {
     }
 
     /// Whether all units have failed or ended, and none will start again by itself. Looks only now and then.
-    pub(crate) async fn have_ended<M: ServiceManagers>(&mut self, machine: LocalMachine<'_, M>) -> bool {
+    pub(crate) async fn have_ended(&mut self, machine: LocalMachine<'_, M>) -> bool {
         if self.looked.elapsed() < STEP {
             return false;
         }
         self.looked = Instant::now();
-        for unit in &self.units {
-            let Ok(manager) = machine.connect(unit.manager).await else { return false };
-            let Ok(state) = manager.unit_state(&unit.name).await else { return false };
-            // A unit that waits for its automatic restart is `activating`.
-            if state.busy || !matches!(state.outcome.active_state.as_str(), "failed" | "inactive") {
+        for WatchedStart { unit, .. } in &self.units {
+            if find_ended(machine, unit).await.is_none() {
                 return false;
             }
         }
         true
+    }
+
+    /// Returns notes about units that systemd did not start.
+    pub(crate) async fn describe_missing(&self, machine: LocalMachine<'_, M>) -> Vec<Note> {
+        let mut notes = Vec::new();
+        for WatchedStart { unit, start, .. } in &self.units {
+            let Some((start, (manager, state))) = start.zip(find_ended(machine, unit).await) else { continue };
+            if let Err(error) = start.ensure_happened(&manager, &unit.name, &state).await {
+                notes.push(Note::new("not-started", format!("{error:#}")));
+            }
+        }
+        notes
+    }
+}
+
+/// Returns the state of a unit that has failed or ended, with the manager; `None` for another unit, or if the manager does
+/// not answer.
+async fn find_ended<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    unit: &Unit,
+) -> Option<(M::Connection, UnitState)> {
+    let manager = machine.connect(unit.manager).await.ok()?;
+    let state = manager.unit_state(&unit.name).await.ok()?;
+    // A unit that waits for its automatic restart is `activating`.
+    let has_ended = !state.busy && matches!(state.outcome.active_state.as_str(), "failed" | "inactive");
+    has_ended.then_some((manager, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::fake_manager::FakeMachine;
+    use crate::units::Manager;
+
+    #[test]
+    fn unit_that_systemd_did_not_start_is_noted() {
+        for lacks in [false, true] {
+            let fake = FakeMachine::new(Manager::System);
+            if lacks {
+                fake.link("Requires", "db.service", "failed");
+            }
+            let target = ResolvedTarget::from_process(1, Some(fake.unit.clone()));
+            let notes = fake.run(async {
+                let started = StartedUnits::start(fake.machine(), &[target]).await.unwrap();
+                started.describe_missing(fake.machine()).await
+            });
+            let texts: Vec<String> = notes.unwrap().into_iter().map(|note| note.text).collect();
+            assert_eq!(texts.len(), usize::from(lacks), "{texts:?}");
+            assert!(texts.iter().all(|text| text.contains("units that do not run: db.service is failed")), "{texts:?}");
+        }
     }
 }
