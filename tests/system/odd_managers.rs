@@ -43,6 +43,8 @@ struct Manners {
     asked: Option<UnboundedSender<Message>>,
     /// The error with which it refuses to reload.
     refuses: Option<&'static str>,
+    /// The units that require the unit; `None` if it does not answer for them.
+    required_by: Option<Vec<String>>,
     reloads: usize,
 }
 
@@ -202,6 +204,22 @@ async fn reply(connection: &Connection, call: &Message, manners: &Arc<Mutex<Mann
             let interface: String = call.body().deserialize().unwrap();
             let properties = properties(&interface, manners, etc);
             connection.reply(&header, &properties).await.unwrap();
+        }
+        "Get" => {
+            let (_, property): (String, String) = call.body().deserialize().unwrap();
+            let required_by = manners.lock().unwrap().required_by.clone();
+            match (property.as_str(), required_by) {
+                ("ActiveState", _) => connection.reply(&header, &Variant::from("active")).await.unwrap(),
+                ("RequiredBy", Some(units)) => connection.reply(&header, &Variant::from(units)).await.unwrap(),
+                ("RequiredBy", None) => {
+                    let name = "org.freedesktop.DBus.Error.NoReply";
+                    connection.reply_error(&header, name, &"No reply").await.unwrap();
+                }
+                _ => {
+                    let name = "org.freedesktop.DBus.Error.UnknownProperty";
+                    connection.reply_error(&header, name, &"Unknown property").await.unwrap();
+                }
+            }
         }
         "Reload" => match refuses {
             Some(name) => connection.reply_error(&header, name, &"Interactive authentication required.").await.unwrap(),
@@ -400,6 +418,19 @@ async fn systemd_that_cannot_log_calls_cannot_rehearse() {
     assert_eq!(said, "the systemd that runs x.service has no SystemCallLog=, which requires systemd 247");
     assert_eq!((machine.files(), machine.reloads()), (vec!["x.service".to_owned()], 0));
     drop(daemon);
+}
+
+#[tokio::test]
+async fn unit_whose_dependents_are_unknown_or_too_many_is_not_stopped() {
+    let many = (0..=64).map(|number| format!("app@{number}.service")).collect();
+    let too_many = "more than 64 running units stop with x.service, so they could not all be started again";
+    for (required_by, expected) in [(None, "org.freedesktop.DBus.Error.NoReply"), (Some(many), too_many)] {
+        let odd = vec![("ActiveState", "active".into())];
+        let Some(machine) = Machine::start(Manners { odd, required_by, ..Manners::default() }).await else { return };
+        let mut client = machine.client_of(&[], &[], &["bisect", "x", "--dry-run", "--system"]);
+        let said = error(ended(client.spawn().unwrap()).await);
+        assert!(said.starts_with("nothing was changed: ") && said.contains(expected), "{said}");
+    }
 }
 
 #[tokio::test]

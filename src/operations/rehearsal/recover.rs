@@ -172,6 +172,7 @@ impl StaleRehearsal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operations::fake_manager::FakeMachine;
     use crate::operations::owner_marker::OwnerMarker;
 
     #[test]
@@ -201,5 +202,21 @@ mod tests {
         let running: Vec<_> = known.iter().filter(|one| one.owner.is_some()).collect();
         assert!(running.len() == 1 && running[0].unit.name.as_str() == "f.service" && running[0].since > Some(0));
         assert!(find_below(Manager::System, &dir.path().join("none")).is_empty());
+    }
+
+    #[test]
+    fn file_that_cannot_be_opened_is_not_taken_for_a_restored_unit() {
+        let fake = FakeMachine::running();
+        let path = fake.machine().resolve(&runtime_dir(Manager::System)).join("x.service.d").join(REHEARSAL_DROP_IN);
+        let recover = || {
+            let (unit, path, marker) = (fake.unit.clone(), path.clone(), RehearsalMarker::parse(b""));
+            fake.run(StaleRehearsal { unit, path, marker }.recover(fake.machine())).unwrap()
+        };
+        assert!(recover().ends_with("another harden-why has restored it"), "{}", recover());
+        let disarmed = marker::disarmed_path(&path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Nobody can open a link to itself.
+        std::os::unix::fs::symlink(&disarmed, &disarmed).unwrap();
+        assert!(recover().contains("restoring it failed: cannot open "), "{}", recover());
     }
 }
