@@ -1,17 +1,6 @@
 # ssh: PAM moves each login into a scope of logind. The calls of a login during a rehearsal belong to ssh.service.
 . "$PAYLOAD/guest/tighten.sh"
-installed openssh-server
-afresh ssh.service
-
-key=/home/user/.ssh/id
-runuser -u user -- mkdir -p -m 700 /home/user/.ssh
-runuser -u user -- ssh-keygen -q -t ed25519 -N '' -f "$key"
-runuser -u user -- cp "$key.pub" /home/user/.ssh/authorized_keys
-# login COMMAND...: what a user's shell prints after a real login, within $longest seconds.
-login() {
-    timeout "${longest:-60}" runuser -u user -- ssh -n -i "$key" -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-        -o LogLevel=ERROR user@127.0.0.1 "$@"
-}
+. "$PAYLOAD/guest/login.sh"
 unit ssh.service.d/50-hardening.conf <<'CONF'
 [Service]
 SystemCallFilter=~uname sched_getaffinity
