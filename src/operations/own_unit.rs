@@ -22,10 +22,9 @@ pub(crate) async fn find_own_unit<'a>(
 ) -> Result<Option<&'a UnitName>, SystemdError> {
     for unit in units {
         match manager.control_group(unit).await {
-            // A unit that is not loaded has no processes.
-            Ok(None) | Err(SystemdError::NoSuchUnit(_)) => {}
             Ok(Some(control_group)) if is_within(&control_group) => return Ok(Some(unit)),
-            Ok(Some(_)) => {}
+            // A unit that is not loaded has no processes.
+            Ok(_) | Err(SystemdError::NoSuchUnit(_)) => {}
             Err(error) => return Err(error),
         }
     }

@@ -127,9 +127,9 @@ mod tests {
                     None => std::future::pending().await,
                 }
             };
-            let sent =
+            let reported =
                 async { tokio::time::timeout(Duration::from_millis(5), report_in_parts(&mut incidents, send)).await };
-            let _ = runtime.block_on(sent);
+            let _ = runtime.block_on(reported);
         }
         (parts, incidents.len())
     }

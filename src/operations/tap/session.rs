@@ -196,7 +196,7 @@ mod tests {
         let fake = FakeMachine::new(Manager::System);
         let session = TapSession { watched: Vec::new(), units: Vec::new(), restarts: true };
         let mut interruption = Interruption::new(|_| Poll::Ready("SIGINT"));
-        let watch = session.watch(fake.machine(), Duration::from_secs(60), &GROUPS, &mut interruption, |_, _| {});
+        let watch = session.watch(fake.machine(), Duration::from_mins(1), &GROUPS, &mut interruption, |_, _| {});
         let error = fake.run(watch).unwrap().err().unwrap();
         assert!(error.is::<Interrupted>(), "{error:#}");
     }
