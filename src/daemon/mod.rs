@@ -101,8 +101,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if let Err(error) = journal_entries::check_exists(Path::new("/")) {
         status.set_journal_limitation(Some(&blind_spots::no_journal(&error)));
     }
-    if let Some(forgotten) = store.as_ref().and_then(|store| store.evicted().ok()) {
-        status.lock().set_evicted(forgotten);
+    if let Some(evicted) = store.as_ref().and_then(|store| store.evicted().ok()) {
+        status.lock().set_evicted(evicted);
     }
     if let Some(replaced) = replaced {
         status.on_store_replaced(&replaced);

@@ -178,10 +178,10 @@ impl Storage {
 
     /// Updates the status and the schedule. Puts changes that failed back into memory.
     fn on_written(&mut self, fold: &mut Fold, written: Written) -> WriteResult {
-        let Written { changes, rows, forgotten, replaced } = written;
+        let Written { changes, rows, evicted, replaced } = written;
         let subtracted = std::mem::take(&mut self.subtracted);
-        if let Some(forgotten) = forgotten {
-            self.status.lock().set_evicted(forgotten);
+        if let Some(evicted) = evicted {
+            self.status.lock().set_evicted(evicted);
         }
         if let Some(replaced) = replaced {
             self.status.on_store_replaced(&replaced);

@@ -45,7 +45,7 @@ pub(super) struct StoreOwner {
     pub(super) retention: Retention,
     /// `None` while no store can be opened.
     pub(super) store: Option<Store>,
-    pub(super) forgotten: Option<Evicted>,
+    pub(super) evicted: Option<Evicted>,
     /// A store that was deleted, until another replaces it.
     deleted: Option<ReplacedFile>,
     pub(super) replaced: Option<ReplacedFile>,
@@ -60,7 +60,7 @@ impl StoreOwner {
             dir,
             retention,
             store,
-            forgotten: None,
+            evicted: None,
             deleted: None,
             replaced: None,
             age_limit: AgeLimit::default(),
@@ -79,7 +79,7 @@ impl StoreOwner {
         }
         let (store, aside) = Store::open_or_replace(&self.dir)?;
         self.replaced = aside.or(self.deleted.take());
-        self.forgotten = store.evicted().ok();
+        self.evicted = store.evicted().ok();
         Ok(store)
     }
 
@@ -117,7 +117,7 @@ impl StoreOwner {
                     return Err(full);
                 }
                 tracing::warn!("the store was full: removed its oldest and rarest incidents");
-                self.forgotten = store.evicted().ok();
+                self.evicted = store.evicted().ok();
                 store.record(incidents())
             }
             Err(error @ StoreError::Damaged { .. }) => {
@@ -125,7 +125,7 @@ impl StoreOwner {
                 // store.
                 self.store = None;
                 let (new, aside) = Store::replace_damaged(&self.dir, error)?;
-                self.forgotten = Some(Evicted::default());
+                self.evicted = Some(Evicted::default());
                 self.replaced = Some(aside);
                 self.store.insert(new).record(incidents())
             }
@@ -142,7 +142,7 @@ impl StoreOwner {
             Ok(0) => {}
             Ok(gone) => {
                 tracing::info!(gone, "removed old incidents");
-                self.forgotten = store.evicted().ok();
+                self.evicted = store.evicted().ok();
             }
             Err(error) => tracing::warn!("cannot remove old incidents: {error}"),
         }
@@ -275,8 +275,8 @@ mod tests {
         assert_eq!(stored.len(), usize::try_from(config.max_stored).unwrap());
         let frequent = stored.iter().filter(|stored| stored.incident.count == 24 * 60 * 1_000_000).count();
         assert_eq!(frequent, 50, "what goes on all day is not crowded out, and every count of it is exact");
-        let forgotten = owner.forgotten.unwrap().incidents;
-        assert_eq!(stored.len() as u64 + forgotten, u64::from(number - 1_000) + 50, "all are accounted for");
+        let evicted = owner.evicted.unwrap().incidents;
+        assert_eq!(stored.len() as u64 + evicted, u64::from(number - 1_000) + 50, "all are accounted for");
         println!("{} MB at most in {FILE} and its log", largest / 1_000_000);
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Written {
     /// The row of each change, in order.
     pub(super) rows: Result<Vec<Recorded>, StoreError>,
     /// The totals of the incidents that the store dropped, if they changed.
-    pub(super) forgotten: Option<Evicted>,
+    pub(super) evicted: Option<Evicted>,
     /// A damaged or deleted store that was replaced for this job.
     pub(super) replaced: Option<ReplacedFile>,
 }
@@ -183,8 +183,8 @@ fn write_all(mut owner: StoreOwner, inbox: &mpsc::Receiver<Job>, outbox: &Unboun
             written += changes.len();
         }
         let is_due = is_just_opened || written >= max_rows || pruned.elapsed() >= PRUNE_INTERVAL;
-        let (forgotten, replaced) = (owner.forgotten.take(), owner.replaced.take());
-        if outbox.send(JobResult::Recorded(Written { changes, rows, forgotten, replaced })).is_err() {
+        let (evicted, replaced) = (owner.evicted.take(), owner.replaced.take());
+        if outbox.send(JobResult::Recorded(Written { changes, rows, evicted, replaced })).is_err() {
             return;
         }
         // Pruning follows the answer, so no alert waits for the pruning.
