@@ -35,6 +35,9 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, connection, fdo};
 /// The time limit of one call.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The most dependents of a unit that are searched for.
+const MOST_DEPENDENTS: usize = 64;
+
 const SERVICE: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -75,10 +78,7 @@ pub enum SystemdError {
     #[error("Unit {0} not found.")]
     NoSuchUnit(UnitName),
     /// More running units than are searched for stop together with the unit.
-    #[error(
-        "more than {} running units stop with {_0}, so they could not all be started again",
-        control::MOST_DEPENDENTS
-    )]
+    #[error("more than {} running units stop with {_0}, so they could not all be started again", MOST_DEPENDENTS)]
     TooManyDependents(UnitName),
     /// The manager has a unit of that name already.
     #[error("the service manager has a {0} already")]

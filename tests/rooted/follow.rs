@@ -316,7 +316,7 @@ async fn missed_incidents_are_shown_once() {
 async fn failed_catching_up_is_reported_and_repeated() {
     let nothing_yet = || {
         let path = PathBuf::from("/var/lib/harden-why/incidents.sqlite3");
-        BusError::Store(StoreError::Missing { path }.to_string())
+        BusError::NoStore(StoreError::Missing { path }.to_string())
     };
     let status = Status { listening: true, lost: 3, ..Status::default() };
     let Some(machine) = Machine::start(State { status, refusal: Some(nothing_yet), ..State::default() }) else {

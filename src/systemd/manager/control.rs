@@ -1,6 +1,8 @@
 //! Tells a manager to reload its files and to restart or stop a unit, and waits for the job.
 
-use super::{MANAGER, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitProperties, classify_error};
+use super::{
+    MANAGER, MOST_DEPENDENTS, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitProperties, classify_error,
+};
 use crate::units::UnitName;
 use std::time::{Duration, Instant};
 use zbus::OwnedObjectPath;
@@ -10,9 +12,6 @@ const LONG: Duration = Duration::from_secs(90);
 
 /// The time between two queries of a job.
 const STEP: Duration = Duration::from_millis(50);
-
-/// The most dependents that are searched for.
-pub(super) const MOST_DEPENDENTS: usize = 64;
 
 /// systemd's answer about a property that it lacks: an older systemd lacks `PropagatesStopTo` and `UpheldBy`.
 const UNKNOWN_PROPERTY: &str = "org.freedesktop.DBus.Error.UnknownProperty";
