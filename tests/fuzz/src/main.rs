@@ -3,11 +3,28 @@
 
 use harden_why::fuzz_targets::{Target, find_target};
 use libfuzzer_sys::fuzz_target;
+use nix::time::{ClockId, clock_gettime};
 use std::sync::LazyLock;
+use std::time::Duration;
+
+/// The processor time that an input of `-max_len` bytes may take, with coverage counters and debug assertions. The wall
+/// clock says nothing on a busy machine.
+const MOST_TIME: Duration = Duration::from_secs(1);
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = std::env::var("HARDEN_WHY_FUZZ_TARGET").unwrap_or_default();
     find_target(&name).unwrap_or_else(|| panic!("HARDEN_WHY_FUZZ_TARGET={name} names no target"))
 });
 
-fuzz_target!(|input: &[u8]| TARGET(input));
+fuzz_target!(|input: &[u8]| {
+    let target = *TARGET;
+    let began = processor_time();
+    target(input);
+    let took = processor_time() - began;
+    assert!(took <= MOST_TIME, "{} bytes took {took:?} of processor time, more than {MOST_TIME:?}", input.len());
+});
+
+/// Returns the processor time of this thread.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
