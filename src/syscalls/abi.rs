@@ -3,7 +3,9 @@
 use super::arch::Arch;
 use super::table;
 use super::table::CallTable;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::OnceLock;
 
 /// `__X32_SYSCALL_BIT` (`asm/unistd.h`): set in the number of every x32 call.
 const X32_BIT: u32 = 0x4000_0000;
@@ -230,12 +232,18 @@ impl Abi {
     /// Returns the number that a record has for a call.
     #[must_use]
     pub fn call_number(self, name: &str) -> Option<u32> {
-        let find = |table: &CallTable| table.iter().find(|(_, known)| *known == name).map(|(number, _)| *number);
-        match self {
-            Self::X32 => find(table::X32).map(|number| number | X32_BIT),
-            Self::Arm | Self::ArmEb => find(table::ARM).or_else(|| Some(find(table::ARM_OABI)? | OABI_BASE)),
-            _ => find(self.facts().table),
-        }
+        static NUMBERS: [OnceLock<HashMap<&str, u32>>; Abi::ALL.len()] = [const { OnceLock::new() }; Abi::ALL.len()];
+        NUMBERS.get(self as usize)?.get_or_init(|| self.numbers_by_name()).get(name).copied()
+    }
+
+    fn numbers_by_name(self) -> HashMap<&'static str, u32> {
+        let old = match self {
+            Self::Arm | Self::ArmEb => table::ARM_OABI,
+            _ => &[],
+        };
+        let old = old.iter().map(|(number, name)| (*name, number | OABI_BASE));
+        // The present table comes last, so that its numbers stay.
+        old.chain(self.calls().map(|(number, name)| (name, number))).collect()
     }
 
     /// Returns every call of this ABI with the number that a record has, sorted by number.

@@ -6,6 +6,7 @@
 use super::abi::Abi;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 /// A sorted set of call names.
 pub type CallNames = BTreeSet<Box<str>>;
@@ -24,6 +25,8 @@ pub enum GroupSource {
 pub struct Groups {
     source: GroupSource,
     named: BTreeMap<Box<str>, CallGroup>,
+    /// The calls of all groups.
+    grouped: CallNames,
     /// The calls that libseccomp does not know; `None` if that is unknown.
     unresolved: Option<CallNames>,
     native: Abi,
@@ -122,7 +125,9 @@ impl Groups {
         for (group, calls) in groups.values_mut().zip(resolved) {
             group.calls = calls;
         }
-        Self { source, named: groups, unresolved: None, native: Abi::native(), running: RunningSystemd::OfGroups }
+        let grouped = collect_calls(&groups);
+        let running = RunningSystemd::OfGroups;
+        Self { source, named: groups, grouped, unresolved: None, native: Abi::native(), running }
     }
 
     /// Sets the calls that the machine's libseccomp does not know.
@@ -155,6 +160,7 @@ impl Groups {
     #[must_use]
     pub(crate) fn without_names(mut self, names: &CallNames) -> Self {
         self.named.retain(|group, _| !names.contains(group));
+        self.grouped = collect_calls(&self.named);
         let calls: Vec<_> = names.iter().filter(|name| !name.starts_with('@')).cloned().collect();
         if !calls.is_empty() {
             self.unresolved.get_or_insert_default().extend(calls);
@@ -231,8 +237,7 @@ impl Groups {
         }
         // A few names of other groups are always missing there.
         let known = &self.named.get("@known")?.calls;
-        let unknown: CallNames = self.named.values().flat_map(|group| &group.calls).cloned().collect();
-        let unknown = unknown.difference(known).count();
+        let unknown = self.grouped.difference(known).count();
         (unknown > MOST_UNKNOWN).then(|| format!("{unknown} calls of other groups are not in @known"))
     }
 
@@ -278,25 +283,28 @@ impl Groups {
     /// libseccomp knows, those in any group count.
     #[must_use]
     pub fn is_known(&self, call: &str) -> bool {
-        let is_grouped = || self.named.values().any(|group| group.calls.contains(call));
         let is_elsewhere = || self.knows_libseccomp() && is_call_of_any_abi(call);
-        self.is_resolvable(call) && (is_grouped() || is_elsewhere())
+        self.is_resolvable(call) && (self.grouped.contains(call) || is_elsewhere())
     }
 
     /// Returns the group whose name is most like a mistyped one, with its `@`. A name that some systemd has is not
     /// mistyped.
     #[must_use]
     pub(crate) fn nearest_group(&self, mistyped: &str) -> Option<&str> {
-        let is_newer = Self::embedded().named.contains_key(mistyped);
+        static SNAPSHOT: LazyLock<Groups> = LazyLock::new(Groups::embedded);
+        let is_newer = SNAPSHOT.named.contains_key(mistyped);
         if is_newer { None } else { nearest(mistyped, self.names()) }
     }
 
     /// Returns the call whose name is most like a mistyped one. The name of a call of any ABI is not mistyped.
     #[must_use]
     pub(crate) fn nearest_call(&self, mistyped: &str) -> Option<&str> {
-        let calls = || self.named.values().flat_map(|group| &group.calls).map(AsRef::as_ref);
-        if is_call_of_any_abi(mistyped) { None } else { nearest(mistyped, calls()) }
+        if is_call_of_any_abi(mistyped) { None } else { nearest(mistyped, self.grouped.iter().map(AsRef::as_ref)) }
     }
+}
+
+fn collect_calls(groups: &BTreeMap<Box<str>, CallGroup>) -> CallNames {
+    groups.values().flat_map(|group| &group.calls).cloned().collect()
 }
 
 /// Whether some ABI has a call of this name.
@@ -314,7 +322,9 @@ fn nearest<'a>(mistyped: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         LONG..64 => 2,
         _ => return None,
     };
-    let distances = candidates.map(|candidate| (strsim::osa_distance(mistyped, candidate), candidate));
+    // Each slip changes the length by one at most.
+    let similar = candidates.filter(|candidate| candidate.len().abs_diff(mistyped.len()) <= most);
+    let distances = similar.map(|candidate| (strsim::osa_distance(mistyped, candidate), candidate));
     distances.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)
 }
 
