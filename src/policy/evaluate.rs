@@ -51,9 +51,8 @@ impl Policy {
     #[must_use]
     pub fn refusing_directives(&self) -> Vec<Directive> {
         let is_errno = |effect: Option<Effect>| matches!(effect, Some(Effect::Errno(_)));
-        let rules = Directive::rules()
-            .filter_map(|(directive, rule)| Some(self.rule_cause(directive, rule, "")?.0))
-            .filter(|cause| is_errno(cause.effect));
+        let causes = self.rules.iter().filter_map(|(directive, rule)| self.rule_cause(*directive, rule, ""));
+        let rules = causes.map(|(cause, _)| cause).filter(|cause| is_errno(cause.effect));
         let families = self.families().filter(|families| families.restricts());
         let filter = self.filter.as_ref().filter(|filter| filter.refuses());
         let found: BTreeSet<Directive> = rules
@@ -103,9 +102,9 @@ impl Policy {
     /// arguments.
     fn causes(&self, abi: Abi, call: &str) -> Vec<(DirectiveCause, bool)> {
         let by_kernel = |directive| directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
-        Directive::rules()
-            .filter(|(directive, rule)| self.is_target(rule, call) && !by_kernel(*directive))
-            .filter_map(|(directive, rule)| self.rule_cause(directive, rule, call))
+        let rules = self.rules.iter().filter(|(directive, rule)| self.is_target(rule, call) && !by_kernel(*directive));
+        rules
+            .filter_map(|(directive, rule)| self.rule_cause(*directive, rule, call))
             .chain(self.family_cause(abi, call))
             .chain(self.manager_abi_cause(abi).map(|cause| (cause, true)))
             .chain(self.abi_cause(abi).map(|cause| (cause, true)))
@@ -138,7 +137,7 @@ impl Policy {
             };
             (directive, &namespaces.origin, argument)
         } else {
-            let (directive, origin) = self.switched_on(directive)?;
+            let (directive, origin) = self.settings.switched_on(directive)?;
             let by_kernel = directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Either;
             let caveat = if by_kernel {
                 "; with systemd 254 and Linux 6.3 the kernel refuses it with EACCES and no record"
@@ -153,14 +152,6 @@ impl Policy {
             None => CauseReason::Always(rule.reason),
         };
         Some((DirectiveCause { directive, origin: Some(origin.clone()), effect: Some(rule.effect), why }, certain))
-    }
-
-    /// Returns the directive whose line switches a rule on: `directive` itself or one that implies it.
-    fn switched_on(&self, directive: Directive) -> Option<(Directive, &Origin)> {
-        let on = |directive| self.settings.switch(directive).filter(|s| s.on).map(|s| (directive, &s.origin));
-        // No line can switch off an implied directive, so a remedy must deal with the implying directive.
-        let implied = (directive == Directive::RestrictSUIDSGID).then(|| on(Directive::DynamicUser)).flatten();
-        implied.or_else(|| on(directive))
     }
 
     fn family_cause(&self, abi: Abi, call: &str) -> Option<(DirectiveCause, bool)> {

@@ -2,7 +2,7 @@
 
 use super::call_list::{CallList, Dialect};
 use super::capabilities::find_withheld;
-use super::directive::{Directive, ValueKind};
+use super::directive::{Directive, Rule, ValueKind};
 use super::effect::DefaultEffect;
 use super::exec_command;
 use super::exec_command::ExecCommand;
@@ -227,6 +227,24 @@ impl Settings {
     #[must_use]
     pub fn switch(&self, directive: Directive) -> Option<&Switch> {
         self.switches.get(&directive)
+    }
+
+    /// Returns the directive whose line switches the rules of a directive on: itself, or one that implies it.
+    pub(super) fn switched_on(&self, directive: Directive) -> Option<(Directive, &Origin)> {
+        let on =
+            |directive| self.switch(directive).filter(|switch| switch.on).map(|switch| (directive, &switch.origin));
+        // No line can switch off an implied directive, so a remedy must deal with the implying directive.
+        let implied = (directive == Directive::RestrictSUIDSGID).then(|| on(Directive::DynamicUser)).flatten();
+        implied.or_else(|| on(directive))
+    }
+
+    /// Returns the rules of the directives that are switched on, in the directives' order.
+    pub(super) fn active_rules(&self) -> Vec<(Directive, &'static Rule)> {
+        let is_active = |directive: Directive| match directive {
+            Directive::RestrictNamespaces => self.namespaces().is_some_and(Namespaces::restricts),
+            _ => self.switched_on(directive).is_some(),
+        };
+        Directive::rules().filter(|(directive, _)| is_active(*directive)).collect()
     }
 
     /// The effective `SystemCallErrorNumber=`.

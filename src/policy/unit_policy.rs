@@ -1,7 +1,7 @@
 //! A unit's whole policy: the settings of its files or of its manager, and the context in which the unit runs.
 
 use super::call_list::{CallList, Mode};
-use super::directive::{Directive, Targets};
+use super::directive::{Directive, Rule, Targets};
 use super::families::AddressFamilies;
 use super::manager_context::{ManagerContext, Mdwe, filters_blocked_abis, systemd_version};
 use super::sandbox::unit_sandbox::UnitSandbox;
@@ -25,6 +25,8 @@ pub struct Policy {
     pub(super) families: Option<AddressFamilies>,
     pub(super) families_notes: Vec<FileNote>,
     pub(super) log: Option<CallList>,
+    /// The rules of the directives that are switched on.
+    pub(super) rules: Vec<(Directive, &'static Rule)>,
     /// The groups that the rules of directives name.
     pub(super) groups: BTreeMap<&'static str, CallNames>,
     pub(super) context: ManagerContext,
@@ -44,7 +46,8 @@ impl Policy {
     /// The policy of a unit under the systemd of these groups. No setting blocks that systemd's native ABI.
     #[must_use]
     pub fn new(settings: Settings, groups: &Groups) -> Self {
-        let named = Directive::rules().filter_map(|(_, rule)| match rule.targets {
+        let rules = settings.active_rules();
+        let named = rules.iter().filter_map(|(_, rule)| match rule.targets {
             Targets::Group(name) => Some((name, groups.calls(name)?.clone())),
             Targets::Calls(_) => None,
         });
@@ -55,6 +58,7 @@ impl Policy {
             families_notes,
             log: settings.log_list(groups),
             groups: named.collect(),
+            rules,
             mdwe: ManagerContext::default().mdwe(groups),
             kills_processes: ManagerContext::default().kills_processes(groups),
             filters_blocked_abis: filters_blocked_abis(groups),
