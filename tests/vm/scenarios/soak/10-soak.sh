@@ -10,13 +10,13 @@ cat >/run/soak-listener <<'PERL'
 socket(my $audit, 16, 3, 9) or die "socket: $!";
 setsockopt($audit, 1, 33, pack("l", 256 << 20)) or die "receive buffer: $!";
 bind($audit, pack("S S L L", 16, 0, 0, 1)) or die "bind: $!";
-my ($records, $lost, $stop) = (0, 0, 0);
+my ($records, $lost, $stop, $message) = (0, 0, 0);
 $SIG{TERM} = sub { $stop = 1 };
 my $ready = pack("l l", 1, 0);
 until ($stop) {
     my $bits = ''; vec($bits, fileno($audit), 1) = 1;
     next unless select($bits, undef, undef, 1) > 0;
-    unless (defined recv($audit, my $message, 16384, 0)) { $lost++ if $!{ENOBUFS}; next }
+    unless (defined recv($audit, $message, 16384, 0)) { $lost++ if $!{ENOBUFS}; next }
     $records++ if unpack("x4 S", $message) == 1326;
 }
 print "$records $lost\n";
