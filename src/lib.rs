@@ -70,6 +70,7 @@
 //! | when a noted caller is believed | `find_called` in `src/kernel/bpf/call_notes.h`, and `src/programs/stack_use.rs` |
 //! | what the stack of a core dump in a log tells | `src/intake/core_dump_text.rs` |
 //! | the names of functions and packages in call sites | [`host::call_site_names`]; `src/host/packages.rs` |
+//! | which mounts no path leads into | `src/kernel/fuse_guard.rs`, for the files below a root and those that a process names |
 //! | which executables are read | `src/host/program_files.rs`; its libraries in `program_files/libraries.rs` |
 //! | how deep libraries are followed | [`programs::library_calls::DEEPEST`] |
 //! | what `check` foresees, and what differs on other machines | `src/diagnosis/foreseen_calls.rs`, `src/diagnosis/portability.rs` |

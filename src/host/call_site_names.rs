@@ -5,10 +5,12 @@
 
 use super::program_files::limited_file::{LimitedFile, ReadLimits};
 use crate::incidents::{CallSite, CodePlace};
+use crate::kernel::fuse_guard::is_served_by_user;
 use crate::programs::{ElfFile, FileParts as _, find_function};
 use crate::unit_files::rooted::RootedTree;
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -36,13 +38,15 @@ pub struct NamedPlace {
     pub place: CodePlace,
     /// The function, if the file or the stack of a core dump names it.
     pub function: Option<Box<str>>,
+    /// Whether the file is on a file system that a program of another user serves, and was not read for that.
+    pub is_served_by_user: bool,
 }
 
 impl NamedPlace {
     /// Names a place without its file.
     fn without_file(place: &CodePlace) -> Self {
         let told = str::from_utf8(&place.function).ok().filter(|function| !function.is_empty());
-        Self { place: place.clone(), function: told.map(Into::into) }
+        Self { place: place.clone(), function: told.map(Into::into), is_served_by_user: false }
     }
 }
 
@@ -78,7 +82,7 @@ pub(crate) fn add_build_ids<'a>(sites: impl Iterator<Item = &'a mut CallSite>, r
     let (tree, limits) = (RootedTree::new(root), Rc::new(ReadLimits::by_bytes(MOST_BYTES)));
     let places = sites.flat_map(|site| std::iter::once(&mut site.code).chain(&mut site.caller));
     for place in places.filter(|place| place.build_id.is_empty() && is_of_system(&place.path)).take(MOST_PLACES) {
-        if let Some((mut file, _)) = open_noted(place, tree, &limits) {
+        if let Ok(Some((mut file, _))) = open_noted(place, tree, &limits) {
             place.build_id = ElfFile::read_build_id(&mut file).unwrap_or_default().into_vec();
         }
     }
@@ -92,7 +96,13 @@ fn is_of_system(path: &[u8]) -> bool {
 /// Names a place; `None` for a place that is not in its file.
 fn name_place(place: &CodePlace, tree: RootedTree<'_>, limits: &Rc<ReadLimits>) -> Option<NamedPlace> {
     let without_function = NamedPlace::without_file(place);
-    let Some((mut file, length)) = open_noted(place, tree, limits) else { return Some(without_function) };
+    let (mut file, length) = match open_noted(place, tree, limits) {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return Some(without_function),
+        Err(error) => {
+            return Some(NamedPlace { is_served_by_user: is_served_by_user(&error), ..without_function });
+        }
+    };
     if place.offset > length {
         return None;
     }
@@ -105,18 +115,25 @@ fn name_place(place: &CodePlace, tree: RootedTree<'_>, limits: &Rc<ReadLimits>) 
     Some(named)
 }
 
-/// Opens the noted file. Returns its length as well.
-fn open_noted(place: &CodePlace, tree: RootedTree<'_>, limits: &Rc<ReadLimits>) -> Option<(LimitedFile, u64)> {
+/// Opens the noted file; `None` if its path leads to another one. Returns its length as well.
+fn open_noted(
+    place: &CodePlace,
+    tree: RootedTree<'_>,
+    limits: &Rc<ReadLimits>,
+) -> io::Result<Option<(LimitedFile, u64)>> {
     let path = Path::new(OsStr::from_bytes(&place.path));
-    let file = tree.open(path).ok().filter(|_| path.is_absolute())?;
-    let metadata = file.metadata().ok()?;
+    if !path.is_absolute() {
+        return Ok(None);
+    }
+    let file = tree.open(path)?;
+    let metadata = file.metadata()?;
     let mut parts = LimitedFile::new(file, metadata.len(), Rc::clone(limits));
     let is_noted = if place.build_id.is_empty() {
         (metadata.dev(), metadata.ino()) == place.file
     } else {
         ElfFile::read_build_id(&mut parts).is_some_and(|id| *id == *place.build_id)
     };
-    is_noted.then_some((parts, metadata.len()))
+    Ok(is_noted.then_some((parts, metadata.len())))
 }
 
 #[cfg(test)]

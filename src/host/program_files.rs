@@ -12,6 +12,7 @@ use self::limited_file::{LimitedFile, ReadLimits};
 use self::read_cache::{BuildKey, ReadProgram};
 use crate::diagnosis::{Situation, is_before_exec};
 use crate::incidents::Incident;
+use crate::kernel::fuse_guard::{is_served_by_user, open_executable};
 use crate::policy::ProgramSettings;
 use crate::policy::launched::find_launched;
 use crate::policy::program_path::below_usr;
@@ -98,7 +99,7 @@ pub fn read_executable(root: &Path, executable: &Path, deepest: u32) -> Option<P
 /// Reads executables until a limit is reached.
 struct ProgramReader<'a> {
     root: &'a Path,
-    /// The directory that the unit's processes see as `/`; `None` if it is out of reach.
+    /// The directory below the root that the unit's processes see as `/`; `None` if it is out of reach.
     own_root: Option<PathBuf>,
     /// The users whose files count: root, the owner of the root (a tree that was copied from another machine belongs to
     /// the user who copied it), and the user of a user's unit.
@@ -203,9 +204,14 @@ impl<'a> ProgramReader<'a> {
         })
     }
 
+    /// The files that the unit's processes see.
+    fn own_tree(&self) -> Option<RootedTree<'_>> {
+        Some(RootedTree::new(self.root).with_inner_root(self.own_root.as_deref()?))
+    }
+
     /// Opens a file as the unit's processes see it.
     fn open(&self, path: &Path) -> Result<OpenedFile, UnreadReason> {
-        let tree = RootedTree::new(self.own_root.as_deref().ok_or(UnreadReason::OutOfReach)?);
+        let tree = self.own_tree().ok_or(UnreadReason::OutOfReach)?;
         let opened = || -> io::Result<OpenedFile> {
             let resolved = tree.resolve(path)?;
             let file = tree.open(path)?;
@@ -215,16 +221,18 @@ impl<'a> ProgramReader<'a> {
         opened().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => UnreadReason::Missing,
             io::ErrorKind::PermissionDenied => UnreadReason::NotPermitted,
+            _ if is_served_by_user(&error) => UnreadReason::ServedByUser,
             _ => UnreadReason::Unusable,
         })
     }
 
     /// Opens the executable of a running process, which may be in a file system of its own.
     fn open_running(&self, exe: &[u8], pid: u32) -> Option<OpenedFile> {
-        let link = PathBuf::from(format!("/proc/{pid}/exe"));
-        let resolved = fs::read_link(&link).ok().filter(|_| self.root == Path::new("/") && pid != 0)?;
+        let resolved =
+            fs::read_link(format!("/proc/{pid}/exe")).ok().filter(|_| self.root == Path::new("/") && pid != 0)?;
         (resolved.as_os_str().as_bytes() == exe).then_some(())?;
-        let file = regular_file::open(&link).ok()?;
+        let handle = open_executable(pid).ok()?;
+        let file = regular_file::reopen(&handle, || Err(io::ErrorKind::NotFound.into())).ok()?;
         let is_protected = self.is_protected(&file.metadata().ok()?);
         Some(OpenedFile { resolved, file, is_protected })
     }
@@ -300,8 +308,8 @@ impl<'a> ProgramReader<'a> {
         let metadata = file.metadata().map_err(|_| UnreadReason::Unusable)?;
         let mut parts = LimitedFile::new(file, metadata.len(), Rc::clone(&self.limits));
         let build_id = ElfFile::read_build_id(&mut parts);
-        let root = self.own_root.clone().unwrap_or_default();
-        let key = build_id.map(|id| BuildKey::new(id, &metadata, root, with_libraries.then_some(self.deepest)));
+        let roots = (self.root.to_owned(), self.own_root.clone().unwrap_or_default());
+        let key = build_id.map(|id| BuildKey::new(id, &metadata, roots, with_libraries.then_some(self.deepest)));
         if let Some(known) = key.as_ref().and_then(read_cache::find) {
             return Ok(known);
         }
@@ -317,15 +325,14 @@ impl<'a> ProgramReader<'a> {
     }
 }
 
-/// Returns the directory that a unit's processes see as `/`; `None` for an image, and for a directory that is unknown.
+/// Returns the directory below a root that a unit's processes see as `/`; `None` for an image, and for a directory that is unknown.
 fn find_own_root(root: &Path, program: &ProgramSettings) -> Option<PathBuf> {
     if program.has_root_image {
         return None;
     }
-    let Some(path) = program.root_directory.as_deref() else { return Some(root.to_owned()) };
-    let tree = RootedTree::new(root);
+    let Some(path) = program.root_directory.as_deref() else { return Some(PathBuf::new()) };
     let is_known = path.starts_with('/') && !path.contains('%');
-    is_known.then(|| tree.inner_root(Path::new(path)).ok()).flatten()
+    is_known.then(|| RootedTree::new(root).resolve(Path::new(path)).ok()).flatten()
 }
 
 #[cfg(test)]

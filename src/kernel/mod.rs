@@ -5,6 +5,7 @@ mod call_notes;
 pub mod call_sites;
 pub(crate) mod clock;
 pub mod exit_cgroups;
+pub(crate) mod fuse_guard;
 pub(crate) mod heap;
 pub(crate) mod mounts;
 pub(crate) mod pid_cache;

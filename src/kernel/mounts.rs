@@ -44,7 +44,8 @@ impl MountTable {
         Self::read_from(file)
     }
 
-    fn read_from(file: impl io::Read) -> io::Result<Self> {
+    /// Reads the mounts of an opened mountinfo.
+    pub(crate) fn read_from(file: impl io::Read) -> io::Result<Self> {
         let mut bytes = Vec::new();
         let size = file.take(MOST + 1).read_to_end(&mut bytes)?;
         if size as u64 > MOST {
@@ -77,6 +78,11 @@ impl MountTable {
     /// Returns the number of mounts.
     pub(crate) fn len(&self) -> usize {
         self.mounts.len()
+    }
+
+    /// Returns the mount with an id.
+    pub(crate) fn with_id(&self, id: u64) -> Option<&Mount> {
+        self.mounts.iter().find(|mount| mount.id == id)
     }
 
     /// Returns the mount that holds an absolute path without links. It need not exist.

@@ -1,5 +1,6 @@
 //! Facts about processes from `/proc` (`proc(5)`), or from a copy elsewhere.
 
+use super::fuse_guard::{LastLink, open_handle};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -118,7 +119,9 @@ impl Procfs {
         let shown = std::fs::read_link(self.file(pid, "exe")).ok()?;
         match shown.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
             // A file can have this name.
-            Some(replaced) if !shown.exists() => Some(Path::new(std::ffi::OsStr::from_bytes(replaced)).to_owned()),
+            Some(replaced) if open_handle(&shown, LastLink::Target).is_err() => {
+                Some(Path::new(std::ffi::OsStr::from_bytes(replaced)).to_owned())
+            }
             _ => Some(shown),
         }
     }

@@ -5,7 +5,6 @@ use super::directive::{Directive, Introduced, Rule, Targets};
 use super::effect::Effect;
 use super::manager_context::Mdwe;
 use super::syscall_filter::Reason;
-use super::unit_file::Origin;
 use super::unit_policy::Policy;
 use super::verdict::{CauseReason, DirectiveCause, Verdict};
 use crate::audit::text::join_or;

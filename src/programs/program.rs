@@ -41,6 +41,8 @@ pub enum UnreadReason {
     NotPermitted,
     /// It is in an image, or in a root directory that is unknown.
     OutOfReach,
+    /// It is on a file system that a program of another user serves.
+    ServedByUser,
     /// The unit's processes or other users can write or replace it.
     Replaceable,
     /// Another file has its place now.
@@ -59,6 +61,7 @@ impl UnreadReason {
             Self::Missing => "does not exist",
             Self::NotPermitted => "may not be read by you",
             Self::OutOfReach => "is in an image or a root directory that is not read",
+            Self::ServedByUser => "is on a file system that a program of another user serves (FUSE)",
             Self::Replaceable => "can be replaced by other users than its owner",
             Self::Replaced => "was replaced since",
             Self::Unusable => "is no complete ELF file",

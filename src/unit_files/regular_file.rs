@@ -19,7 +19,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Opens the regular file of an `O_PATH` handle for reading. Without `/proc`, calls `open_again`, and checks its file.
-pub(super) fn reopen(handle: &File, open_again: impl FnOnce() -> io::Result<File>) -> io::Result<File> {
+pub(crate) fn reopen(handle: &File, open_again: impl FnOnce() -> io::Result<File>) -> io::Result<File> {
     check_regular(handle)?;
     // Opens the inode that was checked; the path may lead to another file by now.
     match File::open(format!("/proc/self/fd/{}", handle.as_raw_fd())) {

@@ -1,15 +1,15 @@
 //! Opens all files below a root. The kernel resolves symbolic links inside the root (`openat2(2)`,
-//! `RESOLVE_IN_ROOT`), so no link leads out of it, even if another process swaps files during the read.
+//! `RESOLVE_IN_ROOT`), so no link leads out of it, even if another process swaps files during the read. No path leads
+//! into a file system that a program of another user serves ([`fuse_guard`]).
 //!
 //! `tests/house.rs` refuses reads of files below a root in other modules.
 
 use super::regular_file;
 use crate::audit::text::escape;
+use crate::kernel::fuse_guard::{self, LastLink};
 use crate::policy::FileNote;
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
-use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
 use std::os::fd::AsRawFd as _;
@@ -17,17 +17,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-/// The limit of links to follow for one path, which is the kernel's limit too (`path_resolution(7)`).
-const MOST_LINKS: usize = 40;
-
-/// The limit of components to resolve for one path, those of its links included. Each costs a system call.
-const MOST_COMPONENTS: usize = 256;
-
 /// The size limit of a file, in bytes. Reading a larger file fails.
 pub(crate) const LARGEST_FILE: u64 = 1024 * 1024;
-
-/// How often to open a file again when a rename or mount elsewhere disturbs the kernel's resolution (`EAGAIN`).
-const MOST_ATTEMPTS: usize = 8;
 
 /// The limit of entries to read from a directory.
 const MOST_ENTRIES: usize = 20_000;
@@ -36,6 +27,8 @@ const MOST_ENTRIES: usize = 20_000;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RootedTree<'a> {
     root: &'a Path,
+    /// The directory inside the root that is this tree's own root.
+    inner: &'a Path,
 }
 
 /// The kind of a directory entry.
@@ -48,7 +41,7 @@ pub(crate) enum EntryKind {
 
 impl<'a> RootedTree<'a> {
     pub(crate) fn new(root: &'a Path) -> Self {
-        Self { root }
+        Self { root, inner: Path::new("") }
     }
 
     /// The root.
@@ -56,15 +49,30 @@ impl<'a> RootedTree<'a> {
         self.root
     }
 
-    /// Returns the directory of this machine to which a directory inside the root leads, as the root of another tree.
-    pub(crate) fn inner_root(self, path: &Path) -> io::Result<PathBuf> {
-        Ok(self.host_path(&self.resolve(path)?))
+    /// The files below a directory inside the root.
+    pub(crate) fn with_inner_root(self, inner: &'a Path) -> Self {
+        Self { inner, ..self }
     }
 
     /// Converts a path inside the root to a path on this machine, without following links. Drops `..`.
     fn host_path(self, path: &Path) -> PathBuf {
-        let parts = path.components().filter(|part| matches!(part, Component::Normal(_)));
-        parts.fold(self.root.to_path_buf(), |path, part| path.join(part))
+        let parts = self.inner.components().chain(path.components());
+        let names = parts.filter(|part| matches!(part, Component::Normal(_)));
+        names.fold(self.root.to_path_buf(), |path, part| path.join(part))
+    }
+
+    fn open_root(self) -> io::Result<File> {
+        let root = fuse_guard::open_root(self.root)?;
+        if self.inner.as_os_str().is_empty() {
+            Ok(root)
+        } else {
+            fuse_guard::open_in(&root, self.inner, LastLink::Target)
+        }
+    }
+
+    /// Opens a handle of a file, which reads nothing (`O_PATH`).
+    fn open_handle(self, path: &Path, last_link: LastLink) -> io::Result<File> {
+        fuse_guard::open_in(&self.open_root()?, path, last_link)
     }
 
     /// Resolves links and `..`. Keeps missing components as written.
@@ -72,55 +80,29 @@ impl<'a> RootedTree<'a> {
     /// # Errors
     /// The path has too many links or components, or an unreadable link.
     pub(crate) fn resolve(self, path: &Path) -> io::Result<PathBuf> {
-        let mut done = self.root.to_path_buf();
-        let mut depth = 0_usize;
-        let mut todo = PendingComponents::default();
-        todo.add(path)?;
-        let mut links = 0;
-        while let Some(part) = todo.parts.pop() {
-            match Path::new(&part).components().next() {
-                Some(Component::RootDir) => {
-                    done = self.root.to_path_buf();
-                    depth = 0;
-                }
-                Some(Component::ParentDir) if depth > 0 => {
-                    done.pop();
-                    depth -= 1;
-                }
-                Some(Component::Normal(name)) => {
-                    done.push(name);
-                    // The components above the last one have no links.
-                    match link_target(fs::read_link(&done))? {
-                        None => depth += 1,
-                        Some(_) if links == MOST_LINKS => return Err(Errno::ELOOP.into()),
-                        Some(target) => {
-                            links += 1;
-                            done.pop();
-                            todo.add(&target)?;
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(Path::new("/").join(done.strip_prefix(self.root).unwrap_or(&done)))
+        fuse_guard::resolve_in(&self.open_root()?, path)
     }
 
     /// The target of a link; `None` for any other file, and for a missing one.
     pub(crate) fn read_link(self, path: &Path) -> io::Result<Option<PathBuf>> {
-        let open = || self.open_within(path, OFlag::O_PATH | OFlag::O_NOFOLLOW);
         // An empty path reads the link that the handle is (`readlink(2)`); any other file is ENOENT.
-        link_target(open().and_then(|link| Ok(readlinkat(&link, "")?.into())))
+        let read = self.open_handle(path, LastLink::Itself).and_then(|link| Ok(readlinkat(&link, "")?.into()));
+        match read {
+            Ok(target) => Ok(Some(target)),
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The metadata of a file, or of a link itself.
     pub(crate) fn symlink_metadata(self, path: &Path) -> io::Result<Metadata> {
-        self.open_within(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?.metadata()
+        self.open_handle(path, LastLink::Itself)?.metadata()
     }
 
     /// Whether a directory exists.
     pub(crate) fn is_dir(self, path: &Path) -> bool {
-        self.open_within(path, OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
+        self.open_handle(path, LastLink::Target).and_then(|file| file.metadata()).is_ok_and(|file| file.is_dir())
     }
 
     /// Opens a regular file for reading.
@@ -128,40 +110,24 @@ impl<'a> RootedTree<'a> {
     /// # Errors
     /// `InvalidInput` for any other kind of file, without opening it; otherwise the error of `openat2(2)`.
     pub(crate) fn open(self, path: &Path) -> io::Result<File> {
-        let handle = self.open_within(path, OFlag::O_PATH)?;
-        regular_file::reopen(&handle, || self.open_within(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK))
-    }
-
-    /// Opens a file. The kernel resolves links and `..` inside the root.
-    fn open_within(self, path: &Path, flags: OFlag) -> io::Result<File> {
-        let root = nix::fcntl::open(self.root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        for _ in 0..MOST_ATTEMPTS {
-            match openat2(&root, path, how) {
-                Ok(file) => return Ok(file.into()),
-                Err(Errno::EAGAIN) => {}
-                // Kernels before 5.6 lack the call, and old sandboxes refuse it.
-                Err(Errno::ENOSYS | Errno::EPERM) => return self.open_resolved(path, flags),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(Errno::EAGAIN.into())
-    }
-
-    /// Opens a file whose links this process resolves. A link that appears in its place afterwards is not followed.
-    fn open_resolved(self, path: &Path, flags: OFlag) -> io::Result<File> {
-        let resolved = match (flags.contains(OFlag::O_NOFOLLOW), path.parent(), path.file_name()) {
-            (true, Some(parent), Some(name)) => self.resolve(parent)?.join(name),
-            _ => self.resolve(path)?,
-        };
-        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Ok(nix::fcntl::open(&self.host_path(&resolved), flags, Mode::empty())?.into())
+        let handle = self.open_handle(path, LastLink::Target)?;
+        regular_file::reopen(&handle, || {
+            let resolved = self.resolve(path)?;
+            let (Some(parent), Some(name)) = (resolved.parent(), resolved.file_name()) else {
+                return Err(ErrorKind::InvalidInput.into());
+            };
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            Ok(openat(self.open_handle(parent, LastLink::Target)?, name, flags, Mode::empty())?.into())
+        })
     }
 
     /// The entries of a directory whose names are UTF-8, sorted; none if the directory is missing.
     pub(crate) fn list(self, dir: &Path) -> io::Result<Vec<(String, EntryKind)>> {
-        let opened = match self.open_within(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+        let open = || -> io::Result<File> {
+            let handle = self.open_handle(dir, LastLink::Target)?;
+            Ok(openat(&handle, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?.into())
+        };
+        let opened = match open() {
             Ok(opened) => opened,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(Vec::new());
@@ -205,34 +171,6 @@ impl<'a> RootedTree<'a> {
             return Err(io::Error::new(ErrorKind::FileTooLarge, "larger than 1 MiB"));
         }
         Ok(bytes)
-    }
-}
-
-/// The components of a path that are yet to be resolved, last one first.
-#[derive(Default)]
-struct PendingComponents {
-    parts: Vec<OsString>,
-    added: usize,
-}
-
-impl PendingComponents {
-    fn add(&mut self, path: &Path) -> io::Result<()> {
-        self.added += path.components().count();
-        if self.added > MOST_COMPONENTS {
-            return Err(Errno::ENAMETOOLONG.into());
-        }
-        self.parts.extend(path.components().rev().map(|part| part.as_os_str().to_owned()));
-        Ok(())
-    }
-}
-
-/// The target of a link; `None` if the file is missing or no link.
-fn link_target(read: io::Result<PathBuf>) -> io::Result<Option<PathBuf>> {
-    match read {
-        Ok(target) => Ok(Some(target)),
-        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => Ok(None),
-        Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

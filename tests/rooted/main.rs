@@ -30,6 +30,7 @@ mod removal;
 mod replay;
 mod scenarios;
 mod screens;
+mod served_files;
 mod store;
 mod syscall_tables;
 mod unit_words;

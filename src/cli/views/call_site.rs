@@ -35,6 +35,9 @@ pub struct PlaceView {
     pub function: Option<String>,
     /// The package of the file, if a package has it and the page shows it.
     pub package: Option<String>,
+    /// Whether the file was not read, since a program of another user serves it.
+    #[serde(skip)]
+    is_served_by_user: bool,
 }
 
 impl CallSiteView {
@@ -61,7 +64,7 @@ impl CallSiteView {
     /// Returns `called by libuv.so.1 (package libuv1), function uv_fs_chown`; `None` if the caller is unknown.
     pub(super) fn describe_caller(&self) -> Option<String> {
         let caller = self.caller.as_ref()?;
-        let function = caller.function.as_ref().map_or_else(String::new, |name| format!(", function {name}"));
+        let function = caller.describe_function();
         Some(if self.is_own {
             format!("called by the program itself{function}")
         } else {
@@ -71,7 +74,7 @@ impl CallSiteView {
 
     /// Returns `made in libc.so.6 (package libc6), function fchown`, and the caller.
     pub(super) fn describe(&self) -> String {
-        let function = self.code.function.as_ref().map_or_else(String::new, |name| format!(", function {name}"));
+        let function = self.code.describe_function();
         let caller = self.describe_caller().map_or_else(String::new, |caller| format!("; {caller}"));
         let further = self.further_callers.iter().map(|place| {
             let function = place.function.as_ref().map_or_else(String::new, |name| format!(" {name}"));
@@ -85,7 +88,7 @@ impl CallSiteView {
 
 impl PlaceView {
     fn new(named: &NamedPlace) -> Self {
-        let NamedPlace { place, function } = named;
+        let NamedPlace { place, function, is_served_by_user } = named;
         Self {
             file: escape(&place.path),
             path: place.path.clone(),
@@ -93,6 +96,18 @@ impl PlaceView {
             offset: (place.offset > 0).then(|| format!("{:#x}", place.offset)),
             function: function.as_ref().map(|name| escape(name.as_bytes())),
             package: None,
+            is_served_by_user: *is_served_by_user,
+        }
+    }
+
+    /// Returns `, function NAME`; nothing if the file does not name it.
+    fn describe_function(&self) -> String {
+        match &self.function {
+            Some(name) => format!(", function {name}"),
+            None if self.is_served_by_user => {
+                ", function unknown: a program of another user serves the file (FUSE)".to_owned()
+            }
+            None => String::new(),
         }
     }
 
@@ -121,7 +136,7 @@ mod tests {
 
     fn named(path: &str, function: Option<&str>) -> NamedPlace {
         let place = CodePlace { offset: 0x1f, build_id: vec![0xab], path: path.into(), ..CodePlace::default() };
-        NamedPlace { place, function: function.map(Into::into) }
+        NamedPlace { place, function: function.map(Into::into), is_served_by_user: false }
     }
 
     /// The view of a call in libc, with the packages of the caller and of libc.

@@ -5,7 +5,6 @@ use super::limited_file::LimitedFile;
 use crate::programs::ElfFile;
 use crate::programs::elf_file::{Linkage, Platform};
 use crate::programs::library_calls::{LibraryWalk, ReachedCalls, is_followed};
-use crate::unit_files::rooted::RootedTree;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -75,7 +74,7 @@ impl ProgramReader<'_> {
     /// Returns the directories in which the linker searches libraries.
     fn find_directories(&self) -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = Vec::new();
-        let tree = self.own_root.as_deref().map(RootedTree::new);
+        let tree = self.own_tree();
         let configuration = Path::new(CONFIGURED);
         let files = tree.map_or_else(Vec::new, |tree| tree.list(configuration).unwrap_or_default());
         for (name, _) in files.iter().filter(|(name, _)| Path::new(name).extension() == Some("conf".as_ref())) {

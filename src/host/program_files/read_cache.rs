@@ -18,14 +18,15 @@ pub(super) struct BuildKey {
     build_id: Box<[u8]>,
     length: u64,
     owner: u32,
-    root: PathBuf,
+    /// The root, and the unit's own root below it.
+    roots: (PathBuf, PathBuf),
     /// How deep its libraries were followed; `None` if they do not count.
     depth: Option<u32>,
 }
 
 impl BuildKey {
-    pub(super) fn new(build_id: Box<[u8]>, file: &Metadata, root: PathBuf, depth: Option<u32>) -> Self {
-        Self { build_id, length: file.len(), owner: file.uid(), root, depth }
+    pub(super) fn new(build_id: Box<[u8]>, file: &Metadata, roots: (PathBuf, PathBuf), depth: Option<u32>) -> Self {
+        Self { build_id, length: file.len(), owner: file.uid(), roots, depth }
     }
 }
 

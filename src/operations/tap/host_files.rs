@@ -3,9 +3,11 @@
 use super::access_verdict::{FileKind, ForbiddenByModes};
 use super::file_rights::FileRights;
 use crate::incidents::DeviceNode;
+use crate::kernel::fuse_guard::{LastLink, open_handle};
 use crate::kernel::tap::TapCredentials;
-use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -13,9 +15,14 @@ use std::path::Path;
 const SEARCH_BY_OWNER: u32 = 0o100;
 const SEARCH_BY_OTHERS: u32 = 0o011;
 
+/// Returns the metadata of a file, or of a link itself. The process chose the path.
+fn symlink_metadata(path: &Path) -> io::Result<Metadata> {
+    open_handle(path, LastLink::Itself)?.metadata()
+}
+
 /// Returns what kind of file a path leads to; `None` if there is none.
 pub(super) fn file_kind(path: &Path) -> Option<FileKind> {
-    let metadata = fs::symlink_metadata(path).ok()?;
+    let metadata = symlink_metadata(path).ok()?;
     let kind = metadata.file_type();
     if !kind.is_char_device() && !kind.is_block_device() {
         let is_program = kind.is_file() && metadata.mode() & 0o111 != 0;
@@ -36,7 +43,7 @@ pub(super) fn forbidden_by_modes(path: &Path, credentials: &TapCredentials) -> F
 
 /// Whether a file's mode gives a user nothing for certain. The user's further groups are unknown.
 fn is_closed(path: &Path, credentials: &TapCredentials) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|file| {
+    symlink_metadata(path).is_ok_and(|file| {
         let given = if file.uid() == credentials.effective_uid { 0o700 } else { 0o077 };
         credentials.effective_uid != 0 && file.mode() & given == 0
     })
@@ -44,13 +51,13 @@ fn is_closed(path: &Path, credentials: &TapCredentials) -> bool {
 
 /// Returns the user and the group of a file, and of its directory, as far as they exist.
 pub(super) fn find_owners(path: &Path) -> Vec<(u32, u32)> {
-    let files = path.ancestors().take(2).filter_map(|path| fs::symlink_metadata(path).ok());
+    let files = path.ancestors().take(2).filter_map(|path| symlink_metadata(path).ok());
     files.map(|file| (file.uid(), file.gid())).collect()
 }
 
 /// Whether modes forbid a user for certain to write to a path, or to make it. The user's further groups are unknown.
 fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
-    let existing = path.ancestors().take(2).find_map(|path| fs::symlink_metadata(path).ok());
+    let existing = path.ancestors().take(2).find_map(|path| symlink_metadata(path).ok());
     existing.is_some_and(|file| {
         let may_write = if file.uid() == credentials.effective_uid { 0o200 } else { 0o022 };
         credentials.effective_uid != 0 && file.mode() & may_write == 0
@@ -60,7 +67,7 @@ fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
 /// Whether modes forbid a user for certain to search one of the directories above a path.
 fn is_unreachable(path: &Path, credentials: &TapCredentials) -> bool {
     let forbids = |directory: &Path| {
-        fs::symlink_metadata(directory).is_ok_and(|directory| {
+        symlink_metadata(directory).is_ok_and(|directory| {
             let is_owner = directory.uid() == credentials.effective_uid;
             directory.mode() & (if is_owner { SEARCH_BY_OWNER } else { SEARCH_BY_OTHERS }) == 0
         })
@@ -70,12 +77,15 @@ fn is_unreachable(path: &Path, credentials: &TapCredentials) -> bool {
 
 /// Returns the capabilities that a file has of its own, as bits (`capabilities(7)`).
 pub(super) fn file_capabilities(path: &Path) -> u64 {
-    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return 0 };
+    open_handle(path, LastLink::Itself).map_or(0, |handle| read_capabilities(&handle))
+}
+
+fn read_capabilities(handle: &File) -> u64 {
+    let Ok(path) = std::ffi::CString::new(format!("/proc/self/fd/{}", handle.as_raw_fd())) else { return 0 };
     let mut data = [0_u8; 64];
     // SAFETY: both strings end with a zero byte and outlive the call, which writes at most `data.len()` bytes to `data`.
-    let size = unsafe {
-        libc::lgetxattr(path.as_ptr(), c"security.capability".as_ptr(), data.as_mut_ptr().cast(), data.len())
-    };
+    let size =
+        unsafe { libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), data.as_mut_ptr().cast(), data.len()) };
     usize::try_from(size).ok().and_then(|size| data.get(..size)).map_or(0, parse_capabilities)
 }
 
@@ -91,12 +101,14 @@ fn parse_capabilities(data: &[u8]) -> u64 {
 
 /// Returns the rights that a file gives to a process with these credentials that executes it.
 pub(super) fn rights_of_file(path: &Path, credentials: &TapCredentials) -> FileRights {
-    let Some(file) = fs::metadata(path).ok().filter(fs::Metadata::is_file) else { return FileRights::default() };
+    let handle = open_handle(path, LastLink::Target).ok();
+    let opened = handle.and_then(|handle| Some((handle.metadata().ok().filter(Metadata::is_file)?, handle)));
+    let Some((file, handle)) = opened else { return FileRights::default() };
     let (sets_user, sets_group) = sets_identity(file.mode(), (file.uid(), file.gid()), credentials);
     let capabilities = match (sets_user && file.uid() == 0, credentials.effective_uid) {
         (true, _) => u64::MAX,
         (false, 0) => 0,
-        (false, _) => file_capabilities(path),
+        (false, _) => read_capabilities(&handle),
     };
     FileRights {
         capabilities,
@@ -118,6 +130,7 @@ fn sets_identity(mode: u32, (uid, gid): (u32, u32), credentials: &TapCredentials
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 

@@ -2,9 +2,10 @@
 //!
 //! The process chose the path, so the walk mounts nothing and waits for no file system that a user's program serves.
 
+use crate::kernel::fuse_guard::{LastLink, open_handle};
 use crate::kernel::mounts::MountTable;
+use nix::fcntl::readlinkat;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -53,7 +54,7 @@ impl PathWalk<'_> {
             found.is_unread = found.is_unread || self.is_foreign(&next);
             let is_kept = found.is_unread || keeps_last_link && pending.is_empty();
             // The links of a process to its pipes and sockets lead nowhere.
-            let target = if is_kept { None } else { fs::read_link(&next).ok() };
+            let target = if is_kept { None } else { read_link(&next) };
             match target.filter(|target| !found.is_own_entry || target.is_absolute()) {
                 None => found.place = next,
                 Some(_) if found.links.len() >= MOST_LINKS => return None,
@@ -86,6 +87,11 @@ impl PathWalk<'_> {
     }
 }
 
+/// Returns the target of a link. The table of mounts may be older than a mount of a user.
+fn read_link(path: &Path) -> Option<PathBuf> {
+    Some(readlinkat(open_handle(path, LastLink::Itself).ok()?, "").ok()?.into())
+}
+
 /// Returns the names of a path, the last one first.
 fn reversed_names(path: &Path) -> Vec<OsString> {
     let mut names: Vec<OsString> = path
@@ -100,6 +106,7 @@ fn reversed_names(path: &Path) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     const MOUNTS: &[u8] = b"1 0 254:0 / / rw - ext4 x rw\n2 1 0:9 / /net rw - autofs x rw\n\

@@ -4,11 +4,13 @@
 use super::file_rights::{FileRights, SetIdProgram};
 use super::host_files::rights_of_file;
 use super::path_walk::PathWalk;
+use crate::kernel::fuse_guard::{LastLink, open_executable, open_handle};
 use crate::kernel::tap::FailedCall;
-use crate::operations::same_file::is_same_file;
 use std::collections::HashMap;
 use std::fs;
+use std::fs::File;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// How many processes are remembered.
@@ -31,8 +33,7 @@ impl SetIdPrograms {
 
     /// Returns the program of the process whose call failed, if its file would have given rights on the host.
     pub(super) fn find(&self, failure: &FailedCall, walk: &PathWalk<'_>) -> Option<SetIdProgram> {
-        let link = Path::new("/proc").join(failure.pid.to_string()).join("exe");
-        let living = fs::read_link(&link).ok();
+        let living = fs::read_link(format!("/proc/{}/exe", failure.pid)).ok();
         let is_living = living.is_some();
         let path = living.or_else(|| self.0.get(&failure.pid).cloned())?;
         // The process may have executed another program since, or another process may have its number.
@@ -42,7 +43,7 @@ impl SetIdPrograms {
         }
         let place = walk.locate(&path, false).filter(|located| !located.is_unread)?.place;
         // The host can have another file where the process's own mounts have its program.
-        if is_living && !is_same_file(&link, &place) {
+        if is_living && !is_executed_by(failure.pid, &place) {
             return None;
         }
         let mount = walk.host_mounts.holding(place.as_os_str().as_bytes());
@@ -52,12 +53,28 @@ impl SetIdPrograms {
     }
 }
 
+/// Whether a process executes a file of the host.
+fn is_executed_by(pid: u32, path: &Path) -> bool {
+    let identity = |file: File| file.metadata().ok().map(|file| (file.dev(), file.ino()));
+    let executed = open_executable(pid).ok().and_then(identity);
+    executed.is_some() && executed == open_handle(path, LastLink::Target).ok().and_then(identity)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::mounts::MountTable;
     use crate::kernel::tap::{CallText, FailedEvent, TapCredentials};
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn program_of_a_process_is_compared_by_its_inode() {
+        let (own, pid) = (std::env::current_exe().unwrap(), std::process::id());
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        assert!(is_executed_by(pid, &own));
+        assert!(!is_executed_by(pid, copy.path()), "another file of this name");
+        assert!(!is_executed_by(0, &own), "the process is gone");
+    }
 
     #[test]
     fn program_is_that_of_the_process_and_gives_rights() {
