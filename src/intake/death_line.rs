@@ -19,6 +19,15 @@ pub(super) enum DeathLine {
     About(UnitName),
     /// A process of the unit was killed by a signal or dumped core; the line does not tell the signal.
     Failed(UnitName),
+    /// A process died of another signal than SIGSYS.
+    OtherSignal {
+        /// The unit; `None` for the one that the lines are about.
+        unit: Option<UnitName>,
+        /// The signal's name without `SIG`.
+        signal: Box<str>,
+        /// Whether it dumped core.
+        dumped: bool,
+    },
 }
 
 /// A death, as one line tells it.
@@ -122,12 +131,28 @@ fn parse_manager_line(tag: Option<(&str, Option<u32>)>, body: &str) -> Option<De
         return Some(DeathLine::Failed(unit));
     }
     let (_, status) = event.split_once("rocess exited, code=")?;
+    if let Some((signal, dumped)) = parse_other_signal(status, "status=") {
+        return Some(DeathLine::OtherSignal { unit: Some(unit), signal, dumped });
+    }
     let names_signal =
         ["killed, status=", "dumped, status="].iter().any(|words| status.starts_with(words)) && status.contains("/SYS");
     (names_signal || status.starts_with("exited, status=159")).then(|| {
         let teller = Teller::Manager { system };
         DeathLine::Death(ToldDeath { teller, unit: Some(unit), pid: None, program: None, names_signal })
     })
+}
+
+/// Parses `killed, status=9/KILL` or `dumped, signal=SEGV`: another signal than SIGSYS, and whether it dumped core.
+fn parse_other_signal(status: &str, key: &str) -> Option<(Box<str>, bool)> {
+    const LONGEST: usize = 8;
+    let (how, rest) = status.split_once(", ")?;
+    let value = rest.strip_prefix(key).filter(|_| matches!(how, "killed" | "dumped"))?;
+    let name = value.split([')', ' ']).next().map(|value| value.rsplit('/').next().unwrap_or(value))?;
+    let is_name = !name.is_empty()
+        && name.len() <= LONGEST
+        && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"+-".contains(&byte))
+        && name.starts_with(|c: char| c.is_ascii_uppercase());
+    (is_name && name != "SYS").then(|| (name.into(), how == "dumped"))
 }
 
 fn is_failure(event: &str) -> bool {
@@ -154,6 +179,11 @@ fn parse_status_line(body: &str) -> Option<DeathLine> {
     } else {
         return None;
     };
+    if let Some((signal, dumped)) =
+        rest.rsplit_once("(code=").and_then(|(_, status)| parse_other_signal(status, "signal="))
+    {
+        return Some(DeathLine::OtherSignal { unit: None, signal, dumped });
+    }
     let names_signal = rest.contains("signal=SYS");
     if !names_signal && !rest.contains("(code=exited, status=159") {
         return None;
@@ -272,7 +302,7 @@ pub(super) fn clean_program(word: &str) -> Option<String> {
 
 /// Whether lines may report a death: each line that [`parse`] takes for a death has one of these words.
 pub(super) fn may_tell(lines: &[u8]) -> bool {
-    const WORDS: [&[u8]; 11] = [
+    const WORDS: [&[u8]; 13] = [
         b"ANOM_ABEND",
         b"type=1701 ",
         b"/SYS",
@@ -284,6 +314,8 @@ pub(super) fn may_tell(lines: &[u8]) -> bool {
         b"signal 31",
         b"159",
         b"Failed with result '",
+        b"code=killed",
+        b"code=dumped",
     ];
     WORDS.iter().any(|words| memmem::find(lines, words).is_some()) || super::death_words::may_have_phrase(lines)
 }
@@ -334,6 +366,26 @@ mod tests {
         ] {
             assert_eq!(death(line).and_then(|death| death.unit), None, "{line}");
         }
+    }
+
+    #[test]
+    fn other_signal_than_sigsys_is_named() {
+        let of = |line: &str| match parse(line) {
+            Some(DeathLine::OtherSignal { unit, signal, dumped }) => {
+                Some((unit.map(|unit| unit.to_string()), signal.to_string(), dumped))
+            }
+            _ => None,
+        };
+        let unit = || Some("a.service".to_owned());
+        let of_manager = |status: &str| of(&format!("systemd[1]: a.service: Main process exited, {status}"));
+        assert_eq!(of_manager("code=dumped, status=11/SEGV"), Some((unit(), "SEGV".to_owned(), true)));
+        assert_eq!(of_manager("code=killed, status=9/KILL"), Some((unit(), "KILL".to_owned(), false)));
+        assert_eq!(of("   Main PID: 12 (code=dumped, signal=ABRT)"), Some((None, "ABRT".to_owned(), true)));
+        assert_eq!(
+            [of_manager("code=killed, status=31/SYS"), of_manager("code=exited, status=1/FAILURE")],
+            [None, None]
+        );
+        assert_eq!(of("web evil[9]: a.service: Main process exited, code=dumped, status=11/SEGV"), None);
     }
 
     #[test]
@@ -423,6 +475,13 @@ mod tests {
             "sent 159 bytes, status 200",
             "x.sh: line 3: 812 Segmentation fault  (core dumped) a",
             "read 1590 files, exit status 1",
+            "rt_sigaction(SIGSYS, NULL, {sa_handler=SIG_DFL, sa_mask=[], sa_flags=0}, 8) = 0",
+            "ignoring signal SIGSYS",
+            "exit handler for signal 31 installed",
+            "job finished with status 159 rows",
+            "the server returned 159 rows, status 159",
+            "errno names: EINTR, \"Bad system call\"",
+            "config: Bad system call handler is sd_bad",
         ] {
             assert_eq!(death(line), None, "{line}");
         }

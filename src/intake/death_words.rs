@@ -42,11 +42,11 @@ const STRSIGNAL: [&str; 36] = [
     "错误的系统调用",
 ];
 
-/// What other programs print: Go and Rust programs, zsh, supervisord, nginx, systemd and its tools, Python.
-const OTHERS: [&str; 12] = [
-    "無效系統呼叫",
-    "bad system call",
-    "zsh: invalid system call",
+/// The same words of Go programs and zsh, and without a translation in glibc.
+const OTHER_STRSIGNAL: [&str; 3] = ["無效系統呼叫", "bad system call", "invalid system call"];
+
+/// The signal, as other programs print it: Go and Rust programs, supervisord, nginx, systemd and its tools, Python.
+const SIGNAL: [&str; 9] = [
     "by SIGSYS",
     "signal SIGSYS",
     "(SIGSYS",
@@ -58,25 +58,59 @@ const OTHERS: [&str; 12] = [
     "31 (SYS)",
 ];
 
-/// Returns what stands before and after the first such words in a line.
+/// Parts of words about the end of a process.
+const ENDS: [&str; 9] = ["kill", "died", "terminat", "exit", "crash", "dump", "abort", "fail", "code="];
+
+/// Parts of words about a signal that ends no process.
+const SPARES: [&str; 5] = ["ignor", "handl", "block", "mask", "install"];
+
+/// Returns what stands before and after the first words in a line which say that SIGSYS ended a process.
 pub(super) fn find_phrase(line: &str) -> Option<(&str, &str)> {
-    let found = STRSIGNAL.iter().chain(&OTHERS).filter_map(|words| Some((line.find(words)?, words.len())));
-    let (at, length) = found.min()?;
-    let after = &line[at + length..];
-    // Not `signal 311`.
-    let is_whole = !after.starts_with(|c: char| c.is_ascii_alphanumeric());
-    is_whole.then(|| (&line[..at], after))
+    let told = STRSIGNAL.iter().chain(&OTHER_STRSIGNAL).filter_map(|words| find_told(line, words, is_shell_report));
+    let named = SIGNAL.iter().filter_map(|words| find_told(line, words, names_end));
+    let (at, length) = told.chain(named).min()?;
+    Some((&line[..at], &line[at + length..]))
+}
+
+/// Returns where words stand in a line, and their length, if the texts before and after them say that a process ended.
+fn find_told(line: &str, words: &str, is_end: impl Fn(&str, &str) -> bool) -> Option<(usize, usize)> {
+    let is_told = |at: usize| {
+        let (before, after) = (&line[..at], &line[at + words.len()..]);
+        // Not `signal 311`.
+        !after.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_end(before, after)
+    };
+    line.match_indices(words).map(|(at, _)| at).find(|at| is_told(*at)).map(|at| (at, words.len()))
+}
+
+/// Whether words between two texts are those of a shell about a process: at the start, behind its pid or behind a name and
+/// a colon. Other programs can quote the text of the signal.
+fn is_shell_report(before: &str, after: &str) -> bool {
+    let before = before.trim_end();
+    let is_pid = before.rsplit(' ').next().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
+    let rest = after.trim_start();
+    let ends_message = rest.is_empty() || rest.starts_with(['(', '\u{ff08}']) || after.starts_with("  ");
+    before.is_empty() || is_pid || before.ends_with("signal") || (before.ends_with(':') && ends_message)
+}
+
+/// Whether the texts before and after a signal's name say that it ended a process.
+fn names_end(before: &str, after: &str) -> bool {
+    let (before, after) = (before.to_ascii_lowercase(), after.to_ascii_lowercase());
+    let has = |words: &[&str]| words.iter().any(|word| before.contains(word) || after.contains(word));
+    // `signal: 31 (SIGSYS)` is how Rust and coredumpctl print the end of a process.
+    let is_field = before.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ').ends_with("signal:");
+    is_field || (has(&ENDS) && !has(&SPARES))
 }
 
 /// Whether lines may have such words.
 pub(super) fn may_have_phrase(lines: &[u8]) -> bool {
-    STRSIGNAL.iter().chain(&OTHERS).any(|words| memmem::find(lines, words.as_bytes()).is_some())
+    let mut words = STRSIGNAL.iter().chain(&OTHER_STRSIGNAL).chain(&SIGNAL);
+    words.any(|words| memmem::find(lines, words.as_bytes()).is_some())
 }
 
 /// Whether a line says that a process exited with status 159, by which a shell reports that its command died of SIGSYS
 /// (128 + 31).
 pub(super) fn is_exit_159(line: &str) -> bool {
-    const NEAR: usize = 16;
+    const NEAR: usize = 24;
     let is_told = |at: usize| {
         let (before, after) = (&line[..at], &line[at + 3..]);
         let mut start = before.len().saturating_sub(NEAR);
@@ -86,7 +120,8 @@ pub(super) fn is_exit_159(line: &str) -> bool {
         let near = before[start..].to_ascii_lowercase();
         let is_number = !before.ends_with(|c: char| c.is_ascii_digit() || c == '.' || c == '-')
             && !after.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-        let says = ["exit", "status", "code", "returned"].iter().any(|word| near.contains(word));
+        // Other programs count by a status or a code as well.
+        let says = ["exit", "non-zero code"].iter().any(|word| near.contains(word));
         is_number && says && !after.trim_start().starts_with("ms") && !after.trim_start().starts_with("byte")
     };
     line.match_indices("159").any(|(at, _)| is_told(at))

@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const MAX_DEATHS: usize = 1024;
 const MAX_KILLS: usize = 4096;
 
+/// The limit of units whose signals are kept.
+const MAX_SIGNALS: usize = 1024;
+
 /// How many lines after a unit's name a line is still about that unit.
 const ABOUT_LINES: u32 = 40;
 
@@ -64,8 +67,8 @@ pub(crate) struct Deaths {
     evidence: Vec<(u32, Evidence)>,
     /// The deaths without a record.
     pub(crate) unrecorded: Vec<Death>,
-    /// Units whose process was killed or dumped core, by a signal that the log does not tell.
-    pub(crate) failed: BTreeSet<UnitName>,
+    /// Units whose process was killed or dumped core, and the signal, if the log tells another one than SIGSYS.
+    pub(crate) failed: BTreeMap<UnitName, Option<Box<str>>>,
     /// Deaths beyond the limit.
     pub(crate) others: u64,
     /// By process: where it made its last call, according to its core dump.
@@ -90,7 +93,9 @@ pub(super) struct DeathReader {
     deaths: Vec<Death>,
     others: u64,
     kills: Vec<Kill>,
-    failed: BTreeSet<UnitName>,
+    failed: BTreeMap<UnitName, Option<Box<str>>>,
+    /// The latest signal other than SIGSYS that killed a process of a unit.
+    signals: BTreeMap<UnitName, Box<str>>,
     cores: CoreDumpReader,
     sites: BTreeMap<u32, Option<CallSite>>,
     /// The start of the line with the record that is read next.
@@ -176,9 +181,12 @@ impl DeathReader {
             Some(DeathLine::About(unit)) => self.about = Some((unit, ABOUT_LINES)),
             Some(DeathLine::Failed(name)) => {
                 self.name_last_death(&name);
-                self.failed.insert(name.clone());
+                let signal = self.signals.get(&name).cloned();
+                let known = self.failed.entry(name.clone()).or_default();
+                *known = signal.or(known.take());
                 self.about = Some((name, ABOUT_LINES));
             }
+            Some(DeathLine::OtherSignal { unit: named, signal, dumped }) => self.add_signal(named, signal, dumped),
             // The fields of such an entry are read instead.
             Some(DeathLine::Death(death)) if unit.is_some() && death.unit.is_some() => {}
             Some(DeathLine::Death(death)) => {
@@ -210,6 +218,17 @@ impl DeathReader {
         };
         let ToldDeath { pid, program, names_signal, .. } = told;
         Death { unit, pid, program, at, function: None, time, names_signal }
+    }
+
+    /// Notes that a process of a unit died of another signal than SIGSYS. A manager ends processes by such signals as well,
+    /// but lets none of them dump core.
+    fn add_signal(&mut self, unit: Option<UnitName>, signal: Box<str>, dumped: bool) {
+        let unit = unit.or_else(|| self.about.as_ref().map(|(name, _)| name.clone()));
+        let Some(unit) = unit.filter(|_| self.signals.len() < MAX_SIGNALS) else { return };
+        if dumped || self.failed.contains_key(&unit) {
+            self.failed.insert(unit.clone(), Some(signal.clone()));
+        }
+        self.signals.insert(unit, signal);
     }
 
     fn add_core(&mut self, core: ToldCoreDump) {

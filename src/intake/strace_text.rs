@@ -103,7 +103,7 @@ impl StraceReader {
             self.process(pid).trapped = call;
             return kind;
         }
-        let Some((name, result)) = parse_call(event).filter(|_| !event.contains("SIGSYS")) else {
+        let Some((name, result)) = parse_call(event) else {
             return TraceLine::Other;
         };
         if let Some(trapped) = self.process(pid).trapped.take() {

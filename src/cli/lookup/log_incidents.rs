@@ -17,6 +17,7 @@ use crate::pipeline::{Pipeline, RecordOutcome, UnattributedSighting};
 use crate::syscalls::Abi;
 use crate::units::{Evidence, Manager, Rung, Unit, UnitName};
 use anyhow::Context as _;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -222,16 +223,7 @@ impl Counting {
                 format!("{} by SIGSYS are not shown", plural(others, "further death")),
             ));
         }
-        let failed: Vec<&UnitName> =
-            deaths.failed.iter().filter(|name| !recorded.iter().any(|incident| is_of(incident, name))).collect();
-        if !failed.is_empty() {
-            let names = join(failed.iter().take(MOST_NAMED).map(ToString::to_string));
-            let text = format!(
-                "a signal that the log does not name ended a process of {names}: 'systemctl status' shows signal=SYS \
-                if it was a denied call"
-            );
-            notes.push(Note::new("signal-unknown", text));
-        }
+        notes.extend(signal_notes(deaths, recorded));
         notes
     }
 
@@ -239,6 +231,32 @@ impl Counting {
         let changes = self.pipeline.fold.take_changes(usize::MAX);
         changes.into_iter().map(|IncidentChange { incident, .. }| incident).collect()
     }
+}
+
+/// Notes the units without a record whose processes a signal ended that is not SIGSYS, or that the log does not name.
+fn signal_notes(deaths: &Deaths, recorded: &[Incident]) -> Vec<Note> {
+    let is_open = |name: &UnitName| !recorded.iter().any(|incident| is_of(incident, name));
+    let mut by_signal: BTreeMap<Option<&str>, Vec<&UnitName>> = BTreeMap::new();
+    for (name, signal) in deaths.failed.iter().filter(|(name, _)| is_open(name)) {
+        by_signal.entry(signal.as_deref()).or_default().push(name);
+    }
+    let note = |(signal, names): (Option<&str>, Vec<&UnitName>)| {
+        let names = join(names.iter().take(MOST_NAMED).map(ToString::to_string));
+        match signal {
+            Some(signal) => Note::new(
+                "other-signal",
+                format!("{names} died of SIG{signal}: no filter killed it, since filters kill by SIGSYS"),
+            ),
+            None => Note::new(
+                "signal-unknown",
+                format!(
+                    "a signal that the log does not name ended a process of {names}: 'systemctl status' shows \
+                    signal=SYS if it was a denied call"
+                ),
+            ),
+        }
+    };
+    by_signal.into_iter().map(note).collect()
 }
 
 /// Whether the process of an incident's record may have died of it.
