@@ -22,5 +22,6 @@ function possibleCause(cause) {
             element("p", {}, "This line may help, which is not proven:"),
             element("pre.hw-added", {}, `+ ${cause.line_to_try}`),
         ],
+        cause.also_needed && element("p", {}, `To try this, ${cause.also_needed}.`),
     ];
 }

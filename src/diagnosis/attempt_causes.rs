@@ -3,14 +3,17 @@
 //! Which error a directive gives is a fact of the kernel: a read-only mount EROFS, a covered path ENOENT, an inaccessible
 //! one EACCES without the right to pass it, the device filter EPERM, a port EACCES without its capability.
 
-use super::access_paths::find_data_parent;
+use super::access_needs::find_withholding;
 use super::device_nodes::guess_device;
+use super::line_to_try::{LineToTry, find_line_to_try};
 use super::possible_cause::PossibleCause;
 use crate::audit::text::escape;
-use crate::incidents::{AccessPath, AddressRole, FailedAttempt};
+use crate::incidents::{Access, AccessDenial, AccessPath, AddressRole, FailedAttempt, KnownArgument, name_access};
 use crate::policy::{
-    Assignment, Capability, DeviceUse, Directive, DirectiveCause, Effect, Need, Policy, Verdict, family_name,
+    Assignment, Capability, CauseReason, DeviceUse, Directive, DirectiveCause, Effect, Need, Policy, Verdict, errno,
+    family_name,
 };
+use crate::syscalls::Call;
 use core::net::SocketAddr;
 
 /// The first port that needs no capability (`net.ipv4.ip_unprivileged_port_start`).
@@ -42,10 +45,7 @@ pub(super) fn find_attempt_causes(attempt: &FailedAttempt, policy: &Policy) -> V
     let error = attempt.errno;
     let mut causes: Vec<PossibleCause> = Vec::new();
     let mut add = |found: Vec<DirectiveCause>, name: &str| {
-        causes.extend(found.iter().map(|cause| {
-            let line_to_try = find_line_to_try(cause, name, error, policy);
-            PossibleCause { line_to_try, ..PossibleCause::new(cause, name, Some(error)) }
-        }));
+        causes.extend(found.iter().map(|cause| with_line(cause, name, attempt, policy)));
     };
     for path in attempt.paths.iter().map(AccessPath::as_bytes) {
         add(path_causes(path, attempt, policy), &escape(path));
@@ -60,30 +60,42 @@ pub(super) fn find_attempt_causes(attempt: &FailedAttempt, policy: &Policy) -> V
     if let Some(family) = attempt.family.filter(|_| error == libc::EAFNOSUPPORT) {
         let name = family_name(family).unwrap_or("the family");
         let found = policy.withholding(Need::Family(family), error);
-        causes.extend(found.iter().map(|cause| PossibleCause::new(cause, name, Some(error))));
+        causes.extend(found.iter().map(|cause| with_line(cause, name, attempt, policy)));
+    }
+    if let KnownArgument::Asks(access @ Access::SetIdProgram(_)) = &attempt.argument {
+        let found = policy.withholding(Need::SetId, error);
+        causes.extend(found.iter().map(|cause| PossibleCause::new(cause, &name_access(access), Some(error))));
     }
     if let Some(call) = attempt.call {
-        causes.extend(call_causes(call, error, policy));
+        causes.extend(call_causes(call, attempt, policy));
     }
     causes
 }
 
-/// Returns a line that may help against a cause. `name` is what the cause withholds, escaped.
-fn find_line_to_try(cause: &DirectiveCause, name: &str, error: i32, policy: &Policy) -> Option<String> {
-    let is_capability = name.starts_with("CAP_") && !policy.is_of_user_manager();
-    // A path of a message that needs no quoting.
-    let is_plain = |path: &str| path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+@".contains(c));
-    match cause.directive {
-        Directive::CapabilityBoundingSet if is_capability => Some(format!("CapabilityBoundingSet={name}")),
-        Directive::User if is_capability => Some(format!("AmbientCapabilities={name}")),
-        Directive::ProtectSystem if error == libc::EROFS && is_plain(name) => {
-            let parent = find_data_parent(name.as_bytes())?;
-            // The directories of all services stay read-only.
-            let own = name.rsplit_once('/').map(|(directory, _)| directory).filter(|own| own.starts_with(parent));
-            Some(format!("ReadWritePaths={}", own.unwrap_or(name)))
+/// Returns the lines that make some calls fail with an error, where no message names the call.
+pub(super) fn find_error_causes(error: i32, policy: &Policy) -> Vec<PossibleCause> {
+    let mut found: Vec<DirectiveCause> = Vec::new();
+    for (_, call) in policy.native().calls() {
+        for cause in refusing_directives(call, Some(error), policy) {
+            let is_same = |known: &DirectiveCause| known.directive == cause.directive && known.origin == cause.origin;
+            if !found.iter().any(is_same) {
+                found.push(cause);
+            }
         }
-        _ => None,
     }
+    let name = errno::name(error).unwrap_or_else(|| error.to_string());
+    let of = |cause: &DirectiveCause| PossibleCause {
+        word: None,
+        does: format!("refuses calls with {name}; no message names the call"),
+        ..PossibleCause::new(cause, "", Some(error))
+    };
+    found.iter().map(of).collect()
+}
+
+/// Makes a possible cause of an attempt, with a line that may help. `name` is what the cause withholds, escaped.
+fn with_line(cause: &DirectiveCause, name: &str, attempt: &FailedAttempt, policy: &Policy) -> PossibleCause {
+    let LineToTry { line, also_needed } = find_line_to_try(cause, name, attempt, policy);
+    PossibleCause { line_to_try: line, also_needed, ..PossibleCause::new(cause, name, Some(attempt.errno)) }
 }
 
 /// Returns the directives that hide a path, if they can give this error; without an error, all that hide it.
@@ -194,24 +206,40 @@ fn private_network_causes(policy: &Policy) -> Vec<PossibleCause> {
         errno: Some(libc::ENETUNREACH),
         fix: None,
         line_to_try: None,
+        also_needed: None,
     })
     .collect()
 }
 
 /// Returns the lines that can give the error for a call: filters, capabilities and what the kernel itself refuses.
-fn call_causes(call: &str, error: i32, policy: &Policy) -> Vec<PossibleCause> {
-    let mut causes = find_refusals(call, Some(error), policy);
+fn call_causes(call: &'static str, attempt: &FailedAttempt, policy: &Policy) -> Vec<PossibleCause> {
+    let error = attempt.errno;
+    let family =
+        attempt.family.map_or(KnownArgument::Unknown, |family| KnownArgument::Asks(Access::AddressFamily(family)));
+    let argument = if attempt.argument == KnownArgument::Unknown { &family } else { &attempt.argument };
+    let refusing = refusing_directives(call, Some(error), policy);
+    // What the argument asks for decides, if the message tells it.
+    let is_open = |cause: &&DirectiveCause| {
+        *argument == KnownArgument::Unknown || !matches!(cause.why, CauseReason::Argument { .. })
+    };
+    let mut causes: Vec<PossibleCause> =
+        refusing.iter().filter(is_open).map(|cause| PossibleCause::new(cause, call, Some(error))).collect();
     let mut add = |found: Vec<DirectiveCause>, name: &str| {
-        causes.extend(found.iter().map(|cause| {
-            let line_to_try = find_line_to_try(cause, name, error, policy);
-            PossibleCause { line_to_try, ..PossibleCause::new(cause, name, Some(error)) }
-        }));
+        causes.extend(found.iter().map(|cause| with_line(cause, name, attempt, policy)));
     };
     let is_code = matches!(call, "mmap" | "mprotect") && matches!(error, libc::EPERM | libc::EACCES);
-    if is_code {
-        add(policy.withholding(Need::ExecutableMemory, error), "memory that is writable and executable");
+    match argument {
+        KnownArgument::Asks(access) if gives_error(access, error) => {
+            let denial =
+                AccessDenial { call: Call::named(policy.native().arch(), call), errno: error, access: access.clone() };
+            add(find_withholding(&denial, policy), &name_access(access));
+        }
+        KnownArgument::Unknown if is_code => {
+            add(policy.withholding(Need::ExecutableMemory, error), "memory that is writable and executable");
+        }
+        KnownArgument::Unknown | KnownArgument::Harmless | KnownArgument::Asks(_) => {}
     }
-    let needed = CAPABILITIES.iter().find(|(calls, _)| calls.contains(&call)).map(|(_, name)| *name);
+    let needed = find_needed_name(call);
     // Only a higher priority than one's own gives the other error (`set_one_prio`, `kernel/sys.c`).
     let is_refusal = error == libc::EPERM || (error == libc::EACCES && call == "setpriority");
     if let Some(needed) = needed.filter(|_| is_refusal) {
@@ -225,9 +253,33 @@ fn call_causes(call: &str, error: i32, policy: &Policy) -> Vec<PossibleCause> {
     causes
 }
 
+fn find_needed_name(call: &str) -> Option<&'static str> {
+    CAPABILITIES.iter().find(|(calls, _)| calls.contains(&call)).map(|(_, name)| *name)
+}
+
+/// Returns the capability whose lack most often makes a call fail with EPERM.
+pub(crate) fn find_needed_capability(call: &str) -> Option<Capability> {
+    find_needed_name(call).and_then(capability)
+}
+
+/// Whether a filter that denies what an argument asks for gives this error. Linux 6.3 itself forbids executable memory, with
+/// another error.
+pub(crate) fn gives_error(access: &Access, error: i32) -> bool {
+    match access {
+        Access::AddressFamily(_) => error == libc::EAFNOSUPPORT,
+        Access::ExecutableMemory => matches!(error, libc::EPERM | libc::EACCES),
+        _ => error == libc::EPERM,
+    }
+}
+
 /// Returns the filters that refuse a call with this error; without an error, with any.
 pub(super) fn find_refusals(call: &str, error: Option<i32>, policy: &Policy) -> Vec<PossibleCause> {
-    let found = match policy.verdict(policy.native(), call) {
+    let refusing = refusing_directives(call, error, policy);
+    refusing.iter().map(|cause| PossibleCause::new(cause, call, error)).collect()
+}
+
+fn refusing_directives(call: &str, error: Option<i32>, policy: &Policy) -> Vec<DirectiveCause> {
+    let mut found: Vec<DirectiveCause> = match policy.verdict(policy.native(), call) {
         Verdict::Denied { by, possible, .. } => by.into_iter().chain(possible).collect(),
         Verdict::Possible { by } => by,
         Verdict::Permitted | Verdict::LogOnly { .. } => Vec::new(),
@@ -236,6 +288,6 @@ pub(super) fn find_refusals(call: &str, error: Option<i32>, policy: &Policy) -> 
         Some(Effect::Errno(errno)) => error.is_none_or(|error| error == errno),
         _ => false,
     };
-    let refusing = found.iter().filter(|cause| fits(cause.effect));
-    refusing.map(|cause| PossibleCause::new(cause, call, error)).collect()
+    found.retain(|cause| fits(cause.effect));
+    found
 }

@@ -10,7 +10,7 @@ use super::fixed::{Fixed, History, LaterChange, SettingsChange, TakesEffect};
 use super::runtime::Runtime;
 use super::situation::Situation;
 use crate::audit::Action;
-use crate::incidents::{AccessDenial, Denial, Incident, IncidentEvent, Moment, SightingSource};
+use crate::incidents::{Access, AccessDenial, Denial, Incident, IncidentEvent, Moment, SightingSource};
 use crate::policy;
 use crate::policy::program_path::find_exempt_command;
 use crate::policy::{CauseReason, Effect, Policy, Verdict};
@@ -212,8 +212,16 @@ fn find_access_cause(
     };
     match later {
         Some(change) => DenialCause::BeforeChange { by, change },
+        // The kernel refuses such a call for other reasons as well.
+        None if is_guessed_capability(incident) => DenialCause::Possible { by },
         None => DenialCause::Unit { effect: Effect::Errno(denial.errno), by, changed: false },
     }
+}
+
+/// Whether strace showed that a call failed which needs a capability, and not that the kernel asked for it.
+pub(super) fn is_guessed_capability(incident: &Incident) -> bool {
+    let is_capability = |denial: &AccessDenial| matches!(denial.access, Access::Capability { .. });
+    matches!(incident.key.source, SightingSource::Strace { .. }) && incident.access().is_some_and(is_capability)
 }
 
 /// Returns the program that filters the process in place of systemd, if the unit's name or the process's label shows one.
@@ -283,31 +291,37 @@ fn dated_history(situation: &Situation) -> Option<&History> {
 fn cause_in_policy(denial: &Denial, source: SightingSource, policy: Option<&Policy>) -> DenialCause {
     match source {
         SightingSource::Audit | SightingSource::Log => cause_of_action(denial, policy),
-        SightingSource::Rehearsal => cause_with_effect(denial, policy, |_| true),
+        SightingSource::Rehearsal => cause_with_effect(denial, policy, |cause| cause.effect.is_some()),
         // If the process got another error, something else refused the call.
-        SightingSource::Tap { errno } | SightingSource::Strace { errno } => {
-            cause_with_effect(denial, policy, |effect| effect == Effect::Errno(errno))
+        SightingSource::Tap { errno } | SightingSource::Strace { errno, knows_argument: false } => {
+            cause_with_effect(denial, policy, |cause| cause.effect == Some(Effect::Errno(errno)))
         }
+        SightingSource::Strace { errno, knows_argument: true } => cause_with_effect(denial, policy, |cause| {
+            cause.effect == Some(Effect::Errno(errno)) && !matches!(cause.why, CauseReason::Argument { .. })
+        }),
     }
 }
 
-/// Returns the cause of a call that a rehearsal let pass, or whose effect a tap saw. `fits` says whether an effect of
-/// the policy matches the sighting.
-fn cause_with_effect(denial: &Denial, policy: Option<&Policy>, fits: impl Fn(Effect) -> bool) -> DenialCause {
+/// Returns the cause of a call that a rehearsal let pass, or whose effect a tap or strace saw. `fits` says whether a
+/// directive that acts so matches the sighting.
+fn cause_with_effect(
+    denial: &Denial,
+    policy: Option<&Policy>,
+    fits: impl Fn(&policy::DirectiveCause) -> bool,
+) -> DenialCause {
     let Some(policy) = policy else { return DenialCause::SettingsUnread };
     let (Some(abi), Some(name)) = (denial.call.abi(), denial.call.name()) else {
         return cause_of_unnamed_call(denial, policy);
     };
-    let fitting = |cause: &policy::DirectiveCause| cause.effect.is_some_and(&fits);
     match policy.verdict(abi, name) {
         Verdict::Permitted | Verdict::LogOnly { .. } => {
             DenialCause::Elsewhere(Elsewhere::Permitted { unchanged: false })
         }
-        Verdict::Denied { effect, by, possible } if fits(effect) || by.iter().chain(&possible).any(fitting) => {
+        Verdict::Denied { effect, by, possible } if by.iter().chain(&possible).any(&fits) => {
             DenialCause::Unit { effect, by, changed: false }
         }
-        Verdict::Possible { by } if by.iter().any(fitting) => {
-            DenialCause::Possible { by: by.into_iter().filter(fitting).collect() }
+        Verdict::Possible { by } if by.iter().any(&fits) => {
+            DenialCause::Possible { by: by.into_iter().filter(fits).collect() }
         }
         Verdict::Denied { .. } | Verdict::Possible { .. } => DenialCause::Elsewhere(Elsewhere::OtherEffect),
     }

@@ -3,11 +3,11 @@
 //!
 //! Nothing here is proven. A line is named only if the unit's policy can give this very error.
 
-use super::attempt_causes::find_attempt_causes;
+use super::attempt_causes::{find_attempt_causes, find_error_causes};
 use super::exit_steps::{ExitStep, find_step, find_tried};
 use super::possible_cause::PossibleCause;
 use super::step_causes::find_step_causes;
-use crate::incidents::{FailedStep, UnitFailure};
+use crate::incidents::{FailedAttempt, FailedStep, UnitFailure};
 use crate::policy::Policy;
 
 /// The most causes of one failure.
@@ -20,6 +20,10 @@ pub struct FailureDiagnosis {
     pub kind: FailureKind,
     /// The possible causes, the likeliest first.
     pub causes: Vec<PossibleCause>,
+    /// The program's other messages for which a line can be the cause, the latest first. Not escaped.
+    pub others: Vec<Box<str>>,
+    /// Whether the messages are of an earlier run alone.
+    pub is_of_earlier_run: bool,
 }
 
 /// What failed.
@@ -37,23 +41,54 @@ pub fn diagnose_failure(failure: &UnitFailure, policy: &Policy) -> Option<Failur
     // A program can end with such a status as well, but then systemd reports no failed step.
     let has_steps = failure.steps.iter().any(|step| find_tried(&step.tried).is_some());
     let of_program = || {
-        let newest_first = failure.attempts.iter().rev();
-        let mut told = newest_first.map(|attempt| (attempt, find_attempt_causes(attempt, policy)));
-        let (attempt, causes) = told.find(|(_, causes)| !causes.is_empty())?;
-        Some((FailureKind::InProgram(attempt.text.clone()), causes))
+        let earlier =
+            || Some(FailureDiagnosis { is_of_earlier_run: true, ..diagnose_attempts(&failure.earlier, policy)? });
+        diagnose_attempts(&failure.attempts, policy).or_else(earlier)
     };
     let of_step = || {
         let (step, told) = find_failed_step(failure)?;
-        Some((FailureKind::BeforeProgram(step.status, step.name), find_step_causes(step, &told, policy)))
+        let kind = FailureKind::BeforeProgram(step.status, step.name);
+        FailureDiagnosis::new(kind, find_step_causes(step, &told, policy))
     };
-    let (kind, causes) = if has_steps { of_step() } else { of_program().or_else(of_step) }?;
-    let mut distinct: Vec<PossibleCause> = Vec::new();
-    for cause in causes {
-        if distinct.len() < MOST_CAUSES && !distinct.iter().any(|known| known.is_same_line(&cause)) {
-            distinct.push(cause);
+    if has_steps { of_step() } else { of_program().or_else(of_step).or_else(|| diagnose_error(failure, policy)) }
+}
+
+/// Returns the lines that give the latest error of a unit that failed, where no message names what it could not do.
+fn diagnose_error(failure: &UnitFailure, policy: &Policy) -> Option<FailureDiagnosis> {
+    let has_failed = failure.status.is_some() || failure.result.is_some();
+    let latest = failure.attempts.iter().rfind(|attempt| attempt.is_bare()).filter(|_| has_failed)?;
+    FailureDiagnosis::new(FailureKind::InProgram(latest.text.clone()), find_error_causes(latest.errno, policy))
+}
+
+/// Returns the lines that can be the cause of what the programs could not do, the latest first.
+fn diagnose_attempts(attempts: &[FailedAttempt], policy: &Policy) -> Option<FailureDiagnosis> {
+    let mut messages: Vec<Box<str>> = Vec::new();
+    let mut causes = Vec::new();
+    for attempt in attempts.iter().rev() {
+        let found = find_attempt_causes(attempt, policy);
+        if !found.is_empty() && !messages.contains(&attempt.text) {
+            messages.push(attempt.text.clone());
         }
+        causes.extend(found);
     }
-    (!distinct.is_empty()).then_some(FailureDiagnosis { kind, causes: distinct })
+    let mut messages = messages.into_iter();
+    let found = FailureDiagnosis::new(FailureKind::InProgram(messages.next()?), causes)?;
+    Some(FailureDiagnosis { others: messages.collect(), ..found })
+}
+
+impl FailureDiagnosis {
+    /// Joins the causes that are one line; `None` if there is no cause.
+    fn new(kind: FailureKind, causes: Vec<PossibleCause>) -> Option<Self> {
+        let mut distinct: Vec<PossibleCause> = Vec::new();
+        for cause in causes {
+            match distinct.iter().position(|known| known.is_same_line(&cause)) {
+                Some(at) => distinct[at].add_help(cause),
+                None if distinct.len() < MOST_CAUSES => distinct.push(cause),
+                None => {}
+            }
+        }
+        (!distinct.is_empty()).then_some(Self { kind, causes: distinct, others: Vec::new(), is_of_earlier_run: false })
+    }
 }
 
 /// Returns the latest step that failed, and what systemd tells about it.

@@ -24,6 +24,7 @@ mod finding;
 pub(crate) mod fixed;
 pub(crate) mod foreseen_calls;
 mod group_cover;
+mod line_to_try;
 pub(crate) mod portability;
 mod possible_cause;
 mod possible_intrusion;
@@ -42,6 +43,7 @@ mod unit_diagnosis;
 mod unresolved_calls;
 
 pub(crate) use access_needs::{find_undecided, find_withholding};
+pub(crate) use attempt_causes::{find_needed_capability, gives_error};
 pub(crate) use before_exec::is_before_exec;
 pub use cause::{DenialCause, Elsewhere};
 pub use default_scope::DefaultScope;

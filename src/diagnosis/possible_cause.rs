@@ -20,6 +20,8 @@ pub struct PossibleCause {
     pub fix: Option<String>,
     /// A line of a drop-in that may help, which nothing proves.
     pub line_to_try: Option<String>,
+    /// What such a line needs besides, in words. Escaped.
+    pub also_needed: Option<String>,
 }
 
 impl PossibleCause {
@@ -43,11 +45,35 @@ impl PossibleCause {
             errno,
             fix: None,
             line_to_try: None,
+            also_needed: None,
         }
+    }
+
+    /// Adds what may help against another cause of the same line.
+    pub(super) fn add_help(&mut self, other: Self) {
+        self.line_to_try = match (self.line_to_try.take(), other.line_to_try) {
+            (Some(line), Some(other)) => Some(join_lines(line, &other)),
+            (line, other) => line.or(other),
+        };
+        self.also_needed = match (self.also_needed.take(), other.also_needed) {
+            (Some(words), Some(other)) if words != other => Some(format!("{words}, and {other}")),
+            (words, other) => words.or(other),
+        };
     }
 
     /// Whether two causes are the same part of a line.
     pub(super) fn is_same_line(&self, other: &Self) -> bool {
         (&self.key, &self.origin, &self.word) == (&other.key, &other.origin, &other.word)
     }
+}
+
+/// Returns a line with the words of another one of the same key.
+fn join_lines(line: String, other: &str) -> String {
+    let (Some((key, words)), Some((other_key, more))) = (line.split_once('='), other.split_once('=')) else {
+        return line;
+    };
+    if key != other_key || words.split(' ').any(|word| word == more) {
+        return line;
+    }
+    format!("{line} {more}")
 }

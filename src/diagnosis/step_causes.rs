@@ -7,7 +7,31 @@ use super::possible_cause::PossibleCause;
 use crate::audit::text::escape;
 use crate::incidents::{AccessPath, FailedStep};
 use crate::policy::lists::parse_boolean;
-use crate::policy::{Assignment, Directive, DirectiveCause, Need, Origin, Policy, errno, find_withheld};
+use crate::policy::{Assignment, Capability, Directive, DirectiveCause, Need, Origin, Policy, errno, find_withheld};
+
+/// The keys of lines for which a unit needs a mount namespace of its own (`needs_mount_namespace` in `execute.c`).
+const NAMESPACED: [&str; 20] = [
+    "RootDirectory",
+    "RootImage",
+    "ProtectSystem",
+    "ProtectHome",
+    "PrivateTmp",
+    "PrivateDevices",
+    "ProtectKernelTunables",
+    "ProtectKernelModules",
+    "ProtectKernelLogs",
+    "ProtectControlGroups",
+    "ProtectProc",
+    "ProcSubset",
+    "ReadWritePaths",
+    "ReadOnlyPaths",
+    "InaccessiblePaths",
+    "ExecPaths",
+    "NoExecPaths",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "TemporaryFileSystem",
+];
 
 /// Returns the lines of a unit that can make a step fail as systemd tells.
 pub(super) fn find_step_causes(step: ExitStep, reported: &[&FailedStep], policy: &Policy) -> Vec<PossibleCause> {
@@ -20,15 +44,25 @@ pub(super) fn find_step_causes(step: ExitStep, reported: &[&FailedStep], policy:
         lines.filter(|line| !is_off(line)).map(|line| describe_line(line, error)).collect()
     };
     match (step.name, keys) {
-        ("CHDIR", _) => working_directory_causes(policy, error).unwrap_or_else(|| lines(step.keys)),
+        ("CHDIR", _) => {
+            let found = lines(step.keys).into_iter().map(|cause| with_missing_directory(cause, policy));
+            working_directory_causes(policy, error).unwrap_or_else(|| found.collect())
+        }
         ("EXEC", _) => exec_causes(reported, error, policy),
         ("NAMESPACE", None) => {
             let path = detailed().find_map(|reported| reported.path.as_ref());
-            mount_causes(path, error, policy)
+            let is_refused = path.is_none() && matches!(error, Some(libc::EPERM | libc::EACCES));
+            let needing = || lines(&NAMESPACED).into_iter().map(move |cause| with_refused_namespace(cause, error));
+            if is_refused { needing().collect() } else { mount_causes(path, error, policy) }
         }
         ("CAPABILITIES", keys) => {
             let keys = keys.unwrap_or(step.keys);
             let drops = keys.contains(&"CapabilityBoundingSet");
+            let unbound =
+                if keys.contains(&"AmbientCapabilities") { unbound_causes(policy, error) } else { Vec::new() };
+            if !unbound.is_empty() {
+                return unbound;
+            }
             lines(keys).into_iter().chain(drops.then(|| dropping_causes(policy, error)).into_iter().flatten()).collect()
         }
         ("SECCOMP", None) => filter_causes(policy, error),
@@ -54,7 +88,7 @@ fn is_off(line: &Assignment) -> bool {
 fn describe_line(line: &Assignment, error: Option<i32>) -> PossibleCause {
     let does = format!("systemd could not apply it{}", describe_error(error));
     let (key, origin) = (line.key.clone(), Some(line.origin.clone()));
-    PossibleCause { key, origin, word: None, does, errno: error, fix: None, line_to_try: None }
+    PossibleCause { key, origin, word: None, does, errno: error, fix: None, line_to_try: None, also_needed: None }
 }
 
 /// Returns the value of the line that a cause names.
@@ -64,6 +98,12 @@ fn find_value<'a>(cause: &PossibleCause, policy: &'a Policy) -> Option<&'a str> 
     Some(&line.value)
 }
 
+/// Says that systemd may not make the namespace that a line needs.
+fn with_refused_namespace(cause: PossibleCause, error: Option<i32>) -> PossibleCause {
+    let does = format!("needs a mount namespace, which this machine or container forbids{}", describe_error(error));
+    PossibleCause { does, ..cause }
+}
+
 /// Says that the user of a line does not exist, where systemd found none (`get_user_creds` in `user-util.c`).
 fn with_missing_user(cause: PossibleCause, policy: &Policy) -> PossibleCause {
     let is_missing = &*cause.key == "User" && cause.errno == Some(libc::ESRCH);
@@ -71,6 +111,38 @@ fn with_missing_user(cause: PossibleCause, policy: &Policy) -> PossibleCause {
     let Some(name) = name else { return cause };
     let fix = "create the user (systemd-sysusers(8)), or name another in User=";
     PossibleCause { does: format!("user {name} does not exist"), fix: Some(fix.to_owned()), ..cause }
+}
+
+/// Says that the working directory does not exist.
+fn with_missing_directory(cause: PossibleCause, policy: &Policy) -> PossibleCause {
+    let is_missing = cause.errno == Some(libc::ENOENT);
+    let path = find_value(&cause, policy).filter(|path| is_missing && path.starts_with('/') && !path.contains('%'));
+    let Some(path) = path.map(|path| escape(path.as_bytes())) else { return cause };
+    let fix = format!("create {path}, or write WorkingDirectory=-{path} to start without it");
+    PossibleCause { does: format!("{path} does not exist"), fix: Some(fix), ..cause }
+}
+
+/// Returns the lines that take a capability of `AmbientCapabilities=` out of the bounding set: the kernel then refuses it
+/// (`cap_capset` in `security/commoncap.c`).
+fn unbound_causes(policy: &Policy, error: Option<i32>) -> Vec<PossibleCause> {
+    if error.is_some_and(|error| error != libc::EPERM) {
+        return Vec::new();
+    }
+    let named = (0..=63).filter_map(|number| {
+        let capability = Capability::new(number);
+        Some((capability, capability.name()?))
+    });
+    let ambient = named.filter(|(_, name)| policy.settings.program().has_ambient_capability(name));
+    let causes = ambient.flat_map(|(capability, name)| {
+        let found = policy.withholding(Need::Bounding(capability), libc::EPERM);
+        found.into_iter().map(move |cause| {
+            let is_set = cause.directive == Directive::CapabilityBoundingSet;
+            let add = if is_set { format!("add {name} to CapabilityBoundingSet=, or ") } else { String::new() };
+            let fix = Some(format!("{add}take {name} out of AmbientCapabilities="));
+            PossibleCause { fix, ..PossibleCause::new(&cause, name, error) }
+        })
+    });
+    causes.collect()
 }
 
 /// Says that the file of a credential does not exist.
@@ -153,8 +225,9 @@ fn describe_mount(cause: &DirectiveCause, path: &[u8], error: Option<i32>, polic
     let optional = format!("write -{word} in place of {word}: systemd skips it while {name} is missing");
     let text = str::from_utf8(path).unwrap_or_default();
     let own = STATE_DIRECTORIES.into_iter().find_map(|(parent, made)| Some((made.key(), text.strip_prefix(parent)?)));
+    // A name with a dot is rather that of a file, such as a PID file, and a directory in its place does not help.
     let own = own.filter(|(_, rest)| {
-        cause.directive == Directive::ReadWritePaths && !policy.is_of_user_manager() && !rest.contains('/')
+        cause.directive == Directive::ReadWritePaths && !policy.is_of_user_manager() && !rest.contains(['/', '.'])
     });
     let own = own.map(|(key, rest)| format!("; or write {key}={rest}, which makes it")).unwrap_or_default();
     PossibleCause { does: format!("{name} does not exist"), fix: Some(format!("{optional}{own}")), ..made }
@@ -181,6 +254,7 @@ fn describe_directive(directive: Directive, origin: Origin, does: String, errno:
         errno,
         fix: None,
         line_to_try: None,
+        also_needed: None,
     }
 }
 

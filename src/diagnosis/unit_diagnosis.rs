@@ -1,14 +1,15 @@
 //! The answer for one unit: its incidents with their causes, and the remedies.
 
 use super::before_exec::is_rehearsal_filter_load;
-use super::cause::{DenialCause, Elsewhere};
+use super::cause::{DenialCause, Elsewhere, is_guessed_capability};
 use super::finding::Finding;
 use super::fixed::TakesEffect;
 use super::remedy::{Remedy, Reservation};
 use super::search;
 use super::situation::Situation;
 use super::unresolved_calls::find_ways_out;
-use crate::incidents::{Incident, SightingSource};
+use crate::incidents::{Access, CapabilityLack, Incident, SightingSource};
+use crate::policy;
 use crate::policy::Directive;
 use crate::syscalls::Groups;
 use crate::units::{Confidence, Rung};
@@ -84,7 +85,12 @@ pub fn diagnose_causes(incidents: Vec<Incident>, situation: Option<&Situation>, 
     let denials = incidents.into_iter().filter(|incident| !is_rehearsal_filter_load(incident));
     let mut findings: Vec<Finding> = denials.map(|incident| Finding::new(incident, situation, groups)).collect();
     let explained: BTreeSet<CalledBy> = findings.iter().filter_map(call_with_known_argument).collect();
-    findings.retain(|finding| !is_explained(finding, &explained));
+    let is_left: Vec<bool> = findings
+        .iter()
+        .map(|finding| !is_explained(finding, &explained) && !has_better_finding(finding, &findings))
+        .collect();
+    let mut is_left = is_left.into_iter();
+    findings.retain(|_| is_left.next().unwrap_or(true));
     Diagnosis { findings, remedies: Vec::new(), unsolvable: Vec::new() }
 }
 
@@ -107,6 +113,47 @@ fn is_explained(finding: &Finding, explained: &BTreeSet<CalledBy>) -> bool {
         && (is_by_families || matches!(finding.cause, DenialCause::Possible { .. }));
     let call = finding.incident.denial().filter(|_| is_unsure).and_then(|denial| denial.call.name());
     call.is_some_and(|call| explained.contains(&(call.to_owned(), finding.incident.key.exe.clone())))
+}
+
+/// Whether another finding tells better why a call failed that strace showed: it has one for the call as a whole, and one for
+/// each thing that the call asked for.
+fn has_better_finding(finding: &Finding, findings: &[Finding]) -> bool {
+    let SightingSource::Strace { errno, .. } = finding.incident.key.source else { return false };
+    let key = |finding: &Finding| finding.incident.call().and_then(|call| call.name().map(ToOwned::to_owned));
+    let call = key(finding);
+    let is_same = |other: &&Finding| {
+        let of_strace = matches!(other.incident.key.source, SightingSource::Strace { errno: own, .. } if own == errno);
+        of_strace && other.incident.key.exe == finding.incident.key.exe && key(other) == call
+    };
+    let mut others = findings.iter().filter(is_same);
+    let is_by_unit = |other: &Finding| !other.cause.directives().is_empty();
+    let is_access = |other: &Finding| other.incident.access().is_some();
+    // A capability is out of reach, or only the unit's user starts without it.
+    let lacks = |other: &Finding, of: CapabilityLack| {
+        other
+            .incident
+            .access()
+            .is_some_and(|denial| matches!(&denial.access, Access::Capability { lack, .. } if *lack == of))
+    };
+    let is_unbound = |other: &Finding| {
+        let is_of_user =
+            |cause: &policy::DirectiveCause| matches!(cause.directive, Directive::User | Directive::DynamicUser);
+        lacks(other, CapabilityLack::NotInBoundingSet) && !other.cause.directives().iter().all(is_of_user)
+    };
+    if lacks(finding, CapabilityLack::NotInBoundingSet) && !is_unbound(finding) {
+        return true;
+    }
+    if lacks(finding, CapabilityLack::NotEffective) && others.clone().any(is_unbound) {
+        return true;
+    }
+    if is_access(finding) {
+        let is_sure = !is_guessed_capability(&finding.incident);
+        // The whole call tells it, unless the unit withholds what this asked for.
+        return others.any(|other| !is_access(other) && (!is_by_unit(finding) || (is_by_unit(other) && !is_sure)));
+    }
+    let is_by_families =
+        finding.cause.directives().iter().all(|cause| cause.directive == Directive::RestrictAddressFamilies);
+    (!is_by_unit(finding) || is_by_families) && others.any(|other| is_access(other) && is_by_unit(other))
 }
 
 /// Explains one incident. Also returns the first remedy that [`diagnose`] would return for it, without a search for the

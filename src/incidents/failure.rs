@@ -3,6 +3,7 @@
 //! These are facts of a log: any program that can write to the log can forge them.
 
 use super::access::AccessPath;
+use super::refused_argument::KnownArgument;
 use core::net::SocketAddr;
 
 /// The most steps and the most attempts that are kept of one unit.
@@ -19,6 +20,8 @@ pub struct UnitFailure {
     pub steps: Vec<FailedStep>,
     /// What the unit's programs could not do, in order.
     pub attempts: Vec<FailedAttempt>,
+    /// What they could not do in earlier runs, in order.
+    pub earlier: Vec<FailedAttempt>,
 }
 
 /// A step of systemd's that failed before it executed a program.
@@ -33,12 +36,16 @@ pub struct FailedStep {
 }
 
 /// What a program could not do, as its message or a record of the failed call tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FailedAttempt {
     /// The error.
     pub errno: i32,
     /// The system call.
     pub call: Option<&'static str>,
+    /// The argument by which filters judge the call.
+    pub argument: KnownArgument,
+    /// Whether it was about to make a directory.
+    pub makes_directory: bool,
     /// The paths; several if the call has several.
     pub paths: Vec<AccessPath>,
     /// The address, and what the program did with it.
@@ -47,6 +54,18 @@ pub struct FailedAttempt {
     pub family: Option<u16>,
     /// The message, or the record in words. Escape it before display.
     pub text: Box<str>,
+}
+
+impl FailedAttempt {
+    /// Whether nothing but the error is known.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.paths.is_empty()
+            && self.call.is_none()
+            && self.address.is_none()
+            && self.family.is_none()
+            && self.argument == KnownArgument::Unknown
+    }
 }
 
 /// What a program did with an address.
@@ -69,6 +88,11 @@ impl UnitFailure {
     /// Adds an attempt, unless it is known. Of too many, the latest stay.
     pub fn add_attempt(&mut self, attempt: FailedAttempt) {
         push_latest(&mut self.attempts, attempt);
+    }
+
+    /// Adds an attempt of an earlier run, unless it is known. Of too many, the latest stay.
+    pub fn add_earlier(&mut self, attempt: FailedAttempt) {
+        push_latest(&mut self.earlier, attempt);
     }
 }
 

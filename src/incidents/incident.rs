@@ -42,6 +42,9 @@ pub enum SightingSource {
     Strace {
         /// The error that the process got.
         errno: i32,
+        /// Whether it showed the argument by which filters judge the call. Another sighting then holds what it asked for,
+        /// if a filter can deny that.
+        knows_argument: bool,
     },
 }
 
@@ -62,7 +65,7 @@ impl SightingSource {
     #[must_use]
     pub fn errno(self) -> Option<i32> {
         match self {
-            Self::Tap { errno } | Self::Strace { errno } => Some(errno),
+            Self::Tap { errno } | Self::Strace { errno, .. } => Some(errno),
             Self::Audit | Self::Rehearsal | Self::Log => None,
         }
     }
@@ -73,7 +76,7 @@ impl SightingSource {
     pub fn parse(word: &str, errno: Option<i32>, event: &IncidentEvent) -> Option<Self> {
         let may_have_error = matches!(event, IncidentEvent::Access(_));
         match (word, errno) {
-            ("strace", Some(errno)) => Some(Self::Strace { errno }),
+            ("strace", Some(errno)) => Some(Self::Strace { errno, knows_argument: false }),
             ("tap", Some(errno)) => Some(Self::Tap { errno }),
             (_, Some(_)) if !may_have_error => None,
             ("audit", _) => Some(Self::Audit),

@@ -24,4 +24,5 @@ pub use outcome_words::describe_outcome;
 pub(crate) use outcome_words::{describe_briefly, describe_event, describe_headline};
 pub(crate) use owner::Owner;
 pub(crate) use refused_argument::ArgumentPlace;
+pub use refused_argument::KnownArgument;
 pub use store::{Evicted, Query, Recorded, RehearsalSpan, ReplacedFile, RowId, Store, StoreError, Stored, UnitSummary};

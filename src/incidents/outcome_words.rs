@@ -45,7 +45,7 @@ pub fn describe_outcome(incident: &Incident) -> Cow<'static, str> {
     let Some(denial) = incident.denial() else { return "was killed by SIGSYS".into() };
     match incident.key.source {
         SightingSource::Tap { errno: 0 } => "got success from the call, though the kernel did not make it".into(),
-        SightingSource::Tap { errno } | SightingSource::Strace { errno } => {
+        SightingSource::Tap { errno } | SightingSource::Strace { errno, .. } => {
             format!("got {} from the call", Effect::Errno(errno)).into()
         }
         SightingSource::Rehearsal => "made the call, unblocked by a rehearsal".into(),
@@ -63,7 +63,7 @@ pub(crate) fn describe_briefly(incident: &Incident, effect: Option<Effect>) -> S
     let Some(denial) = incident.denial() else { return "process killed (SIGSYS), call unknown".to_owned() };
     match incident.key.source {
         SightingSource::Tap { errno: 0 } => return "answered, and not made".to_owned(),
-        SightingSource::Tap { errno } | SightingSource::Strace { errno } => {
+        SightingSource::Tap { errno } | SightingSource::Strace { errno, .. } => {
             return format!("denied, {}", fails(Effect::Errno(errno)));
         }
         SightingSource::Rehearsal => return "would be denied, seen in a rehearsal".to_owned(),

@@ -93,6 +93,25 @@ impl ArgumentPlace {
     }
 }
 
+/// What is known of the argument by which filters judge a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KnownArgument {
+    /// Nothing is known, or the call has none.
+    #[default]
+    Unknown,
+    /// It asks for nothing that a filter of systemd's denies.
+    Harmless,
+    /// It asks for this, which a filter may deny.
+    Asks(Access),
+}
+
+impl KnownArgument {
+    /// Returns what a call asks for by an argument, which holds the bits that filters look at.
+    pub(crate) fn new(call: &str, argument: u32) -> Self {
+        Access::from_argument(call, argument).map_or(Self::Harmless, Self::Asks)
+    }
+}
+
 impl Access {
     /// Returns what a call asks for by an argument, which holds the bits that filters look at; `None` if it asks for
     /// nothing that a filter of systemd's denies.

@@ -33,7 +33,7 @@ const OF_PROGRAMS: [(&str, i32); 10] = [
     ("permission denied", libc::EACCES),
     ("operation not permitted", libc::EPERM),
     ("no such file or directory", libc::ENOENT),
-    ("address family not supported by protocol", libc::EAFNOSUPPORT),
+    ("address family not supported", libc::EAFNOSUPPORT),
     ("network is unreachable", libc::ENETUNREACH),
     ("function not implemented", libc::ENOSYS),
     ("accessdeniedexception", libc::EACCES),

@@ -6,7 +6,7 @@
 
 use super::line_prefix::find_other_program;
 use crate::audit::text::escape;
-use crate::incidents::{AccessPath, AddressRole, FailedAttempt};
+use crate::incidents::{AccessPath, AddressRole, FailedAttempt, KnownArgument};
 use crate::policy::errno;
 use crate::syscalls::{Arch, Call};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -145,6 +145,8 @@ impl OpenEvent {
         let attempt = FailedAttempt {
             errno,
             call: Some(name),
+            argument: KnownArgument::Unknown,
+            makes_directory: name.starts_with("mkdir"),
             paths: path.iter().map(|path| AccessPath::new(path)).collect(),
             address: address.map(|address| (address, role)),
             family: self.address.map(|(family, _)| family).filter(|_| errno == libc::EAFNOSUPPORT),

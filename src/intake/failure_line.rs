@@ -37,6 +37,8 @@ pub(super) enum FailureLine {
     Step { unit: UnitName, step: FailedStep },
     /// The lines that follow are about this unit.
     About(UnitName),
+    /// A manager began a run of the unit.
+    Started(UnitName),
 }
 
 /// Parses a line of a log, or of what a terminal showed.
@@ -67,8 +69,16 @@ pub(super) fn parse_message(body: &str, is_of_user: bool) -> Option<FailureLine>
     if let Some(unit) = body.strip_prefix("Unit ").and_then(|rest| rest.strip_suffix(" entered failed state.")) {
         return Some(FailureLine::Failed { unit: Some(unit.parse().ok()?), result: None });
     }
+    if let Some(unit) = body.strip_prefix("Started ").or_else(|| body.strip_prefix("Starting ")) {
+        // Before version 249, a description stood in place of the name (`unit_status_string` in `unit.c`).
+        let word = unit.split(' ').next()?;
+        return word.trim_end_matches('.').parse().ok().map(FailureLine::Started);
+    }
     let (name, event) = body.split_once(": ")?;
     let unit: UnitName = name.parse().ok()?;
+    if event.starts_with("Scheduled restart job") {
+        return Some(FailureLine::Started(unit));
+    }
     if let Some((_, rest)) = event.split_once("rocess exited, code=exited") {
         let status = parse_status(rest)?;
         return (status > 0).then_some(FailureLine::Exited { unit: Some(unit), status, is_of_user });

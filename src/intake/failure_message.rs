@@ -3,10 +3,10 @@
 //! A process chooses the text. It is a hint, and counts only if the unit's settings can give this error for this path,
 //! address or call.
 
+use super::call_arguments::{find_argument, parse_family};
 use super::errno_text::find_errno;
 use crate::audit::text::base_name;
-use crate::incidents::{AccessPath, AddressRole, FailedAttempt};
-use crate::policy::family_name;
+use crate::incidents::{Access, AccessPath, AddressRole, FailedAttempt, KnownArgument};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use memchr::memmem;
 
@@ -87,7 +87,7 @@ const FAMILIES: [(&str, u16); 5] =
 /// Whether lines may hold an error of a sandbox.
 pub(super) fn may_tell(lines: &[u8]) -> bool {
     // Without the letters that may be capitals.
-    const WORDS: [&[u8]; 14] = [
+    const WORDS: [&[u8]; 15] = [
         b"ead-only file system",
         b"ermission denied",
         b"peration not permitted",
@@ -102,15 +102,25 @@ pub(super) fn may_tell(lines: &[u8]) -> bool {
         b"EACCES",
         b"erofs",
         b"eacces",
+        b"no new privileges",
     ];
     WORDS.iter().any(|words| memmem::find(lines, words).is_some())
 }
 
-/// Parses a message without its date and tag; `None` if it has no error, or names nothing that a sandbox withholds.
-pub(super) fn parse_attempt(message: &str) -> Option<FailedAttempt> {
+/// What sudo says where the kernel gives it no rights of its file (`sudo.c`).
+const NO_RIGHTS: &str = "\"no new privileges\" flag is set";
+
+/// Parses a message without its date and tag, even if it names nothing but an error that filters give. A program gets other
+/// errors for too many reasons.
+pub(super) fn parse_message(message: &str) -> Option<FailedAttempt> {
     let text = cut(message, LONGEST);
     // The case of other letters does not change the length.
     let lowered = text.to_ascii_lowercase();
+    if lowered.contains(NO_RIGHTS) && lowered.contains("sudo") {
+        let argument = KnownArgument::Asks(Access::SetIdProgram(AccessPath::new(b"sudo")));
+        let text = excerpt(text, text.len()).into();
+        return Some(FailedAttempt { errno: libc::EPERM, argument, text, ..FailedAttempt::default() });
+    }
     let (start, end, errno) = find_errno(&lowered)?;
     let paths = find_paths(text, start, end);
     let call = find_call(&lowered, end);
@@ -119,8 +129,32 @@ pub(super) fn parse_attempt(message: &str) -> Option<FailedAttempt> {
     let family = (errno == libc::EAFNOSUPPORT)
         .then(|| find_family(text, &lowered, address.map(|(address, _)| address)))
         .flatten();
-    let is_empty = paths.is_empty() && call.is_none() && address.is_none() && family.is_none();
-    (!is_empty).then(|| FailedAttempt { errno, call, paths, address, family, text: excerpt(text, end).into() })
+    let attempt = FailedAttempt {
+        errno,
+        call,
+        argument: call.map_or(KnownArgument::Unknown, |call| find_argument(text, call)),
+        makes_directory: lowered.contains("mkdir") || lowered.contains("create directory"),
+        paths,
+        address,
+        family,
+        text: excerpt(text, end).into(),
+    };
+    let is_of_filter = matches!(errno, libc::EPERM | libc::ENOSYS | libc::EAFNOSUPPORT);
+    (is_of_filter || !attempt.is_bare()).then_some(attempt)
+}
+
+/// Adds the call and the family that the lines of a program's source show, the innermost last: a traceback ends in the error.
+pub(super) fn add_source_lines(attempt: &mut FailedAttempt, lines: &[String]) {
+    let Some(innermost) = lines.last() else { return };
+    // `os.nice(-5)`: a name behind a dot is a word here.
+    let words = |line: &String| line.to_ascii_lowercase().replace('.', " ");
+    if attempt.call.is_none() {
+        let lowered = words(innermost);
+        attempt.call = find_call(&lowered, lowered.len());
+    }
+    if attempt.errno == libc::EAFNOSUPPORT && attempt.family.is_none() {
+        attempt.family = lines.iter().rev().find_map(|line| find_family(line, "", None));
+    }
 }
 
 /// Returns the part of a text around the end of its error.
@@ -279,7 +313,8 @@ fn find_address(text: &str, lowered: &str) -> Option<SocketAddr> {
             rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u16>().ok().filter(|port| *port > 0)
         })
     };
-    match (ip, behind("port ")) {
+    // strace prints `htons(80)`.
+    match (ip, behind("port ").or_else(|| behind("htons("))) {
         (Some(ip), port) => Some(SocketAddr::new(ip, port.unwrap_or(0))),
         (None, Some(port)) => Some(SocketAddr::new(any, port)),
         (None, None) => None,
@@ -290,10 +325,7 @@ fn find_address(text: &str, lowered: &str) -> Option<SocketAddr> {
 fn find_family(text: &str, lowered: &str, address: Option<SocketAddr>) -> Option<u16> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let named =
-        words.filter_map(|word| word.strip_prefix("AF_").or_else(|| word.strip_prefix("PF_"))).find_map(|name| {
-            let name = if name == "LOCAL" { "UNIX" } else { name };
-            (1..64).find(|number| family_name(*number).and_then(|known| known.strip_prefix("AF_")) == Some(name))
-        });
+        words.filter_map(|word| word.strip_prefix("AF_").or_else(|| word.strip_prefix("PF_"))).find_map(parse_family);
     let of_address = || address.map(|address| if address.is_ipv4() { 2 } else { 10 });
     named
         .or_else(of_address)

@@ -10,12 +10,13 @@ use super::failed_call_records::{CallRecordReader, RecordedFailure, find_field};
 use super::failure_line;
 use super::failure_line::{FailureLine, is_manager};
 use super::failure_message;
-use super::failure_message::parse_attempt;
+use super::failure_message::{add_source_lines, parse_message};
 use super::line_prefix::is_audit_tag;
+use super::traceback::{TRACEBACK, Traceback};
 use crate::incidents::{FailedAttempt, UnitFailure};
 use crate::units::{Manager, Unit, UnitName};
 use memchr::memmem;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The most units that are kept, the most sources of messages, and the latest messages of each source.
 const MOST_UNITS: usize = 256;
@@ -33,6 +34,12 @@ const ABOUT_LINES: u64 = 40;
 const LINES_BEFORE: u64 = 200;
 const LINES_AFTER: u64 = 20;
 
+/// How many lines before the report of its start a program can have logged.
+const SWAPPED: u64 = 3;
+
+/// The most units whose starts are kept.
+const MOST_STARTED: usize = 1024;
+
 /// The failures of a log.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct LoggedFailures {
@@ -48,6 +55,8 @@ pub(crate) struct LoggedFailure {
     pub(crate) failure: UnitFailure,
     /// The lines that report it: the latest few.
     lines: VecDeque<u64>,
+    /// The lines that report the start of a run: the latest few.
+    starts: VecDeque<u64>,
 }
 
 /// Who logged an attempt.
@@ -93,12 +102,30 @@ impl LoggedFailure {
         self.lines.iter().any(near)
     }
 
-    fn report_at(&mut self, line: u64) {
-        const KEPT: usize = 4;
-        if self.lines.len() >= KEPT {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
+    /// Whether a line is of the run that failed, as far as the log tells.
+    pub(crate) fn is_of_last_run(&self, attempt: &LoggedAttempt) -> bool {
+        let Some(end) = self.lines.back() else { return true };
+        let Some(start) = self.starts.iter().rfind(|start| *start <= end) else { return true };
+        let next = self.starts.iter().find(|start| *start > end);
+        // The lines of a program and of its manager take different ways to the log.
+        let earlier = self.lines.iter().rfind(|line| *line < start).copied();
+        let first = earlier.unwrap_or_else(|| start.saturating_sub(SWAPPED));
+        attempt.line > first && next.is_none_or(|next| attempt.line < *next)
+    }
+}
+
+/// Appends a line number, and keeps the latest few.
+fn push_line(lines: &mut VecDeque<u64>, line: u64) {
+    const KEPT: usize = 4;
+    if lines.len() >= KEPT {
+        lines.pop_front();
+    }
+    lines.push_back(line);
+}
+
+fn push_start(starts: &mut HashMap<UnitName, VecDeque<u64>>, unit: UnitName, line: u64) {
+    if starts.len() < MOST_STARTED || starts.contains_key(&unit) {
+        push_line(starts.entry(unit).or_default(), line);
     }
 }
 
@@ -111,11 +138,14 @@ pub(crate) struct FailureReader {
     line: u64,
     /// The unit that the lines are about, and the line that names it.
     about: Option<(UnitName, u64)>,
+    /// The latest lines at which runs of units began.
+    starts: HashMap<UnitName, VecDeque<u64>>,
+    traceback: Traceback,
 }
 
 /// Whether lines may tell a failure.
 fn may_tell(lines: &[u8]) -> bool {
-    const WORDS: [&[u8]; 8] = [
+    const WORDS: [&[u8]; 9] = [
         b": Failed ",
         b": Unable to ",
         b": Changing ",
@@ -124,6 +154,7 @@ fn may_tell(lines: &[u8]) -> bool {
         b"entered failed state",
         b"Loaded: loaded (",
         b" res=failed",
+        TRACEBACK.as_bytes(),
     ];
     WORDS.iter().any(|words| memmem::find(lines, words).is_some())
         || failure_message::may_tell(lines)
@@ -137,14 +168,38 @@ impl FailureReader {
             return;
         }
         let whole = lines.strip_suffix(b"\n").unwrap_or(lines);
-        if !self.calls.is_open() && !may_tell(lines) {
-            self.line += memchr::memchr_iter(b'\n', whole).count() as u64 + 1;
+        if !self.calls.is_open() && !self.traceback.is_open() && !may_tell(lines) {
+            self.read_starts(whole);
             return;
         }
         for line in whole.split(|byte| *byte == b'\n') {
             self.line += 1;
             self.read_line(&line[..line.len().min(LONGEST)]);
         }
+    }
+
+    /// Reads lines that tell no failure: only the reports of starts, and a heading of `systemctl status` at the beginning.
+    fn read_starts(&mut self, lines: &[u8]) {
+        const MARKS: [&str; 4] = ["\u{25cf} ", "\u{25cb} ", "\u{d7} ", "\u{21bb} "];
+        let first = self.line + 1;
+        let mut known = 0;
+        let headed = MARKS.iter().any(|mark| lines.starts_with(mark.as_bytes())).then_some(0);
+        for hit in headed.into_iter().chain(memmem::find_iter(lines, b"]: Start")) {
+            let start = memchr::memrchr(b'\n', &lines[..hit]).map_or(0, |newline| newline + 1);
+            let end = memchr::memchr(b'\n', &lines[hit..]).map_or(lines.len(), |length| hit + length);
+            if start < known {
+                continue;
+            }
+            self.line += memchr::memchr_iter(b'\n', &lines[known..start]).count() as u64;
+            known = start;
+            let text = String::from_utf8_lossy(&lines[start..end.min(start + LONGEST)]);
+            match failure_line::parse(&text) {
+                Some(FailureLine::Started(unit)) => push_start(&mut self.starts, unit, self.line + 1),
+                Some(FailureLine::About(unit)) => self.about = Some((unit, self.line + 1)),
+                _ => {}
+            }
+        }
+        self.line = first + memchr::memchr_iter(b'\n', lines).count() as u64;
     }
 
     fn read_line(&mut self, line: &[u8]) {
@@ -163,17 +218,19 @@ impl FailureReader {
             self.add_line(found);
             return;
         }
-        if !failure_message::may_tell(line) {
+        let TaggedLine { tag, body } = split_tag(text.trim_end());
+        let is_traced = self.traceback.read(tag.map_or("", |(name, _)| name), body);
+        if is_traced || !failure_message::may_tell(line) {
             return;
         }
-        let TaggedLine { tag, body } = split_tag(text.trim_end());
         let source = match tag {
             Some((name, _)) if is_audit_tag(name.as_bytes()) || is_manager(name) => return,
             Some((name, Some(_))) => AttemptSource::Tag(name.into()),
             _ => AttemptSource::Untagged,
         };
         let message = if source == AttemptSource::Untagged { text.trim_end() } else { body };
-        if let Some(attempt) = parse_attempt(message) {
+        if let Some(mut attempt) = parse_message(message) {
+            add_source_lines(&mut attempt, &self.traceback.take());
             self.add_attempt(source, attempt);
         }
     }
@@ -184,6 +241,7 @@ impl FailureReader {
         let system = |name: Option<UnitName>| name.or(about).map(|name| Unit { manager: Manager::System, name });
         match line {
             FailureLine::About(name) => self.about = Some((name, self.line)),
+            FailureLine::Started(name) => self.add_start(name),
             FailureLine::Exited { unit, status, is_of_user } => {
                 let Some(mut unit) = system(unit) else { return };
                 if is_of_user {
@@ -228,8 +286,12 @@ impl FailureReader {
             return None;
         }
         let failed = self.found.units.entry(unit).or_default();
-        failed.report_at(self.line);
+        push_line(&mut failed.lines, self.line);
         Some(&mut failed.failure)
+    }
+
+    fn add_start(&mut self, unit: UnitName) {
+        push_start(&mut self.starts, unit, self.line);
     }
 
     fn add_attempt(&mut self, source: AttemptSource, attempt: FailedAttempt) {
@@ -239,8 +301,14 @@ impl FailureReader {
         }
         let line = self.line;
         let kept = self.found.attempts.entry(source).or_default();
-        kept.retain(|known| known.attempt != attempt);
+        let is_bare = attempt.is_bare();
+        let is_same =
+            |known: &FailedAttempt| *known == attempt || (is_bare && known.is_bare() && known.errno == attempt.errno);
+        kept.retain(|known| !is_same(&known.attempt));
         if kept.len() >= MOST_OF_SOURCE {
+            if is_bare {
+                return;
+            }
             kept.pop_front();
         }
         kept.push_back(LoggedAttempt { attempt, line });
@@ -255,7 +323,7 @@ impl FailureReader {
     /// Reads the message of a journal entry.
     pub(crate) fn read_message(&mut self, message: &[u8], writer: EntryWriter<'_>) {
         self.line += 1;
-        if !may_tell(message) {
+        if !may_tell(message) && !self.traceback.is_open() && !message.starts_with(b"Start") {
             return;
         }
         for line in message[..message.len().min(LONGEST)].split(|byte| *byte == b'\n') {
@@ -266,7 +334,11 @@ impl FailureReader {
                     self.add_entry(FailureLine::Step { unit, step }, own.manager);
                 }
                 (None, EntryWriter::Process(unit)) => {
-                    if let Some(attempt) = parse_attempt(&text) {
+                    if self.traceback.read("", &text) {
+                        continue;
+                    }
+                    if let Some(mut attempt) = parse_message(&text) {
+                        add_source_lines(&mut attempt, &self.traceback.take());
                         self.add_attempt(AttemptSource::Unit(unit.clone()), attempt);
                     }
                 }
@@ -277,6 +349,9 @@ impl FailureReader {
 
     /// Adds what an entry says about a unit of a manager.
     fn add_entry(&mut self, found: FailureLine, manager: Manager) {
+        if let FailureLine::Started(unit) = found {
+            return self.add_start(unit);
+        }
         let (FailureLine::Exited { unit: Some(name), .. }
         | FailureLine::Failed { unit: Some(name), .. }
         | FailureLine::Step { unit: name, .. }) = &found
@@ -288,7 +363,7 @@ impl FailureReader {
             FailureLine::Exited { status, .. } => failure.status = Some(status),
             FailureLine::Failed { result, .. } => failure.result = result,
             FailureLine::Step { step, .. } => failure.add_step(step),
-            FailureLine::About(_) => {}
+            FailureLine::About(_) | FailureLine::Started(_) => {}
         }
     }
 
@@ -302,6 +377,9 @@ impl FailureReader {
     pub(crate) fn finish(mut self) -> LoggedFailures {
         for call in self.calls.finish() {
             self.add_call(Some(call));
+        }
+        for (unit, failed) in &mut self.found.units {
+            failed.starts = self.starts.get(&unit.name).cloned().unwrap_or_default();
         }
         self.found
     }

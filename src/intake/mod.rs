@@ -1,5 +1,6 @@
 //! Where records come from. Each source strips its own envelope and hands on the bytes that the kernel wrote.
 
+mod call_arguments;
 mod cleaning;
 pub(crate) mod core_dump_text;
 mod death_line;
@@ -31,3 +32,4 @@ mod record_sink;
 pub(crate) mod record_source;
 mod repeats;
 pub(crate) mod strace_text;
+mod traceback;

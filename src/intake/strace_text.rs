@@ -2,6 +2,8 @@
 //!
 //! strace tells no more than the error. The kernel itself refuses calls with EPERM, too.
 
+use super::call_arguments::parse_argument;
+use crate::incidents::KnownArgument;
 use crate::policy::errno;
 use crate::syscalls::{Abi, Arch, Call};
 use memchr::memmem;
@@ -35,6 +37,8 @@ pub(crate) struct TracedCall {
     pub(crate) program: String,
     /// The call.
     pub(crate) call: Call,
+    /// The argument by which filters judge it.
+    pub(crate) argument: KnownArgument,
     /// What happened.
     pub(crate) outcome: TracedOutcome,
 }
@@ -71,8 +75,8 @@ pub(super) struct StraceReader {
 #[derive(Debug, Default)]
 struct Traced {
     program: String,
-    /// The call that it made last, or is making.
-    last: Option<String>,
+    /// The call that it made last, or is making, and its argument.
+    last: Option<(String, KnownArgument)>,
     /// The call for which it was sent SIGSYS. Whether it survived, a later line tells.
     trapped: Option<Call>,
 }
@@ -91,10 +95,10 @@ impl StraceReader {
         let (pid, event) = strip_prefix(text.trim_end());
         if event.starts_with("+++ killed by SIGSYS") {
             let process = self.process(pid);
-            let last = process.last.take().map(|name| Call::named(Abi::native().arch(), &name));
+            let last = process.last.take().map(|(name, _)| Call::named(Abi::native().arch(), &name));
             let call = process.trapped.take().or(last);
             let kind = if call.is_some() { TraceLine::Denial } else { TraceLine::Other };
-            self.add(pid, call, TracedOutcome::Kill);
+            self.add(pid, call, KnownArgument::Unknown, TracedOutcome::Kill);
             return kind;
         }
         if let Some(info) = event.strip_prefix("--- SIGSYS {") {
@@ -107,17 +111,23 @@ impl StraceReader {
             return TraceLine::Other;
         };
         if let Some(trapped) = self.process(pid).trapped.take() {
-            self.add(pid, Some(trapped), TracedOutcome::Trap);
+            self.add(pid, Some(trapped), KnownArgument::Unknown, TracedOutcome::Trap);
         }
         let process = self.process(pid);
-        process.last = Some(name.to_owned());
+        let argument = match (event.strip_prefix(name).and_then(|rest| rest.strip_prefix('(')), process.last.take()) {
+            (Some(arguments), _) => parse_argument(name, arguments),
+            // The first part of the call had the arguments.
+            (None, Some((last, argument))) if last == name => argument,
+            (None, _) => KnownArgument::Unknown,
+        };
+        process.last = Some((name.to_owned(), argument.clone()));
         if name == "execve" && result.starts_with('0') {
             let path = event.split_once('"').and_then(|(_, rest)| rest.split_once('"'));
             process.program = path.map(|(path, _)| path.to_owned()).unwrap_or_default();
         }
         let error = result.strip_prefix("-1 ").and_then(|rest| rest.split(' ').next());
         if let Some(errno) = error.filter(|error| ERRORS.contains(error)).and_then(errno::parse) {
-            self.add(pid, Some(Call::named(Abi::native().arch(), name)), TracedOutcome::Errno(errno));
+            self.add(pid, Some(Call::named(Abi::native().arch(), name)), argument, TracedOutcome::Errno(errno));
             return TraceLine::Denial;
         }
         TraceLine::Call
@@ -130,10 +140,10 @@ impl StraceReader {
         self.processes.entry(pid).or_default()
     }
 
-    fn add(&mut self, pid: u32, call: Option<Call>, outcome: TracedOutcome) {
+    fn add(&mut self, pid: u32, call: Option<Call>, argument: KnownArgument, outcome: TracedOutcome) {
         let Some(call) = call else { return };
         let program = self.process(pid).program.clone();
-        let key = TracedCall { program, call, outcome };
+        let key = TracedCall { program, call, argument, outcome };
         if self.calls.len() < MAX_CALLS || self.calls.contains_key(&key) {
             let times = self.calls.entry(key).or_insert(TracedTimes { pid, count: 0 });
             (times.pid, times.count) = (pid, times.count + 1);
@@ -145,7 +155,7 @@ impl StraceReader {
         let trapped: Vec<(u32, Call)> =
             self.processes.iter_mut().filter_map(|(pid, process)| Some((*pid, process.trapped.take()?))).collect();
         for (pid, call) in trapped {
-            self.add(pid, Some(call), TracedOutcome::Trap);
+            self.add(pid, Some(call), KnownArgument::Unknown, TracedOutcome::Trap);
         }
         self.calls
     }
@@ -203,6 +213,7 @@ fn parse_signal(info: &str) -> Option<Call> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::incidents::Access;
 
     fn read(text: &str) -> Vec<(String, String, TracedOutcome, u64)> {
         let mut reader = StraceReader::default();
@@ -241,6 +252,28 @@ mod tests {
         );
         assert_eq!(of(&format!("12 {signal}\n12 read(0, \"\", 1) = 0\n")), socket(TracedOutcome::Trap));
         assert_eq!(of("--- SIGSYS {si_signo=SIGSYS, si_code=SI_USER, si_pid=7, si_uid=0} ---"), []);
+    }
+
+    #[test]
+    fn argument_of_a_call_in_two_parts_is_that_of_the_first() {
+        let mut reader = StraceReader::default();
+        for line in [
+            "12 socket(AF_UNIX, SOCK_STREAM, 0 <unfinished ...>",
+            "13 socket(AF_INET, SOCK_STREAM, 0) = 3",
+            "12 <... socket resumed>) = -1 EAFNOSUPPORT (Address family not supported by protocol)",
+        ] {
+            reader.read_line(line.as_bytes());
+        }
+        let arguments: Vec<KnownArgument> = reader.finish().into_keys().map(|seen| seen.argument).collect();
+        assert_eq!(arguments, [KnownArgument::Asks(Access::AddressFamily(1))]);
+    }
+
+    #[test]
+    fn handler_of_the_signal_is_no_death() {
+        let mut reader = StraceReader::default();
+        let line = "rt_sigaction(SIGSYS, NULL, {sa_handler=SIG_DFL, sa_mask=[], sa_flags=0}, 8) = 0";
+        assert_eq!(reader.read_line(line.as_bytes()), TraceLine::Call);
+        assert!(reader.finish().is_empty());
     }
 
     #[test]

@@ -66,9 +66,9 @@ impl UnattributedSighting {
 
     /// A denial that a log reports without its record. `program` is its path, or else its name.
     #[must_use]
-    pub(crate) fn from_logged_denial(pid: u32, program: &str, denial: Denial, source: SightingSource) -> Self {
+    pub(crate) fn from_logged_denial(pid: u32, program: &str, event: IncidentEvent, source: SightingSource) -> Self {
         let mut sighting = Self::from_logged_death(pid, Moment::Unknown, program);
-        sighting.sighting.key.event = IncidentEvent::Denial(denial);
+        sighting.sighting.key.event = event;
         sighting.sighting.key.source = source;
         sighting
     }

@@ -6,15 +6,19 @@ use super::unit_names::UnitPattern;
 use crate::audit::text::{join, plural, shown_path};
 use crate::audit::{Action, Note, Record, Stamp};
 use crate::cli::args::machine::Machine;
+use crate::diagnosis::{find_needed_capability, gives_error};
 use crate::host::log_host::LogHost;
-use crate::incidents::{Denial, Incident, IncidentChange, IncidentEvent, Moment, Sighting, SightingSource};
+use crate::incidents::{
+    Access, AccessDenial, CapabilityLack, Denial, Incident, IncidentChange, IncidentEvent, KnownArgument, Moment,
+    Sighting, SightingSource,
+};
 use crate::intake::core_dump_text::calls_of_function;
 use crate::intake::deaths::{Death, DeathTime, Deaths};
 use crate::intake::log_file::{Novelty, read_log};
 use crate::intake::log_summary::LogSummary;
 use crate::intake::strace_text::{TracedCall, TracedCalls, TracedOutcome, TracedTimes};
 use crate::pipeline::{Pipeline, RecordOutcome, UnattributedSighting};
-use crate::syscalls::Abi;
+use crate::syscalls::{Abi, Call};
 use crate::units::{Evidence, Manager, Rung, Unit, UnitName};
 use anyhow::Context as _;
 use std::collections::BTreeMap;
@@ -167,15 +171,22 @@ impl Counting {
 
     /// Counts the denials that strace showed.
     fn add_traced(&mut self, traced: TracedCalls) {
-        for (TracedCall { program, call, outcome }, TracedTimes { pid, count }) in traced {
+        for (TracedCall { program, call, argument, outcome }, TracedTimes { pid, count }) in traced {
             let (action, source) = match outcome {
-                TracedOutcome::Errno(errno) => (Action::Errno, SightingSource::Strace { errno }),
+                TracedOutcome::Errno(errno) => {
+                    let knows_argument = argument != KnownArgument::Unknown;
+                    (Action::Errno, SightingSource::Strace { errno, knows_argument })
+                }
                 TracedOutcome::Trap => (Action::Trap, SightingSource::Log),
                 TracedOutcome::Kill => (Action::KillProcess, SightingSource::Log),
             };
-            let sighting = UnattributedSighting::from_logged_denial(pid, &program, Denial { call, action }, source);
-            for _ in 0..count.min(MOST_REPEATED) {
-                self.count(sighting.clone());
+            let denial = IncidentEvent::Denial(Denial { call: call.clone(), action });
+            let accesses = source.errno().map_or_else(Vec::new, |errno| list_asked(&call, &argument, errno));
+            for event in std::iter::once(denial).chain(accesses.into_iter().map(IncidentEvent::Access)) {
+                let sighting = UnattributedSighting::from_logged_denial(pid, &program, event, source);
+                for _ in 0..count.min(MOST_REPEATED) {
+                    self.count(sighting.clone());
+                }
             }
         }
     }
@@ -231,6 +242,22 @@ impl Counting {
         let changes = self.pipeline.fold.take_changes(usize::MAX);
         changes.into_iter().map(|IncidentChange { incident, .. }| incident).collect()
     }
+}
+
+/// Lists what a call that failed asked for, as far as a sandbox withholds it with this error: by its argument, and a
+/// capability.
+fn list_asked(call: &Call, argument: &KnownArgument, errno: i32) -> Vec<AccessDenial> {
+    // Which set lacks it, the unit's settings tell.
+    let capability = call.name().filter(|_| errno == libc::EPERM).and_then(find_needed_capability);
+    let lacks = [CapabilityLack::NotInBoundingSet, CapabilityLack::NotEffective];
+    let capabilities =
+        capability.into_iter().flat_map(|capability| lacks.map(|lack| Access::Capability { capability, lack }));
+    let asked = match argument {
+        KnownArgument::Asks(access) if gives_error(access, errno) => Some(access.clone()),
+        _ => None,
+    };
+    let denial = |access| AccessDenial { call: call.clone(), errno, access };
+    asked.into_iter().chain(capabilities).map(denial).collect()
 }
 
 /// Notes the units without a record whose processes a signal ended that is not SIGSYS, or that the log does not name.

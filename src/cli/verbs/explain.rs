@@ -31,7 +31,7 @@ use crate::policy::program_path::runs_task;
 use crate::syscalls::Groups;
 use crate::unit_files::has_own_files;
 use crate::units::{Manager, Rung, Unit, UnitName};
-use failures::add_failures;
+use failures::{add_failures, failure_note};
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -105,6 +105,9 @@ pub(crate) fn explain(
     if let Some(root) = root.as_deref().filter(|_| question.times == SightingTimes::default()) {
         // Nothing tells when a program could not do something.
         add_failures(&mut units, &summary.failures, question, root, (&machine, clock));
+    }
+    if units.is_empty() {
+        notes.extend(failure_note(&summary.failures, question, root.is_some()));
     }
     if let Some(root) = &question.root {
         for answer in &mut units {

@@ -83,6 +83,13 @@ pub struct LogTally {
     pub skipped: Vec<String>,
 }
 
+impl Answer {
+    /// Whether its only denials are failed calls that strace shows and that no setting of the unit makes fail.
+    pub(crate) fn is_denied_elsewhere(&self) -> bool {
+        self.denials.iter().all(|denial| denial.source == "strace" && denial.cause.kind == "elsewhere")
+    }
+}
+
 impl LogTally {
     /// Whether the log has nothing to explain, and nothing was left out.
     pub(super) fn is_without_denials(&self) -> bool {

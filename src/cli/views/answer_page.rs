@@ -48,7 +48,9 @@ fn render_report(report: &Report, detail: Detail) -> String {
         render_answer(&mut page, answer, detail);
     }
     // The notes say why denials have no answer.
-    let has_only_notes = report.units.is_empty() && report.log.as_ref().is_some_and(|log| !log.is_without_denials());
+    let has_note = report.notes.iter().any(|note| note.id == "failed-without-record");
+    let has_only_notes =
+        report.units.is_empty() && report.log.as_ref().is_some_and(|log| has_note || !log.is_without_denials());
     if has_only_notes {
         add_notes(&mut page, &report.notes);
     }
@@ -56,7 +58,7 @@ fn render_report(report: &Report, detail: Detail) -> String {
         report.log.as_ref().filter(|log| detail == Detail::Full || report.units.is_empty() || log.is_incomplete());
     if let Some(log) = log {
         page.gap();
-        let is_empty = report.units.is_empty() && log.is_without_denials();
+        let is_empty = report.units.is_empty() && log.is_without_denials() && !has_note;
         if is_empty {
             page.paragraph(0, &format!("No denials in {}.", if log.name.is_empty() { "the log" } else { &log.name }));
         }
@@ -103,8 +105,12 @@ fn render_answer(page: &mut Page, answer: &Answer, detail: Detail) {
     if answer.is_unknown {
         return render_unknown(page, answer);
     }
-    if let Some(failure) = answer.failure.as_ref().filter(|_| answer.denials.is_empty()) {
-        return add_failure(page, answer, failure, detail);
+    if let Some(failure) = answer.failure.as_ref().filter(|_| answer.is_denied_elsewhere()) {
+        add_failure(page, answer, failure, detail);
+        if detail != Detail::Full || answer.denials.is_empty() {
+            return;
+        }
+        page.gap();
     }
     if detail == Detail::Full || answer.denials.is_empty() {
         return render_fully(page, answer, detail);

@@ -36,6 +36,13 @@ fn words_of_cause(finding: &Finding, clock: &LocalTime) -> (&'static str, String
             let kind = if *changed { "settings-changed" } else { "unit" };
             (kind, unit_words(finding, *effect, by, *changed))
         }
+        DenialCause::Possible { by } if is_of_strace(finding) && finding.incident.access().is_some() => (
+            "possibly-unit",
+            format!(
+                "possibly the unit's {}: the kernel refuses the call without this capability, and for other reasons",
+                join_names(by)
+            ),
+        ),
         DenialCause::Possible { by } if finding.incident.access().is_some() => (
             "possibly-unit",
             format!("possibly the unit's {}: the value of a specifier in it is unknown here", join_names(by)),
@@ -139,9 +146,21 @@ fn unit_words(finding: &Finding, effect: Effect, by: &[policy::DirectiveCause], 
     format!("the {whose}'s {names} it{how}")
 }
 
+fn is_of_strace(finding: &Finding) -> bool {
+    matches!(finding.incident.key.source, SightingSource::Strace { .. })
+}
+
 /// Returns the cause of what a log tells without a record, where that changes the words.
 fn words_without_record(finding: &Finding) -> Option<(&'static str, &'static str)> {
     match (finding.incident.key.source, &finding.cause) {
+        (
+            SightingSource::Strace { knows_argument: true, .. },
+            DenialCause::Elsewhere(Elsewhere::Permitted { .. } | Elsewhere::OtherEffect),
+        ) => Some((
+            "elsewhere",
+            "not the unit's settings: with this argument, they do not make the call fail so. The kernel itself refused \
+             it, or another filter",
+        )),
         (
             SightingSource::Strace { .. },
             DenialCause::Elsewhere(Elsewhere::Permitted { .. } | Elsewhere::OtherEffect),

@@ -20,6 +20,12 @@ pub struct FailureView {
     pub step: Option<&'static str>,
     /// The message of the program, escaped.
     pub message: Option<String>,
+    /// Other messages for which a line can be the cause, the latest first. Escaped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_messages: Vec<String>,
+    /// Whether the messages are of an earlier run than the one that failed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub of_earlier_run: bool,
     /// The lines that can be the cause, the likeliest first. None is proven.
     pub possible_causes: Vec<PossibleCauseView>,
     /// The command that shows whether one of them is.
@@ -44,6 +50,9 @@ pub struct PossibleCauseView {
     /// A line of a drop-in that may help, which nothing proves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line_to_try: Option<String>,
+    /// What it needs besides, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub also_needed: Option<String>,
     /// Its line in the file, if the caller may read it.
     #[serde(serialize_with = "snippet::serialize_line", skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceLine>,
@@ -61,9 +70,13 @@ impl FailureView {
         let possible_causes = found.causes.iter().map(|cause| PossibleCauseView::new(cause, &tree)).collect();
         let arguments = unit.to_arguments();
         let is_filter = found.causes.iter().any(|cause| cause.key.starts_with("SystemCall"));
+        let is_missing = found.causes.first().is_some_and(|cause| cause.fix.is_some());
         let check = match (&found.kind, is_filter) {
-            // A tap sees what a program is denied, and how systemd looks for it.
-            (FailureKind::BeforeProgram(200 | 203, _) | FailureKind::InProgram(_), false) => {
+            // A tap sees what a program is denied, and how systemd looks for it; but not that a path is missing.
+            (FailureKind::BeforeProgram(200 | 203, _), false) if !is_missing => {
+                format!("harden-why tap --restart {arguments}")
+            }
+            (FailureKind::InProgram(_), false) => {
                 format!("harden-why tap --restart {arguments}")
             }
             (FailureKind::BeforeProgram(203, _) | FailureKind::InProgram(_), true) => {
@@ -78,7 +91,9 @@ impl FailureView {
                 format!("{reread} && {}", unit.systemctl("restart"))
             }
         };
-        Self { status, step, message, possible_causes, check }
+        let other_messages = found.others.iter().map(|text| escape(text.as_bytes())).collect();
+        let of_earlier_run = found.is_of_earlier_run;
+        Self { status, step, message, other_messages, of_earlier_run, possible_causes, check }
     }
 
     /// Writes the command as this process's user has to type it, for a unit of this machine.
@@ -107,6 +122,7 @@ impl PossibleCauseView {
             why: cause.does.clone(),
             fix: cause.fix.clone(),
             line_to_try: cause.line_to_try.clone(),
+            also_needed: cause.also_needed.clone(),
             source,
         }
     }

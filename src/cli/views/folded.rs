@@ -140,8 +140,11 @@ impl<'a> CauseGroup<'a> {
         let is_possible = self.cause().is_some_and(|cause| cause.kind == "possibly-unit");
         let describe = |(directive, calls): (&'a DirectiveView, Vec<&'a str>)| {
             let (before, after) = &directive.does;
-            let perhaps = if is_possible && !before.starts_with("may ") { "perhaps " } else { "" };
-            (directive.source.as_ref(), format!("{perhaps}{before}{}{after}", join_some(&calls)))
+            // What a line lacks is certain; only whether that is the cause is not.
+            let lacks = before.starts_with("this ");
+            let perhaps = if is_possible && !lacks && !before.starts_with("may ") { "perhaps " } else { "" };
+            let possible = if is_possible && lacks { " (possible cause)" } else { "" };
+            (directive.source.as_ref(), format!("{perhaps}{before}{}{after}{possible}", join_some(&calls)))
         };
         parts.into_iter().map(describe).collect()
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::incidents::{AccessPath, AddressRole, FailedAttempt};
+use crate::incidents::{Access, AccessPath, AddressRole, FailedAttempt, KnownArgument};
 use crate::policy::{Settings, UnitFile};
 use crate::syscalls::{Abi, Groups};
 use std::path::Path;
@@ -12,7 +12,7 @@ fn policy(lines: &str) -> Policy {
 
 fn attempt(errno: i32, path: &str) -> FailedAttempt {
     let paths = (!path.is_empty()).then(|| AccessPath::new(path.as_bytes())).into_iter().collect();
-    FailedAttempt { errno, call: None, paths, address: None, family: None, text: path.into() }
+    FailedAttempt { errno, paths, text: path.into(), ..FailedAttempt::default() }
 }
 
 /// Returns the keys of the possible causes, each with its word.
@@ -202,11 +202,105 @@ fn missing_path_is_fixed_by_a_prefix_or_a_directory_of_the_unit() {
 }
 
 #[test]
-fn failed_step_outweighs_messages_and_the_latest_message_counts() {
+fn directory_is_no_fix_for_a_file() {
+    let fix = |path: &str| {
+        let steps = vec![step("set up mount namespacing", Some(path), libc::ENOENT)];
+        let failure = UnitFailure { status: Some(226), steps, ..UnitFailure::default() };
+        diagnose_failure(&failure, &policy(&format!("ReadWritePaths={path}"))).unwrap().causes.remove(0).fix.unwrap()
+    };
+    assert!(!fix("/run/x.pid").contains("RuntimeDirectory="), "a directory in place of a PID file");
+    assert!(fix("/run/x").contains("RuntimeDirectory=x"));
+}
+
+#[test]
+fn missing_working_directory_is_named_with_what_helps() {
+    let cause = |line: &str, errno| {
+        let steps = vec![step("CHDIR", None, errno)];
+        let failure = UnitFailure { status: Some(200), steps, ..UnitFailure::default() };
+        let cause = diagnose_failure(&failure, &policy(line)).unwrap().causes.remove(0);
+        (cause.does, cause.fix)
+    };
+    let (does, fix) = cause("WorkingDirectory=/srv/app", libc::ENOENT);
+    assert_eq!(does, "/srv/app does not exist");
+    assert!(fix.unwrap().starts_with("create /srv/app, or write WorkingDirectory=-/srv/app"));
+    assert_eq!(cause("WorkingDirectory=/srv/app", libc::EACCES).1, None, "another error");
+    assert_eq!(cause("WorkingDirectory=/srv/%i", libc::ENOENT).1, None, "the path is unknown");
+    assert_eq!(cause("WorkingDirectory=~", libc::ENOENT).1, None);
+}
+
+#[test]
+fn ambient_capability_fails_for_the_line_that_takes_it_out_of_the_bounding_set() {
+    let of = |lines: &str, errno| of_steps(218, lines, vec![step("apply ambient capabilities", None, errno)]);
+    let ambient = "AmbientCapabilities=CAP_NET_RAW";
+    assert_eq!(of(&format!("CapabilityBoundingSet=\n{ambient}"), libc::EPERM), ["CapabilityBoundingSet"]);
+    assert_eq!(
+        of("PrivateDevices=yes\nAmbientCapabilities=CAP_MKNOD", libc::EPERM),
+        ["PrivateDevices"],
+        "a switch drops it"
+    );
+    assert_eq!(of(&format!("CapabilityBoundingSet=CAP_NET_RAW\n{ambient}"), libc::EPERM), ["AmbientCapabilities"]);
+    assert_eq!(of(&format!("CapabilityBoundingSet=\n{ambient}"), libc::EINVAL), ["AmbientCapabilities"]);
+}
+
+#[test]
+fn argument_that_a_message_tells_decides() {
+    let of = |lines: &str, errno, call, argument| {
+        of_attempt(lines, FailedAttempt { call: Some(call), argument, ..attempt(errno, "") })
+    };
+    let asks = KnownArgument::Asks;
+    let mdwe = "MemoryDenyWriteExecute=yes";
+    for (lines, errno, call, argument, expected) in [
+        (mdwe, libc::EPERM, "mmap", KnownArgument::Harmless, &[][..]),
+        (mdwe, libc::EPERM, "mmap", KnownArgument::Unknown, &["MemoryDenyWriteExecute"]),
+        (mdwe, libc::EPERM, "mmap", asks(Access::ExecutableMemory), &["MemoryDenyWriteExecute"]),
+        ("RestrictSUIDSGID=yes", libc::EPERM, "chmod", KnownArgument::Harmless, &[]),
+        ("RestrictSUIDSGID=yes", libc::EPERM, "chmod", asks(Access::SetIdMode), &["RestrictSUIDSGID"]),
+        ("RestrictRealtime=yes", libc::EPERM, "sched_setscheduler", asks(Access::Scheduling(0)), &[]),
+        ("RestrictRealtime=yes", libc::EPERM, "sched_setscheduler", asks(Access::Scheduling(1)), &["RestrictRealtime"]),
+        ("RestrictAddressFamilies=AF_INET", libc::EAFNOSUPPORT, "socket", asks(Access::AddressFamily(2)), &[]),
+        (
+            "RestrictAddressFamilies=AF_INET",
+            libc::EAFNOSUPPORT,
+            "socket",
+            asks(Access::AddressFamily(1)),
+            &["RestrictAddressFamilies"],
+        ),
+        ("RestrictAddressFamilies=AF_INET", libc::EPERM, "socket", asks(Access::AddressFamily(1)), &[]),
+        ("SystemCallFilter=~mmap:EPERM", libc::EPERM, "mmap", KnownArgument::Harmless, &["SystemCallFilter=mmap"]),
+    ] {
+        assert_eq!(of(lines, errno, call, argument.clone()), expected, "{lines} {call} {argument:?}");
+    }
+}
+
+#[test]
+fn every_message_of_the_run_counts_and_an_earlier_run_only_alone() {
+    let lines = "ReadOnlyPaths=/srv\nProtectSystem=yes";
+    let (srv, usr) = (attempt(libc::EROFS, "/srv/a/b"), attempt(libc::EROFS, "/usr/b"));
+    let mut failure = UnitFailure { attempts: vec![usr.clone(), srv], ..UnitFailure::default() };
+    assert_eq!(keys(lines, &failure), ["ReadOnlyPaths=/srv", "ProtectSystem"]);
+    failure.earlier = vec![usr];
+    failure.attempts.remove(0);
+    assert_eq!(keys(lines, &failure), ["ReadOnlyPaths=/srv"]);
+    failure.attempts.clear();
+    let found = diagnose_failure(&failure, &policy(lines)).unwrap();
+    assert!(found.is_of_earlier_run && &*found.causes[0].key == "ProtectSystem");
+}
+
+#[test]
+fn lines_for_several_paths_are_joined() {
+    let attempts = vec![attempt(libc::EROFS, "/var/lib/a/x"), attempt(libc::EROFS, "/var/cache/b/y")];
+    let failure = UnitFailure { attempts, ..UnitFailure::default() };
+    let found = diagnose_failure(&failure, &policy("ProtectSystem=strict")).unwrap();
+    assert_eq!(found.causes[0].line_to_try.as_deref(), Some("ReadWritePaths=/var/cache/b /var/lib/a"));
+    assert_eq!(found.others, ["/var/lib/a/x".into()]);
+}
+
+#[test]
+fn failed_step_outweighs_messages() {
     let attempts = vec![attempt(libc::EROFS, "/srv/a"), attempt(libc::EROFS, "/usr/b"), attempt(libc::EACCES, "/x")];
     let lines = "ReadOnlyPaths=/srv\nProtectSystem=yes\nUser=gone";
     let mut failure = UnitFailure { status: Some(217), attempts, ..UnitFailure::default() };
-    assert_eq!(keys(lines, &failure), ["ProtectSystem"], "the program ended with 217 itself");
+    assert_eq!(keys(lines, &failure)[0], "ProtectSystem", "the program ended with 217 itself");
     failure.steps = vec![step("USER", None, libc::ESRCH)];
     assert_eq!(keys(lines, &failure), ["User"]);
 }
@@ -219,18 +313,31 @@ fn line_to_try_opens_data_of_the_unit_and_the_lacking_capability_alone() {
     };
     for (path, expected) in [
         ("/var/log/nginx/access.log", Some("ReadWritePaths=/var/log/nginx")),
-        ("/var/log/nginx.log", Some("ReadWritePaths=/var/log/nginx.log")),
+        ("/var/log/nginx.log", Some("LogsDirectory=x")),
+        ("/run/x.pid", Some("RuntimeDirectory=x")),
+        ("/run/x/x.pid", Some("ReadWritePaths=-/run/x")),
+        ("/run/lock/x", Some("ReadWritePaths=-/run/lock/x")),
         ("/srv/a/b/c", Some("ReadWritePaths=/srv/a/b")),
-        ("/etc/nginx/nginx.conf", None),
+        ("/srv/a", Some("ReadWritePaths=-/srv/a")),
+        ("/etc/nginx/nginx.conf", Some("ReadWritePaths=-/etc/nginx/nginx.conf")),
         ("/usr/bin/x", None),
         ("/var/lib/a b/c", None),
         ("/var/lib/%h/c", None),
     ] {
         assert_eq!(line("ProtectSystem=strict", attempt(libc::EROFS, path)).as_deref(), expected, "{path}");
     }
+    let made = |path| FailedAttempt { makes_directory: true, ..attempt(libc::EROFS, path) };
+    assert_eq!(line("ProtectSystem=strict", made("/var/lib/a")).as_deref(), Some("StateDirectory=a"));
+    assert_eq!(line("ReadOnlyPaths=/srv", made("/srv/a/b")).as_deref(), Some("ReadWritePaths=/srv/a"));
+    assert_eq!(line("ReadOnlyPaths=/srv/a", made("/srv/a/b")), None, "the list names the path");
+    let own = attempt(libc::EROFS, "/run/x.pid");
+    assert_eq!(line("ProtectSystem=strict\nRuntimeDirectory=y", own), None, "the program can use its directory");
+    let unix = FailedAttempt { family: Some(1), ..attempt(libc::EAFNOSUPPORT, "") };
+    assert_eq!(line("RestrictAddressFamilies=AF_INET", unix).as_deref(), Some("RestrictAddressFamilies=AF_UNIX"));
     let bound = Some(("0.0.0.0:443".parse().unwrap(), AddressRole::Bound));
     let port = || FailedAttempt { address: bound, ..attempt(libc::EACCES, "") };
     assert_eq!(line("User=web", port()).as_deref(), Some("AmbientCapabilities=CAP_NET_BIND_SERVICE"));
+    assert_eq!(line("DynamicUser=yes", port()).as_deref(), Some("AmbientCapabilities=CAP_NET_BIND_SERVICE"));
     assert_eq!(
         line("CapabilityBoundingSet=CAP_CHOWN", port()).as_deref(),
         Some("CapabilityBoundingSet=CAP_NET_BIND_SERVICE")

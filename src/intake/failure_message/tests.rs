@@ -1,5 +1,11 @@
 use super::*;
+use crate::policy::family_name;
 use proptest::prelude::*;
+
+/// Parses a message that names something that a sandbox withholds.
+fn parse_attempt(message: &str) -> Option<FailedAttempt> {
+    parse_message(message).filter(|attempt| !attempt.is_bare())
+}
 
 /// Returns what a message tells, in words.
 fn told(message: &str) -> String {

@@ -78,6 +78,24 @@ fn attempt_far_from_the_failure_is_not_near() {
 }
 
 #[test]
+fn attempt_before_the_latest_start_is_of_an_earlier_run() {
+    let attempt = "Nov 23 22:01:02 web web[7]: open /srv/x: read-only file system\n";
+    let start = "Nov 23 22:01:02 web systemd[1]: Started web.service - Web.\n";
+    let other = "other\n".repeat(5);
+    let is_of_last = |text: &str| {
+        let found = read(text);
+        let failed = found.units.values().next().unwrap();
+        failed.is_of_last_run(&found.attempts.values().next().unwrap()[0])
+    };
+    assert!(is_of_last(&format!("{attempt}{other}{FAILED}")), "no start is known");
+    assert!(is_of_last(&format!("{start}{attempt}{FAILED}")));
+    assert!(is_of_last(&format!("{attempt}{start}{FAILED}")), "logged right before the report of the start");
+    assert!(!is_of_last(&format!("{attempt}{other}{start}{FAILED}")));
+    assert!(!is_of_last(&format!("{attempt}{FAILED}{start}{FAILED}")), "the run before failed as well");
+    assert!(!is_of_last(&format!("{start}{FAILED}{start}{attempt}")), "a run after the failure");
+}
+
+#[test]
 fn entry_of_a_process_tells_only_about_its_own_unit() {
     let own = Unit { manager: Manager::System, name: "web.service".parse().unwrap() };
     let mut reader = FailureReader::default();

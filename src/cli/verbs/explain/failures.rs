@@ -1,5 +1,7 @@
 //! Answers for units of a log that failed without a record.
 
+use crate::audit::Note;
+use crate::audit::text::{join, plural};
 use crate::cli::lookup::log_failures::collect_failures;
 use crate::cli::lookup::log_incidents::LogQuestion;
 use crate::cli::views::answer::Answer;
@@ -12,6 +14,38 @@ use crate::incidents::local_time::LocalTime;
 use crate::intake::failures::LoggedFailures;
 use crate::units::Unit;
 use std::path::Path;
+
+/// The most units that a note names.
+const MOST_NAMED: usize = 4;
+
+/// Returns what the log says of units that failed, where that is all that it says: without their settings, or without a line
+/// that can be the cause.
+pub(super) fn failure_note(logged: &LoggedFailures, question: &LogQuestion, has_root: bool) -> Option<Note> {
+    // Another note reports a signal.
+    let exited = logged.units.iter().filter(|(_, failed)| {
+        let UnitFailure { status, result, steps, .. } = &failed.failure;
+        status.is_some() || !steps.is_empty() || result.as_deref().is_none_or(|result| result == "exit-code")
+    });
+    let failed: Vec<&Unit> = exited.map(|(unit, _)| unit).filter(|unit| question.shows(Some(unit))).collect();
+    let first = failed.first()?;
+    let names = join(failed.iter().take(MOST_NAMED).map(|unit| unit.name.to_string()));
+    let more = failed.len().saturating_sub(MOST_NAMED);
+    let names = if more > 0 { format!("{names} and {}", plural(more as u64, "other unit")) } else { names };
+    let text = if has_root {
+        format!(
+            "{names} failed, and nothing in the log shows that lines of the unit are the cause. On its machine, \
+            'harden-why tap --restart {}' shows what the unit is denied",
+            first.to_arguments()
+        )
+    } else {
+        format!(
+            "{names} failed, and such a failure can have no record: add --root DIR with the unit files, or paste the output of \
+            '{}' into the log, and the answer names the lines that can be the cause",
+            first.systemctl("cat")
+        )
+    };
+    Some(Note::new("failed-without-record", text))
+}
 
 /// Adds the units that failed and have no denial, if lines of theirs can be the cause.
 pub(super) fn add_failures(
@@ -27,7 +61,8 @@ pub(super) fn add_failures(
     };
     for (unit, failure) in collect_failures(logged, question.assumed.as_ref(), commands) {
         let answered = units.iter_mut().find(|answer| answer.unit.as_deref() == Some(unit.name.as_str()));
-        let has_denials = answered.as_ref().is_some_and(|answer| !answer.denials.is_empty());
+        // strace shows calls as well that the kernel itself refuses.
+        let has_denials = answered.as_ref().is_some_and(|answer| !answer.is_denied_elsewhere());
         if has_denials || !question.shows(Some(&unit)) {
             continue;
         }
