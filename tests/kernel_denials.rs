@@ -39,7 +39,7 @@ const fn row(
     Row { settings, script, expected }
 }
 
-const ROWS: [Row; 27] = [
+const ROWS: [Row; 29] = [
     row("ProtectSystem=strict", "mkdir /etc/harden-why-x", ("read-only-path", "/etc/harden-why-x", "")),
     // The process must live for a moment: only its entry in /proc shows where a relative path begins.
     row(
@@ -101,6 +101,19 @@ const ROWS: [Row; 27] = [
         "python3 -c 'import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.sendto(b\"\", (\"127.0.0.2\", 9))\n\
          s.sendto(b\"\", (\"127.0.0.1\", 9))'",
         ("address", "", "127.0.0.1:9"),
+    ),
+    // The call itself has no address: its socket is connected.
+    row(
+        "IPAddressDeny=127.0.0.3",
+        "python3 -c 'import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.connect((\"127.0.0.3\", 9))\n\
+         s.send(b\"\")'",
+        ("address", "", "127.0.0.3:9"),
+    ),
+    row(
+        "IPAddressDeny=127.0.0.3",
+        "python3 -c 'import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         s.sendmsg([b\"\"], [], 0, (\"127.0.0.3\", 10))'",
+        ("address", "", "127.0.0.3:10"),
     ),
     row(
         "SocketBindDeny=ipv4:82\nSocketBindAllow=81",
@@ -182,13 +195,20 @@ fn restart(settings: &str, script: &str, duration: &str, runs_before: bool) -> O
         return None;
     }
     let manager = TestManager::start()?;
-    let text = format!(
-        "[Service]\nSlice=system-new.slice\nTimeoutStopSec=1\nExecStart=/bin/sh -c '{script}'\n\
-         UnsetEnvironment=LD_LIBRARY_PATH\n{settings}\n"
-    );
-    manager.write("x.service", &text);
-    manager.reload();
-    assert!(!runs_before || manager.start_unit("x.service"), "{settings}");
+    let write = |settings: &str, script: &str| {
+        let text = format!(
+            "[Service]\nSlice=system-new.slice\nTimeoutStopSec=1\nExecStart=/bin/sh -c '{script}'\n\
+             UnsetEnvironment=LD_LIBRARY_PATH\n{settings}\n"
+        );
+        manager.write("x.service", &text);
+        manager.reload();
+    };
+    if runs_before {
+        // It starts without the settings, which a person then writes.
+        write("", "exec sleep 1000");
+        assert!(manager.start_unit("x.service"), "{script}");
+    }
+    write(settings, script);
     let (bus, client) = (manager.bus(), env!("CARGO_BIN_EXE_harden-why"));
     let arguments = [client, "--bus", &bus, "--json", "tap", "--restart", "--yes", "--for", duration, "x.service"];
     let output = manager.command(&arguments).output().unwrap();
@@ -220,6 +240,8 @@ fn restarted_unit_is_watched_from_the_first_call_of_its_first_process_on() {
         // The tap ends with a unit that ends.
         let Some(json) = restart(settings, script, if runs_before { "3s" } else { "1h" }, runs_before) else { return };
         assert_eq!(accesses(&json), [expected], "{script}: {json:#}");
+        // The denied process started after the last change of the settings.
+        assert_eq!(json["units"][0]["denials"][0]["cause"]["kind"], "unit", "{script}: {json:#}");
     }
 }
 

@@ -196,6 +196,34 @@ struct path {
 struct file {
     struct inode *f_inode;
     struct path f_path;
+    void *private_data;
+};
+
+struct fdtable {
+    unsigned int max_fds;
+    struct file **fd;
+};
+
+struct files_struct {
+    struct fdtable *fdt;
+};
+
+struct in6_addr {
+};
+
+struct sock_common {
+    u32 skc_daddr;
+    u16 skc_dport;
+    unsigned short skc_family;
+    struct in6_addr skc_v6_daddr;
+};
+
+struct sock {
+    struct sock_common __sk_common;
+};
+
+struct socket {
+    struct sock *sk;
 };
 
 struct mm_struct {
@@ -232,6 +260,7 @@ struct task_struct {
     unsigned long atomic_flags;
     const struct cred *cred;
     struct nsproxy *nsproxy;
+    struct files_struct *files;
     s32 pid;
     s32 tgid;
     int exit_code;

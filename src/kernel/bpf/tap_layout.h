@@ -29,6 +29,13 @@
 #define EINVAL 22
 #define EROFS 30
 
+#define AF_INET 2
+#define AF_INET6 10
+#define SIZE_OF_INET 16  // Of `struct sockaddr_in`.
+#define SIZE_OF_INET6 28 // Of `struct sockaddr_in6`.
+#define S_IFMT 0170000   // `linux/stat.h`
+#define S_IFSOCK 0140000
+
 #define NO_NEW_PRIVILEGES 1 // `PFA_NO_NEW_PRIVS` in `task_struct.atomic_flags`.
 #define SET_ID 06000        // `S_ISUID | S_ISGID`.
 
@@ -49,7 +56,7 @@ enum { LIVE, REFUSALS_LOST, THREADS_LOST, FAILURES_LOST, SHARED };
 // What matters in a call. The loader knows the calls by name.
 struct call_rule {
     u8 path;     // The index of the argument that is a path or a socket address, plus one; 0 for none.
-    u8 flags;    // `ADDRESS`, `IDENTITY`, `ANY_ARGUMENT`, `IF_CREATING`.
+    u8 flags;    // `ADDRESS`, `IDENTITY`, `ANY_ARGUMENT`, `IF_CREATING`, `MESSAGE`.
     u8 distinct; // A bit for each argument that distinguishes failures.
     u8 decided;  // The index of the argument that filters decide by, plus one; 0 for none.
     u32 mask;    // The bits of that argument that filters look at.
@@ -59,6 +66,7 @@ struct call_rule {
 #define IDENTITY 2 // The call takes user or group ids. A user namespace that lacks one makes it fail with EINVAL.
 #define ANY_ARGUMENT 4 // Filters deny 0 as well.
 #define IF_CREATING 8  // Filters look at the argument only if the one before it has `O_CREAT`. Else it can hold anything.
+#define MESSAGE 16     // With `ADDRESS`: the argument is a `struct msghdr`, which begins with the address and its length.
 #define O_CREAT 0100   // `asm-generic/fcntl.h`
 
 // A cgroup to watch.

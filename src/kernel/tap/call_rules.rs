@@ -12,6 +12,7 @@ const ADDRESS: u8 = 1;
 const IDENTITY: u8 = 2;
 const ANY_ARGUMENT: u8 = 4;
 const IF_CREATING: u8 = 8;
+const MESSAGE: u8 = 16;
 
 /// Calls with a path: the index of that argument, and the arguments that distinguish failures in addition to the path.
 const PATHS: [(&str, u8, &[u8]); 56] = [
@@ -76,6 +77,9 @@ const PATHS: [(&str, u8, &[u8]); 56] = [
 
 /// Calls with a socket address, whose length is the next argument.
 const ADDRESSES: [(&str, u8); 3] = [("bind", 1), ("connect", 1), ("sendto", 4)];
+
+/// Calls with a message, which begins with a socket address and its length.
+const MESSAGES: [(&str, u8); 2] = [("sendmmsg", 1), ("sendmsg", 1)];
 
 /// Calls with user or group ids: the index of the path if they have one, and the arguments that are ids.
 const IDENTITIES: [(&str, Option<u8>, &[u8]); 11] = [
@@ -193,6 +197,8 @@ fn failure_rule(name: &str) -> [u8; 3] {
         [index + 1, 0, bits(distinct)]
     } else if let Some((_, index)) = ADDRESSES.iter().find(|(known, _)| *known == name) {
         [index + 1, ADDRESS, 0]
+    } else if let Some((_, index)) = MESSAGES.iter().find(|(known, _)| *known == name) {
+        [index + 1, ADDRESS | MESSAGE, 0]
     } else if let Some((_, index, distinct)) = IDENTITIES.iter().find(|(known, ..)| *known == name) {
         [index.map_or(0, |index| index + 1), IDENTITY, bits(distinct)]
     } else {
@@ -208,7 +214,7 @@ mod tests {
     #[test]
     fn every_call_of_the_tables_exists_on_some_abi() {
         let paths = PATHS.iter().map(|(name, ..)| *name);
-        let addresses = ADDRESSES.iter().map(|(name, _)| *name);
+        let addresses = ADDRESSES.iter().chain(&MESSAGES).map(|(name, _)| *name);
         let identities = IDENTITIES.iter().map(|(name, ..)| *name);
         let others = OTHERS.iter().map(|(name, _)| *name);
         for name in paths.chain(addresses).chain(identities).chain(others) {

@@ -143,7 +143,8 @@ impl TapSession {
         let refusals = seen.refusals();
         let accesses = seen.accesses.incidents().cloned().collect();
         let (unjudged, uncounted) = (seen.accesses.unknown(), seen.uncounted());
-        let (watched, units) = seen.into_parts();
+        let (watched, mut units) = seen.into_parts();
+        read_histories(machine, &watched, &mut units, groups).await;
         Ok(FinishedTap {
             units,
             refusals,
@@ -163,6 +164,23 @@ impl FinishedTap {
     /// Returns whether the unit is one of the targets.
     pub(crate) fn is_target(&self, unit: Option<&Unit>) -> bool {
         unit.is_some() && self.watched.iter().any(|watched| watched.unit.as_ref() == unit)
+    }
+}
+
+/// Reads again when the targets' units were started, and their settings changed: a process is judged by the settings of its
+/// start.
+async fn read_histories<M: ServiceManagers>(
+    machine: LocalMachine<'_, M>,
+    watched: &[ResolvedTarget],
+    units: &mut [TappedUnit],
+    groups: &Groups,
+) {
+    for tapped in units.iter_mut().filter(|tapped| watched.iter().any(|target| target.unit == tapped.unit)) {
+        let TappedUnit { unit: Some(unit), settings: Some(settings) } = tapped else { continue };
+        let Some(situation) = &mut settings.situation else { continue };
+        if let Some(now) = machine.own_settings(unit, groups).await.situation {
+            situation.history = now.history;
+        }
     }
 }
 
