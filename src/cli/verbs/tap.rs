@@ -15,11 +15,12 @@ use crate::cli::terminal::clock::local_time_now;
 use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::color_choice;
 use crate::cli::terminal::prompt;
+use crate::cli::terminal::words::count_times;
 use crate::cli::views::answer::Answer;
 use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::tap_progress::TapProgress;
-use crate::cli::views::tapped::{RefusalView, Tapped};
-use crate::diagnosis::diagnose;
+use crate::cli::views::tapped::{RefusalView, Tapped, count_accesses};
+use crate::diagnosis::{Finding, diagnose};
 use crate::incidents::Incident;
 use crate::kernel::tap::{CallResult, TapError};
 use crate::operations::interruption::Interruption;
@@ -37,6 +38,7 @@ use crate::systemd::syscall_groups;
 use crate::units::{Manager, Unit};
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
@@ -104,7 +106,9 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     notes.extend(loss_notes(finished.losses, finished.uncounted));
     notes.extend(syscall_groups::groups_note(&loaded));
     let refused = finished.refusals.iter().filter_map(UnitRefusal::to_incident);
-    let incidents: Vec<Incident> = refused.chain(finished.accesses.iter().cloned()).collect();
+    let mut incidents: Vec<Incident> = refused.chain(finished.accesses.iter().cloned()).collect();
+    let fallbacks = take_fallbacks(&finished.units, &mut incidents, &loaded.groups);
+    notes.extend(fallback_note(&fallbacks));
     notes.extend(failure_notes(finished.unjudged, finished.sees_capabilities));
     let not_stored = report_to_daemon(&common.bus, &incidents).await;
     let is_stored = not_stored.is_none();
@@ -128,8 +132,8 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
             answers.push(answer);
         }
     }
-    let (seconds, refusals) = (finished.took.as_secs_f64(), views(&finished.refusals));
-    let accesses = finished.accesses.iter().map(|access| access.count).collect();
+    let (seconds, refusals) = (finished.took.as_secs_f64(), views(&finished.refusals, &fallbacks));
+    let accesses = count_accesses(&finished.accesses);
     Ok(Tapped { schema: SCHEMA, seconds, units: answers, refusals, accesses, notes })
 }
 
@@ -167,8 +171,41 @@ fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, packages
     answer
 }
 
-fn views(refusals: &[UnitRefusal]) -> Vec<RefusalView> {
-    let mut views: Vec<RefusalView> = refusals.iter().map(RefusalView::new).collect();
+/// Takes out the refusals on which most programs make an older call: they miss nothing.
+fn take_fallbacks(units: &[TappedUnit], incidents: &mut Vec<Incident>, groups: &Groups) -> Vec<Incident> {
+    let mut taken = Vec::new();
+    for tapped in units {
+        let own = incidents.iter().filter(|incident| incident.key.unit == tapped.unit).cloned().collect();
+        let diagnosis = diagnose(own, tapped.situation(), groups);
+        taken.extend(diagnosis.findings.into_iter().filter(Finding::has_fallback).map(|finding| finding.incident));
+    }
+    incidents.retain(|incident| taken.iter().all(|other| other.key != incident.key));
+    taken
+}
+
+/// Says which refusals are no denials.
+fn fallback_note(fallbacks: &[Incident]) -> Option<Note> {
+    let calls: BTreeSet<String> = fallbacks.iter().filter_map(|one| Some(one.call()?.to_string())).collect();
+    let count = fallbacks.iter().map(|one| one.count).fold(0, u64::saturating_add);
+    (!calls.is_empty()).then(|| {
+        Note::new(
+            "older-call",
+            format!(
+                "{} failed with ENOSYS, as on a kernel that does not know it, {}: most programs then make an older call, \
+                so it is not listed as denied",
+                join(calls.into_iter()),
+                count_times(count)
+            ),
+        )
+    })
+}
+
+fn views(refusals: &[UnitRefusal], fallbacks: &[Incident]) -> Vec<RefusalView> {
+    let is_fallback = |refusal: &UnitRefusal| {
+        refusal.to_incident().is_some_and(|incident| fallbacks.iter().any(|other| other.key == incident.key))
+    };
+    let mut views: Vec<RefusalView> =
+        refusals.iter().map(|refusal| RefusalView::new(refusal, is_fallback(refusal))).collect();
     views.sort_by_key(|view| std::cmp::Reverse(view.count));
     views
 }

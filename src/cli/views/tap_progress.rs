@@ -1,7 +1,7 @@
 //! The progress of a tap on the terminal.
 
 use super::progress_words::{describe_end, describe_place, describe_place_of_access, describe_time, time_of_day};
-use super::tapped::describe_totals;
+use super::tapped::{count_accesses, describe_totals};
 use crate::cli::terminal::live_table::{LiveRow, LiveTable};
 use crate::incidents::local_time::LocalTime;
 use crate::incidents::{Incident, Moment};
@@ -47,7 +47,7 @@ impl TapProgress {
         let (refusals, accesses) = so_far();
         let seen = describe_totals(
             &refusals.iter().map(|refusal| refusal.totals.count).collect::<Vec<_>>(),
-            &accesses.iter().map(|access| access.count).collect::<Vec<_>>(),
+            &count_accesses(&accesses),
         );
         let seen = seen.unwrap_or_else(|| "nothing refused yet".to_owned());
         let mut rows: Vec<(i64, LiveRow)> = Vec::new();

@@ -8,7 +8,7 @@ use crate::cli::exit_status::ExitStatus;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, BOLD, Page, add_notes, styled};
 use crate::cli::terminal::words::count_times;
-use crate::incidents::name_access;
+use crate::incidents::{Incident, IncidentKey, name_access};
 use crate::kernel::tap::CallResult;
 use crate::operations::tap::refusals::UnitRefusal;
 use crate::policy::Effect;
@@ -53,6 +53,8 @@ pub(crate) struct RefusalView {
     pub(crate) errno: Option<String>,
     /// Whether the unit's filter killed the program for it.
     killed: bool,
+    /// Whether most programs then make an older call, so that the refusal is no denial.
+    fallback: bool,
     /// The executable's path, escaped; null if the process ended before harden-why read it.
     exe: Option<String>,
     /// The number of refusals.
@@ -77,7 +79,7 @@ pub(crate) struct ThreadView {
 }
 
 impl RefusalView {
-    pub(crate) fn new(refusal: &UnitRefusal) -> Self {
+    pub(crate) fn new(refusal: &UnitRefusal, fallback: bool) -> Self {
         let UnitRefusal { unit, kind, totals: group, denied, killed, .. } = refusal;
         let call = Call::numbered(kind.arch, kind.number);
         Self {
@@ -93,6 +95,7 @@ impl RefusalView {
                 None
             },
             killed: killed.is_some(),
+            fallback,
             exe: (!kind.exe.is_empty()).then(|| escape(&kind.exe)),
             count: group.count,
             threads: group
@@ -118,10 +121,23 @@ pub(crate) fn errno_words(refusal: &RefusalView) -> &str {
 impl Tapped {
     /// Says how many calls were refused and how many accesses failed.
     fn conclude(&self) -> String {
-        let refused: Vec<u64> = self.refusals.iter().map(|refusal| refusal.count).collect();
+        let refused: Vec<u64> =
+            self.refusals.iter().filter(|refusal| !refusal.fallback).map(|refusal| refusal.count).collect();
         describe_totals(&refused, &self.accesses)
             .unwrap_or_else(|| "no filter refused a call, and no sandbox made an access fail".to_owned())
     }
+}
+
+/// Counts how often each access failed, whichever programs asked for it.
+pub(crate) fn count_accesses<'a>(accesses: impl IntoIterator<Item = &'a Incident>) -> Vec<u64> {
+    let mut counts: Vec<(&IncidentKey, u64)> = Vec::new();
+    for Incident { key, count, .. } in accesses {
+        match counts.iter_mut().find(|(other, _)| (&other.unit, &other.event) == (&key.unit, &key.event)) {
+            Some((_, sum)) => *sum = sum.saturating_add(*count),
+            None => counts.push((key, *count)),
+        }
+    }
+    counts.into_iter().map(|(_, count)| count).collect()
 }
 
 /// Returns the numbers of refused calls and failed accesses, and how often each kind was seen; `None` without any.
@@ -170,7 +186,8 @@ impl Reply for Tapped {
     }
 
     fn exit_status(&self) -> ExitStatus {
-        let is_clean = self.refusals.is_empty() && self.units.iter().all(|answer| answer.denials.is_empty());
+        let is_clean = self.refusals.iter().all(|refusal| refusal.fallback)
+            && self.units.iter().all(|answer| answer.denials.is_empty());
         if is_clean { ExitStatus::Done } else { ExitStatus::Found }
     }
 }
@@ -189,4 +206,29 @@ fn join_threads(refusal: &RefusalView) -> String {
         words.push(if refusal.others > 0 { "many more".to_owned() } else { format!("{more} more") });
     }
     join(words.into_iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count_accesses;
+    use crate::incidents::{Access, AccessDenial, AccessPath, Incident, IncidentEvent};
+    use crate::operations::fake_manager::denial;
+    use crate::syscalls::{Arch, Call};
+    use crate::units::{Manager, Unit};
+
+    #[test]
+    fn access_that_failed_in_two_programs_counts_once() {
+        let unit = Unit { name: "x.service".parse().unwrap(), manager: Manager::System };
+        let failed = |path: &str, exe: &str, count: u64| {
+            let access = Access::ReadOnlyPath(AccessPath::new(path.as_bytes()));
+            let call = Call::named(Arch::X86_64, "openat");
+            let mut incident: Incident = denial(&unit);
+            incident.key.event = IncidentEvent::Access(AccessDenial { call, errno: libc::EROFS, access });
+            incident.key.exe = exe.into();
+            incident.count = count;
+            incident
+        };
+        let accesses = [failed("/x", "/bin/a", 2), failed("/y", "/bin/a", 1), failed("/x", "", 3)];
+        assert_eq!(count_accesses(&accesses), [5, 1]);
+    }
 }
