@@ -4,10 +4,11 @@ use super::answer::{Answer, DenialView, RemedyView};
 use super::folded::{FoldedDenial, join_some, name_calls};
 use super::program_evidence::{NO_EVIDENCE, describe_number};
 use crate::audit::Note;
-use crate::audit::text::{join_first, plural, quote_arguments, quote_word};
+use crate::audit::text::{join, join_first, plural, quote_arguments, quote_word};
 use crate::diagnosis::Reservation;
 use crate::operations::drop_in::MARK;
 use crate::units::Confidence;
+use std::collections::BTreeSet;
 
 /// Remedies for denials that a person has to judge, by their reservation.
 const FALLBACK: &str = "has-fallback";
@@ -228,11 +229,15 @@ fn explain_no_default(answer: &Answer) -> &'static str {
 fn describe_settings(content: &str) -> String {
     let lines: Vec<(&str, &str)> = content.lines().filter_map(|line| line.split_once('=')).collect();
     match lines.as_slice() {
-        [("ReadWritePaths", paths)] => return format!("allow writes below {paths}"),
+        [_, ..] if lines.iter().all(|(key, _)| *key == "ReadWritePaths") => {
+            let paths = join(lines.iter().map(|(_, paths)| (*paths).to_owned()));
+            return format!("allow writes below {paths}");
+        }
         [(key, name)] if key.ends_with("Directory") => return format!("give the unit {key}={name}"),
         _ => {}
     }
-    format!("relax {}", lines.iter().map(|(key, _)| format!("{key}=")).collect::<Vec<_>>().join(" and "))
+    let keys: BTreeSet<&str> = lines.iter().map(|(key, _)| *key).collect();
+    format!("relax {}", join(keys.into_iter().map(|key| format!("{key}="))))
 }
 
 /// Names the denied calls that a remedy is for.
@@ -294,6 +299,15 @@ mod tests {
         assert_eq!(command(path, "[Service]\nA=\x1b[2J\n"), None);
         assert_eq!(command("/etc/a\\x2db", "[Service]\n"), None, "an escaped byte of the path");
         assert_eq!(command(path, &format!("[Service]\nSystemCallFilter={}\n", "read ".repeat(200))), None);
+    }
+
+    #[test]
+    fn settings_of_one_kind_are_described_once() {
+        let words = |lines: &str| describe_settings(&format!("# Written\n[Service]\n{lines}\n"));
+        assert_eq!(words("ReadWritePaths=/a"), "allow writes below /a");
+        assert_eq!(words("ReadWritePaths=/a\nReadWritePaths=/b"), "allow writes below /a and /b");
+        assert_eq!(words("DeviceAllow=/dev/a r\nDeviceAllow=/dev/b r"), "relax DeviceAllow=");
+        assert_eq!(words("BindPaths=-/dev/a\nDeviceAllow=/dev/a r"), "relax BindPaths= and DeviceAllow=");
     }
 
     #[test]

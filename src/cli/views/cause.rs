@@ -391,7 +391,7 @@ fn fixed_words(finding: &Finding, fixed: &Fixed, clock: &LocalTime) -> (&'static
         TakesEffect::AtNextStart => (
             "fixed-next-start",
             format!("fixed at {when}"),
-            "the call is allowed from the next start on; a process keeps the filter of its start".to_owned(),
+            "the call is allowed from the next start on; a process keeps the settings of its start".to_owned(),
         ),
     };
     let words = match by {
