@@ -21,6 +21,7 @@ pub(crate) mod refusal_logging;
 pub(crate) mod rehearsal;
 pub(crate) mod remedy_choice;
 pub(crate) mod requested_start;
+pub(crate) mod remedy_file;
 pub(crate) mod restart;
 pub(crate) mod revert;
 pub(crate) mod same_file;

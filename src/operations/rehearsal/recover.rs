@@ -46,13 +46,13 @@ pub(crate) struct KnownRehearsal {
     marker: RehearsalMarker,
 }
 
-/// Finds the stale rehearsals of system units and of the caller's own units. Deletes unfinished files.
+/// Finds the stale rehearsals of system units and of the caller's own units.
 pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<StaleRehearsal> {
     let stale = find_known(machine).into_iter().filter(|known| known.owner.is_none());
     stale.map(|KnownRehearsal { unit, path, marker, .. }| StaleRehearsal { unit, path, marker }).collect()
 }
 
-/// Finds all rehearsals of system units and of the caller's own units. Deletes unfinished files.
+/// Finds all rehearsals of system units and of the caller's own units.
 pub(crate) fn find_known<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<KnownRehearsal> {
     let managers = [Manager::System, Manager::User(machine.uid())];
     managers.into_iter().flat_map(|manager| find_below(manager, &machine.resolve(&runtime_dir(manager)))).collect()
@@ -64,9 +64,6 @@ fn find_below(manager: Manager, dir: &Path) -> Vec<KnownRehearsal> {
         let name = entry.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(".d")?.parse::<UnitName>().ok());
         let path = entry.path().join(REHEARSAL_DROP_IN);
-        if name.is_some() {
-            drop_in::remove_unfinished(&entry.path());
-        }
         let (Some(name), Some(drop_in)) = (name, read_drop_in(&path)) else { continue };
         let marker = RehearsalMarker::parse(&drop_in);
         let (owner, since) = (marker.living_owner(), written_at(&path));

@@ -4,7 +4,8 @@
 use crate::audit::Action;
 use crate::diagnosis::{FileChange, History, Situation, relatives};
 use crate::incidents::{Denial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
-use crate::operations::remedy_choice::{ApplyDecision, ChosenRemedy, RemedyChoice, RemedyFile, choose};
+use crate::operations::remedy_choice::{ApplyDecision, RemedyChoice, choose};
+use crate::operations::remedy_file::{ChosenRemedy, RemedyFile};
 use crate::policy::{Effect, Policy, Settings, UnitFile, Verdict};
 use crate::programs::{ElfFile, Program, ProgramImage};
 use crate::syscalls::groups::GroupSource;
