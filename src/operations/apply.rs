@@ -1,5 +1,6 @@
 //! Applies a remedy: chooses it, writes its drop-in, and confirms with systemd that it works as predicted.
 
+use super::change_error::or_signal;
 use super::confirm::{Prediction, confirm, roll_back};
 use super::drop_in;
 use super::interruption::Interruption;
@@ -168,8 +169,8 @@ impl ApplyPlan {
             path: &self.chosen.remedy.drop_in,
             drop_in: text.as_bytes(),
         };
-        let confirmed = confirm(machine, &manager, &prediction, groups);
-        match interruption.or(confirmed).await {
+        let confirmed = Box::pin(confirm(machine, &manager, &prediction, groups));
+        match or_signal(confirmed, interruption).await {
             Ok(()) => {
                 undo.keep();
                 Ok(())

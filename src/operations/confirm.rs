@@ -1,19 +1,17 @@
 //! Confirms a drop-in: makes systemd reread its files and compares its settings with the prediction.
 
+use super::change_error::ChangeError;
 use super::drop_in::Undo;
 use super::interruption::Interruption;
 use super::local_machine::LocalMachine;
-use super::same_file::is_same_file;
-use super::service_manager::{JOB_PATIENCE, ServiceManager, ServiceManagers};
-use crate::audit::note;
+use super::reread::{RereadSettings, SettingsLayer, reread_with_drop_in};
+use super::service_manager::{ServiceManager, ServiceManagers};
 use crate::audit::text::{join, shown_path};
 use crate::diagnosis::{Diagnosis, Situation, find_withholding};
-use crate::host::unit_settings;
 use crate::incidents::{AccessDenial, name_access};
 use crate::syscalls::{Abi, Groups};
-use crate::systemd::manager::SystemdError;
 use crate::units::Unit;
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::pin::pin;
@@ -62,29 +60,17 @@ pub(crate) async fn confirm<M: ServiceManagers>(
     manager: &M::Connection,
     prediction: &Prediction<'_>,
     groups: &Groups,
-) -> anyhow::Result<()> {
-    let Prediction { unit, before, diagnosis, path: written, drop_in } = prediction;
-    manager.reload().await.context("systemd does not reload its files")?;
-    // A text, since `roll_back` takes an error of the manager for one of the reload.
-    let answers = manager.wait_for_unit_properties(&unit.name, JOB_PATIENCE).await;
-    answers.map_err(|error| anyhow::anyhow!("systemd no longer returns the unit's settings: {error}"))?;
-    let known = machine.own_settings(unit, groups).await;
-    let facts = known.properties.with_context(|| {
-        format!("systemd no longer returns the unit's settings: {}", note::join_texts(&known.notes))
-    })?;
-    ensure!(facts.unparsed.is_empty(), unit_settings::describe_unparsed(&facts));
-    ensure!(
-        facts.dropins.iter().any(|path| is_same_file(path, written)),
-        "systemd reads no drop-ins in {}",
-        shown_path(written)
-    );
+) -> Result<(), ChangeError> {
+    let (unit, written) = (prediction.unit, prediction.path);
+    let reread = reread_with_drop_in(machine, manager, (unit, written), SettingsLayer::Own, groups).await?;
+    Ok(compare(prediction, &reread, groups)?)
+}
+
+/// Compares a unit's settings with the prediction.
+fn compare(prediction: &Prediction<'_>, reread: &RereadSettings, groups: &Groups) -> anyhow::Result<()> {
+    let Prediction { before, diagnosis, path: written, drop_in, .. } = prediction;
+    let RereadSettings { facts, policy: now } = reread;
     let predicted = before.policy.with_dropin(written, drop_in, groups);
-    let now = known.situation.context("cannot read the unit's settings after the change")?.policy;
-    ensure!(
-        known.matches_manager,
-        "the settings in systemd differ from the unit's files: {}",
-        note::join_texts(&known.notes)
-    );
     for (abi, call) in denied_calls(diagnosis) {
         ensure!(
             now.verdict(abi, call) == predicted.verdict(abi, call),
@@ -94,7 +80,7 @@ pub(crate) async fn confirm<M: ServiceManagers>(
     let held = facts.policy(now.context().clone(), groups);
     for denial in denied_accesses(diagnosis).filter(|denial| find_withholding(denial, &predicted).is_empty()) {
         let withholding =
-            [&now, &held].into_iter().find_map(|policy| find_withholding(denial, policy).into_iter().next());
+            [now, &held].into_iter().find_map(|policy| find_withholding(denial, policy).into_iter().next());
         if let Some(cause) = withholding {
             let (key, name) = (cause.directive.key(), name_access(&denial.access));
             bail!("systemd still holds a {key}= that withholds {name}, so the remedy would not help");
@@ -105,25 +91,24 @@ pub(crate) async fn confirm<M: ServiceManagers>(
 
 /// Undoes changes because of an error. Returns that error, with what is left if the undoing fails as well.
 ///
-/// Restores the files at once, and reloads the manager, so that it holds none of the changes that were undone. A further
+/// Restores the files at once, and reloads a manager that may have read the changes. A further
 /// signal only shortens the wait for the manager; the error then says how to make up for it.
 pub(crate) async fn roll_back(
     changes: Vec<Undo>,
     manager: &impl ServiceManager,
-    why: anyhow::Error,
+    why: ChangeError,
     interruption: &mut Interruption,
 ) -> anyhow::Error {
+    let (why, is_unread) = match why {
+        ChangeError::Unread(why) => (why, true),
+        ChangeError::MaybeRead(why) => (why, false),
+    };
     let files = join(changes.iter().map(|change| shown_path(change.path())));
     let words = if changes.len() == 1 { "was put back as it was" } else { "were put back as they were" };
     let restored = format!("{files} {words}");
     let undone: Vec<_> = changes.into_iter().map(Undo::undo).collect();
     let failure = undone.into_iter().find_map(Result::err);
-    // A manager that refused to reload holds its old settings.
-    let refused = matches!(
-        why.downcast_ref::<SystemdError>(),
-        Some(SystemdError::Refused(_) | SystemdError::AccessDenied(_) | SystemdError::Unreachable { .. })
-    );
-    let reloaded = if refused { Ok(()) } else { reload_despite_signals(manager, interruption).await };
+    let reloaded = if is_unread { Ok(()) } else { reload_despite_signals(manager, interruption).await };
     if let Some(error) = failure {
         return anyhow::Error::from(error).context(format!("{why:#}; and the change cannot be undone"));
     }
@@ -163,7 +148,7 @@ mod tests {
             let work = async {
                 let connection = fake.machine().connect(manager).await.unwrap();
                 fake.fail_at(0, Fault::Refused);
-                roll_back(Vec::new(), &connection, anyhow::anyhow!("no"), &mut fake.interruption()).await
+                roll_back(Vec::new(), &connection, anyhow::anyhow!("no").into(), &mut fake.interruption()).await
             };
             let error = format!("{:#}", fake.run(work).unwrap());
             assert!(error.contains(&format!("run {command}: ")), "{error}");

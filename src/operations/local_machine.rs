@@ -4,7 +4,7 @@ use super::service_manager::{ServiceManager as _, ServiceManagers};
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
 use crate::syscalls::Groups;
-use crate::systemd::manager::SystemdError;
+use crate::systemd::manager::{SystemdError, UnitProperties};
 use crate::units::{Manager, Unit};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,11 @@ impl<M> Clone for LocalMachine<'_, M> {
 }
 
 impl<M> Copy for LocalMachine<'_, M> {}
+
+/// Returns the path by which this process reaches a path of the machine with this root directory.
+pub(crate) fn resolve_below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
 
 impl<'a, M: ServiceManagers> LocalMachine<'a, M> {
     /// This machine, as the calling user.
@@ -48,7 +53,7 @@ impl<'a, M: ServiceManagers> LocalMachine<'a, M> {
 
     /// Returns the path by which this process reaches a path of the machine.
     pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
+        resolve_below(self.root, path)
     }
 
     /// Connects to a manager.
@@ -65,11 +70,31 @@ impl<'a, M: ServiceManagers> LocalMachine<'a, M> {
             Ok(manager) => manager.unit_properties(&unit.name).await,
             Err(error) => Err(error),
         };
-        let mut known = unit_settings::from_answer(unit, properties, groups);
+        self.settings_from_answer(unit, properties, groups)
+    }
+
+    /// Returns the unit's settings in force for its manager's answer.
+    fn settings_from_answer(
+        &self,
+        unit: &Unit,
+        answer: Result<UnitProperties, SystemdError>,
+        groups: &Groups,
+    ) -> LoadedSettings {
+        let mut known = unit_settings::from_answer(unit, answer, groups);
         if let Some(situation) = &mut known.situation {
             situation.drop_in = self.resolve(&situation.drop_in);
         }
         known
+    }
+
+    /// Returns the unit's own settings for its manager's answer.
+    pub(crate) fn own_settings_from_answer(
+        &self,
+        unit: &Unit,
+        answer: Result<UnitProperties, SystemdError>,
+        groups: &Groups,
+    ) -> LoadedSettings {
+        unit_settings::without_rehearsal(unit, self.settings_from_answer(unit, answer, groups), groups)
     }
 
     /// Returns the unit's own settings, without a rehearsal's drop-in.

@@ -5,6 +5,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod bisection;
+pub(crate) mod change_error;
 pub(crate) mod confirm;
 pub(crate) mod drop_in;
 #[cfg(test)]
@@ -20,8 +21,9 @@ pub(crate) mod recovery;
 pub(crate) mod refusal_logging;
 pub(crate) mod rehearsal;
 pub(crate) mod remedy_choice;
-pub(crate) mod requested_start;
 pub(crate) mod remedy_file;
+pub(crate) mod requested_start;
+pub(crate) mod reread;
 pub(crate) mod restart;
 pub(crate) mod revert;
 pub(crate) mod same_file;

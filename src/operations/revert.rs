@@ -1,10 +1,12 @@
 //! Reverts a remedy: removes the drop-ins that `apply` wrote, and confirms that systemd no longer lists them.
 
+use super::change_error::{ChangeError, or_signal};
 use super::confirm::roll_back;
 use super::drop_in;
 use super::drop_in::{DropInError, Undo};
 use super::interruption::Interruption;
 use super::local_machine::LocalMachine;
+use super::reread::reload;
 use super::service_manager::{ServiceManager, ServiceManagers};
 use crate::audit::Note;
 use crate::audit::text::shown_path;
@@ -123,16 +125,18 @@ pub(crate) async fn remove_drop_ins<M: ServiceManagers>(
     for (path, _) in files {
         match drop_in::remove(path) {
             Ok(removed) => undo.extend(removed),
-            // systemd has not read any change yet.
             Err(error) if undo.is_empty() => return Err(error.into()),
-            Err(error) => return Err(roll_back(undo, &manager, error.into(), interruption).await),
+            Err(error) => {
+                let error = ChangeError::before_read(error);
+                return Err(roll_back(undo, &manager, error, interruption).await);
+            }
         }
     }
     let paths: Vec<PathBuf> = undo.iter().map(|change| change.path().to_owned()).collect();
     if paths.is_empty() {
         return Err(DropInError::Gone(files.first().map(|(path, _)| path.clone()).unwrap_or_default()).into());
     }
-    match interruption.or(reread(&manager, &unit.name)).await {
+    match or_signal(Box::pin(reread(&manager, &unit.name)), interruption).await {
         Ok(properties) => {
             undo.into_iter().for_each(Undo::keep);
             let running = properties.as_ref().is_ok_and(UnitProperties::is_running);
@@ -148,8 +152,8 @@ pub(crate) async fn remove_drop_ins<M: ServiceManagers>(
 async fn reread(
     manager: &impl ServiceManager,
     name: &UnitName,
-) -> anyhow::Result<Result<UnitProperties, SystemdError>> {
-    manager.reload().await?;
+) -> Result<Result<UnitProperties, SystemdError>, ChangeError> {
+    reload(manager).await?;
     if !name.is_template() {
         return Ok(manager.unit_properties(name).await);
     }

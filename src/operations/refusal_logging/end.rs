@@ -8,6 +8,7 @@ use super::units::reason_to_spare;
 use crate::host::unit_settings::load_manager_context;
 use crate::incidents::local_time::LocalTime;
 use crate::kernel::clock::now_millis;
+use crate::operations::change_error::ChangeError;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::owner_marker::OwnerMarker;
@@ -91,7 +92,7 @@ pub(crate) async fn switch_off<M: ServiceManagers>(
         None => (None, until.min(now_millis())),
     };
     let off = RefusalLogMarker { since, until, manager_started, owner, on: false };
-    switch.set(&off, manager, clock, interruption).await?;
+    switch.set(&off, manager, clock, interruption).await.map_err(ChangeError::into_error)?;
     stop_timer(manager).await?;
     switch.clear()?;
     let config = user_config_dir(switch.manager, Some(manager)).await;

@@ -8,13 +8,14 @@
 
 use super::marker::RefusalLogMarker;
 use crate::incidents::local_time::LocalTime;
+use crate::operations::change_error::{ChangeError, or_signal};
 use crate::operations::drop_in;
 use crate::operations::drop_in::{DropInError, Undo};
 use crate::operations::interruption::Interruption;
-use crate::operations::local_machine::LocalMachine;
+use crate::operations::local_machine::{LocalMachine, resolve_below};
+use crate::operations::reread::reload;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::units::Manager;
-use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
 /// The file name. It sorts after nearly every other name.
@@ -78,35 +79,33 @@ impl LogSwitch {
     /// Writes the files and reloads the manager, which reads them.
     ///
     /// # Errors
-    /// A [`DropInError`] if a file cannot be written; the manager has not read any file then. Another error if the
-    /// manager does not reread its files, or if the file for a user manager cannot be removed afterwards.
+    /// A file cannot be written, the manager does not reread its files, or the file for a user manager cannot be removed
+    /// afterwards.
     pub(crate) async fn set(
         &self,
         marker: &RefusalLogMarker,
         manager: &impl ServiceManager,
         clock: &LocalTime,
         interruption: Option<&mut Interruption>,
-    ) -> anyhow::Result<()> {
-        self.write(marker, clock)?;
-        let lent = match &self.lent_path {
-            Some(path) => {
-                let path = self.resolve(path);
-                // The undo below must not restore a file that a killed process left.
-                drop_in::remove(&path)?.into_iter().for_each(Undo::keep);
-                Some(drop_in::write(&path, &marker.compose(clock, &self.undo_command()))?)
-            }
-            None => None,
-        };
-        let reload = async { Ok(manager.reload().await?) };
+    ) -> Result<(), ChangeError> {
+        let lent = self.write_all(marker, clock).map_err(ChangeError::before_read)?;
         let reloaded = match interruption {
-            Some(interruption) => interruption.or(reload).await,
-            None => reload.await,
+            Some(interruption) => or_signal(reload(manager), interruption).await,
+            None => reload(manager).await,
         };
         if let Some(lent) = lent {
-            // The manager may have read the file, so this must not be a `DropInError`.
-            lent.undo().map_err(|error| anyhow::anyhow!("{error}"))?;
+            lent.undo().map_err(anyhow::Error::new)?;
         }
-        reloaded.context("systemd does not reload its files")
+        reloaded
+    }
+
+    /// Writes the marker, and the file for a user manager.
+    fn write_all(&self, marker: &RefusalLogMarker, clock: &LocalTime) -> Result<Option<Undo>, DropInError> {
+        self.write(marker, clock)?;
+        let Some(path) = self.lent_path.as_deref().map(|path| self.resolve(path)) else { return Ok(None) };
+        // The undo must not restore a file that a killed process left.
+        drop_in::remove(&path)?.into_iter().for_each(Undo::keep);
+        drop_in::write(&path, &marker.compose(clock, &self.undo_command())).map(Some)
     }
 
     /// Removes the files, and the unfinished files of killed processes.
@@ -129,7 +128,7 @@ impl LogSwitch {
     }
 
     fn resolve(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
+        resolve_below(&self.root, path)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::host::blind_spots;
 use crate::host::blind_spots::BlindSpot;
 use crate::incidents::local_time::LocalTime;
 use crate::kernel::clock::now_millis;
-use crate::operations::drop_in::DropInError;
+use crate::operations::change_error::ChangeError;
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::RefusalLogOutcome;
@@ -142,21 +142,20 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         marker: &RefusalLogMarker,
         clock: &LocalTime,
         interruption: &mut Interruption,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), ChangeError> {
         let Self { switch, connection, duration, bus, .. } = self;
-        let extends = switch.read()?.is_some();
+        let extends = switch.read().map_err(ChangeError::before_read)?.is_some();
         if extends {
             // The owner in the marker shows later processes that the change is incomplete.
-            switch.write(marker, clock)?;
+            switch.write(marker, clock).map_err(ChangeError::before_read)?;
         }
         let command = end_command(bus, connection.manager())?;
         restart_timer(connection, *duration, &command).await.context("systemd rejects the timer that would end it")?;
         if !extends {
             switch.set(marker, connection, clock, Some(interruption)).await?;
         }
-        // The manager logs by now: as plain text, the error is not mistaken for one of a file that the manager never read.
         let complete = switch.write(&RefusalLogMarker { owner: None, ..marker.clone() }, clock);
-        complete.map_err(|error| anyhow::Error::msg(error.to_string()))
+        Ok(complete.map_err(anyhow::Error::new)?)
     }
 
     /// Turns logging off after a failure. Returns the failure, with what is left.
@@ -164,12 +163,12 @@ impl<M: ServiceManagers> LoggingPlan<M> {
         &self,
         machine: LocalMachine<'_, M>,
         marker: &RefusalLogMarker,
-        why: anyhow::Error,
+        why: ChangeError,
         clock: &LocalTime,
         interruption: &mut Interruption,
     ) -> anyhow::Error {
         let Self { switch, connection, before, .. } = self;
-        let is_unread = before.is_none() && why.downcast_ref::<DropInError>().is_some();
+        let (is_unread, why) = (before.is_none() && matches!(why, ChangeError::Unread(_)), why.into_error());
         let undone = if is_unread {
             // The manager has not read any file.
             async { Ok(stop_timer(connection).await?) }.await.and_then(|()| Ok(switch.clear()?))

@@ -10,7 +10,7 @@ use crate::operations::service_manager::{ServiceManager, ServiceManagers};
 use crate::policy::Directive;
 use crate::syscalls::Groups;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome, UnitProperties};
-use crate::units::{Manager, Unit, UnitName};
+use crate::units::{Unit, UnitName};
 use anyhow::{Context as _, bail, ensure};
 
 /// The prefixes of the names of units on which users' sessions depend.
@@ -81,7 +81,7 @@ pub(crate) async fn select_units<M: ServiceManagers>(
 ) -> anyhow::Result<Vec<LoggedUnit>> {
     let mut selected = match selection {
         UnitSelection::All => select_all(manager, groups).await?,
-        UnitSelection::Named(names) => select_named(machine, manager.manager(), names, groups).await?,
+        UnitSelection::Named(names) => select_named(machine, manager, names, groups).await?,
     };
     for unit in selected.iter_mut().filter(|unit| unit.can_be_restarted()) {
         let dependents = match manager.running_dependents(&unit.name).await {
@@ -100,20 +100,18 @@ pub(crate) async fn select_units<M: ServiceManagers>(
 
 async fn select_named<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
-    manager: Manager,
+    manager: &M::Connection,
     names: &[UnitName],
     groups: &Groups,
 ) -> anyhow::Result<Vec<LoggedUnit>> {
     let mut selected: Vec<LoggedUnit> = Vec::new();
     for name in names {
-        let unit = Unit { manager, name: name.clone() };
-        let answer = async { machine.connect(manager).await?.unit_properties(name).await };
-        let answer = answer.await;
+        let unit = Unit { manager: manager.manager(), name: name.clone() };
+        let answer = manager.unit_properties(name).await;
         if let Err(SystemdError::NoSuchUnit(_)) = &answer {
             bail!(SystemdError::NoSuchUnit(name.clone()));
         }
-        let answer = unit_settings::from_answer(&unit, answer, groups);
-        let known = unit_settings::without_rehearsal(&unit, answer, groups);
+        let known = machine.own_settings_from_answer(&unit, answer, groups);
         let properties = known.properties.with_context(|| note::join_texts(&known.notes))?;
         ensure!(properties.load_state == "loaded", "{name} is not loaded ({})", properties.load_state);
         let policy = known.situation.with_context(|| format!("cannot read the settings of {name}"))?.policy;
@@ -199,6 +197,7 @@ mod tests {
     use super::*;
     use crate::kernel::procfs::Procfs;
     use crate::operations::fake_manager::{FakeMachine, GROUPS};
+    use crate::units::Manager;
 
     #[test]
     fn unit_with_which_this_program_would_end_is_spared() {

@@ -6,23 +6,22 @@
 use super::marker;
 use super::target::{TemporaryTarget, ensure_is_free};
 use crate::audit::Note;
-use crate::audit::note;
-use crate::audit::text::{escape, shown_path};
+use crate::audit::text::escape;
 use crate::host::unit_processes;
 use crate::host::unit_processes::{UnitProcess, describe_survivors, still_running};
-use crate::host::unit_settings;
 use crate::kernel::clock::Clocks;
+use crate::operations::change_error::ChangeError;
 use crate::operations::drop_in;
 use crate::operations::drop_in::{DropInError, Undo};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::requested_start::RequestedStart;
-use crate::operations::same_file::is_same_file;
+use crate::operations::reread::{SettingsLayer, reread_with_drop_in};
 use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager as _, ServiceManagers};
 use crate::policy::Policy;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
 use crate::units::UnitName;
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use std::time::Duration;
 
 /// How long `ExecReload=` may take.
@@ -121,21 +120,9 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         confirm: impl FnOnce(&Policy) -> anyhow::Result<()>,
     ) -> anyhow::Result<RequestedStart> {
         let TemporaryTarget { unit, loaded, path, .. } = self.target;
-        self.manager.reload().await.context("systemd does not reload its files")?;
-        self.manager
-            .wait_for_unit_properties(&unit.name, JOB_PATIENCE)
-            .await
-            .context("systemd no longer returns the unit's settings")?;
-        let known = self.machine.settings_in_force(unit, &loaded.groups).await;
-        let notes = note::join_texts(&known.notes);
-        let facts =
-            known.properties.with_context(|| format!("systemd no longer returns the unit's settings: {notes}"))?;
-        ensure!(facts.unparsed.is_empty(), unit_settings::describe_unparsed(&facts));
-        let listed = facts.dropins.iter().any(|other| is_same_file(other, path));
-        ensure!(listed, "systemd reads no drop-ins in {}", shown_path(path));
-        let policy = known.situation.context("cannot read the unit's settings after the change")?.policy;
-        ensure!(known.matches_manager, "the settings in systemd differ from the unit's files: {notes}");
-        confirm(&policy)?;
+        let (manager, change) = (&self.manager, (unit, path.as_path()));
+        let reread = reread_with_drop_in(self.machine, manager, change, SettingsLayer::InForce, &loaded.groups).await;
+        confirm(&reread.map_err(ChangeError::into_error)?.policy)?;
         let start = RequestedStart::prepare(&self.manager, &unit.name).await?;
         self.since = self.since.min(Clocks::now().boot_ns());
         // systemd may carry out a job although its answer is lost. Of several restarts, an earlier one counts as well.
