@@ -3,6 +3,7 @@
 
 use super::service_manager::ServiceManager;
 use crate::audit::text::{escape, join};
+use crate::systemd::manager::active_state::is_up;
 use crate::systemd::manager::{SystemdError, UnitState};
 use crate::units::UnitName;
 use anyhow::{bail, ensure};
@@ -56,9 +57,4 @@ impl RequestedStart {
         let status = manager.manager().systemctl(&format!("status {}", name.to_argument()));
         bail!("{name} was not started: systemd ended its job without a start (see {status})")
     }
-}
-
-/// Whether a unit in this state runs or is about to.
-pub(crate) fn is_up(active_state: &str) -> bool {
-    matches!(active_state, "active" | "reloading" | "activating")
 }

@@ -3,15 +3,12 @@
 use super::interruption::Interruption;
 use super::local_machine::LocalMachine;
 use super::requested_start::RequestedStart;
-use super::service_manager::{JOB_PATIENCE, ServiceManager, ServiceManagers};
+use super::service_manager::{START_PATIENCE, ServiceManager, ServiceManagers};
+use crate::systemd::manager::active_state::is_active;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome, UnitState};
 use crate::units::{Unit, UnitName};
 use anyhow::Context as _;
 use std::time::{Duration, Instant};
-
-/// How long a start may take. systemd ends a start that hangs after 90 seconds, unless `TimeoutStartSec=` says
-/// otherwise.
-const LONGEST: Duration = Duration::from_secs(JOB_PATIENCE.as_secs() + 15);
 
 /// The time between two looks at a unit that starts.
 const STEP: Duration = Duration::from_millis(250);
@@ -56,7 +53,7 @@ pub(crate) async fn restart<M: ServiceManagers>(
 
 /// Watches a unit that starts, until it failed, has stayed up for a while, or takes too long.
 async fn watch(manager: &impl ServiceManager, name: &UnitName) -> anyhow::Result<RestartedUnit> {
-    let deadline = Instant::now() + LONGEST;
+    let deadline = Instant::now() + START_PATIENCE;
     loop {
         match manager.wait_for_job(name, STEP).await {
             Err(SystemdError::TimedOut) if Instant::now() < deadline => {}
@@ -68,11 +65,11 @@ async fn watch(manager: &impl ServiceManager, name: &UnitName) -> anyhow::Result
     let first = latest_start(manager, name).await;
     loop {
         let UnitState { outcome, .. } = manager.unit_state(name).await?;
-        let has_ended_well = outcome.active_state == "inactive" && is_up(&outcome);
+        let has_ended_well = outcome.active_state == "inactive" && has_come_up(&outcome);
         // The denial of a unit that failed takes a moment to be stored.
         if has_ended_well || Instant::now() >= settled {
             let starts_again = first.is_some() && latest_start(manager, name).await.is_some_and(|id| Some(id) != first);
-            let is_up = is_up(&outcome) && !starts_again;
+            let is_up = has_come_up(&outcome) && !starts_again;
             return Ok(RestartedUnit { outcome, is_up });
         }
         tokio::time::sleep(STEP).await;
@@ -85,10 +82,7 @@ async fn latest_start(manager: &impl ServiceManager, name: &UnitName) -> Option<
 }
 
 /// Whether a unit runs, or did its work and ended.
-fn is_up(outcome: &UnitOutcome) -> bool {
-    match outcome.active_state.as_str() {
-        "active" | "reloading" => true,
-        "inactive" => outcome.result.as_deref().is_none_or(|result| result == "success"),
-        _ => false,
-    }
+fn has_come_up(outcome: &UnitOutcome) -> bool {
+    let has_succeeded = || outcome.result.as_deref().is_none_or(|result| result == "success");
+    is_active(&outcome.active_state) || (outcome.active_state == "inactive" && has_succeeded())
 }

@@ -9,6 +9,10 @@ use std::time::Duration;
 /// How long a unit may take to start or stop.
 pub(crate) const JOB_PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long a unit waits for its start: systemd ends a start that hangs after 90 seconds, unless `TimeoutStartSec=` says
+/// otherwise.
+pub(crate) const START_PATIENCE: Duration = Duration::from_secs(JOB_PATIENCE.as_secs() + 15);
+
 /// A connection to one service manager.
 pub(crate) trait ServiceManager {
     /// Returns which manager this is.

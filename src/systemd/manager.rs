@@ -4,6 +4,7 @@
 //! This module caches no answers, since systemd does not announce a change of a filter. A user manager is a process of
 //! its user: its answers count for that user's units only, and every call has a time limit.
 
+pub(crate) mod active_state;
 pub(crate) mod all_units;
 pub(crate) mod build;
 pub(crate) mod control;

@@ -2,17 +2,14 @@
 
 use super::check_command;
 use crate::audit::text::{escape, escape_excerpt, join};
-use crate::operations::requested_start::{RequestedStart, is_up};
-use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager};
+use crate::operations::requested_start::RequestedStart;
+use crate::operations::service_manager::{JOB_PATIENCE, START_PATIENCE, ServiceManager};
+use crate::systemd::manager::active_state::{is_active, is_up};
 use crate::systemd::manager::{SystemdError, UnitState};
 use crate::units::UnitName;
 use anyhow::{bail, ensure};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-
-/// How long a unit waits for its start: systemd ends a start that hangs after 90 seconds, unless `TimeoutStartSec=` says
-/// otherwise.
-const START_PATIENCE: Duration = Duration::from_secs(JOB_PATIENCE.as_secs() + 15);
 
 /// The time between two looks at a unit.
 const STEP: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
@@ -106,8 +103,8 @@ impl TrialCheck {
                 // A unit that did its work, and counts as active (`RemainAfterExit=`).
                 "active" if state.sub_state == "exited" && is_success(&state) => return Ok(TrialOutcome::works()),
                 "active" if state.sub_state == "exited" => return Ok(TrialOutcome::fails(None)),
-                "active" | "reloading" if is_over => return Ok(TrialOutcome::works()),
-                "active" | "reloading" => {}
+                active if is_active(active) && is_over => return Ok(TrialOutcome::works()),
+                active if is_active(active) => {}
                 "inactive" if self.is_oneshot && is_success(&state) => return Ok(TrialOutcome::works()),
                 "activating" if !is_over => {}
                 // Its result is known once it has ended.

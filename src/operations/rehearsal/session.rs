@@ -19,6 +19,7 @@ use crate::operations::requested_start::RequestedStart;
 use crate::operations::reread::{SettingsLayer, reread_with_drop_in};
 use crate::operations::service_manager::{JOB_PATIENCE, ServiceManager as _, ServiceManagers};
 use crate::policy::Policy;
+use crate::systemd::manager::active_state::is_up;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
 use crate::units::UnitName;
 use anyhow::Context as _;
@@ -262,7 +263,7 @@ impl Restoration {
         let state = describe_state(outcome);
         match self.action {
             RestoreAction::Restarted => format!("{name} restarted under its own settings, and is {state}."),
-            RestoreAction::Stopped if matches!(state.as_str(), "activating" | "active" | "reloading") => {
+            RestoreAction::Stopped if is_up(&state) => {
                 format!("{name} was stopped, since it did not run before. Something started it again: it is {state}.")
             }
             RestoreAction::Stopped => format!("{name} was stopped, since it did not run before, and is {state}."),
@@ -309,7 +310,7 @@ mod tests {
             let outcome = UnitOutcome { active_state: state.to_owned(), result: None };
             Restoration { action, outcome: Some(outcome), notes: Vec::new() }.describe("x.service")
         };
-        for state in ["activating", "active", "reloading"] {
+        for state in ["activating", "active", "reloading", "refreshing"] {
             let expected = format!("Something started it again: it is {state}.");
             assert!(describe(RestoreAction::Stopped, state).ends_with(&expected), "{state}");
         }

@@ -5,6 +5,7 @@ use super::plan::RehearsalPlan;
 use crate::operations::interruption::Interruption;
 use crate::operations::requested_start::RequestedStart;
 use crate::operations::service_manager::ServiceManager;
+use crate::systemd::manager::active_state;
 use crate::systemd::manager::{SystemdError, UnitState};
 use anyhow::Context as _;
 use std::pin::pin;
@@ -117,6 +118,5 @@ pub(crate) async fn watch(
 
 /// Returns whether the unit runs no processes and will start none by itself.
 fn has_ended(state: &UnitState) -> bool {
-    let ended = matches!(state.outcome.active_state.as_str(), "inactive" | "failed");
-    !state.busy && (ended || state.sub_state == "exited")
+    !state.busy && (active_state::has_ended(&state.outcome.active_state) || state.sub_state == "exited")
 }

@@ -1,7 +1,7 @@
 //! A tap from its beginning to its end.
 
 use super::refusals::{TappedUnit, UnitRefusal};
-use super::sightings::{TapSightings, targets_of};
+use super::sightings::{TapSightings, list_targets};
 use super::start::{StartedUnits, start_slices};
 use super::targets::ResolvedTarget;
 use crate::audit::Note;
@@ -91,7 +91,7 @@ impl TapSession {
         mut show: impl FnMut(Duration, &dyn Fn() -> (Vec<UnitRefusal>, Vec<Incident>)),
     ) -> anyhow::Result<FinishedTap> {
         let Self { watched, units, restarts } = self;
-        let targets = targets_of(&watched);
+        let targets = list_targets(&watched);
         let mut seen = TapSightings::new(watched, units);
         // The mounts of a new process are unknown.
         let options = TapOptions { absent: restarts || seen.has_own_mounts(), entered: false };

@@ -111,7 +111,7 @@ impl TapSightings {
 }
 
 /// Returns what the tap of some targets looks at.
-pub(crate) fn targets_of(watched: &[ResolvedTarget]) -> Vec<TapTarget> {
+pub(crate) fn list_targets(watched: &[ResolvedTarget]) -> Vec<TapTarget> {
     watched.iter().map(|watched| watched.target.clone()).collect()
 }
 

@@ -7,6 +7,7 @@ use crate::operations::local_machine::LocalMachine;
 use crate::operations::own_unit::ensure_survives;
 use crate::operations::requested_start::RequestedStart;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::systemd::manager::active_state::has_ended;
 use crate::systemd::manager::{SystemdError, UnitJob, UnitState};
 use crate::units::cgroup_name::unescape_unit_name;
 use crate::units::{Unit, UnitName};
@@ -125,9 +126,7 @@ async fn find_ended<M: ServiceManagers>(
 ) -> Option<(M::Connection, UnitState)> {
     let manager = machine.connect(unit.manager).await.ok()?;
     let state = manager.unit_state(&unit.name).await.ok()?;
-    // A unit that waits for its automatic restart is `activating`.
-    let has_ended = !state.busy && matches!(state.outcome.active_state.as_str(), "failed" | "inactive");
-    has_ended.then_some((manager, state))
+    (!state.busy && has_ended(&state.outcome.active_state)).then_some((manager, state))
 }
 
 #[cfg(test)]

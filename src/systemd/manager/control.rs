@@ -1,5 +1,6 @@
 //! Tells a manager to reload its files and to restart or stop a unit, and waits for the job.
 
+use super::active_state::is_up;
 use super::{
     MANAGER, MOST_DEPENDENTS, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitProperties, classify_error,
 };
@@ -239,7 +240,7 @@ impl SystemdManager {
     async fn is_active(&self, name: &UnitName) -> Result<bool, SystemdError> {
         let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
         let state: String = self.get(&path, UNIT, "ActiveState").await?;
-        Ok(matches!(state.as_str(), "active" | "reloading" | "activating"))
+        Ok(is_up(&state))
     }
 
     /// Returns whether the `Condition…=` or `Assert…=` lines were last found not to be met.

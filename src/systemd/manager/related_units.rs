@@ -1,5 +1,6 @@
 //! The units that a unit starts or consists of, and the loaded instances of a template.
 
+use super::active_state::has_ended;
 use super::property_map::take;
 use super::{ListedUnit, MANAGER, PATH, PropertyMap, SystemdError, SystemdManager, UNIT, in_time, interface};
 use crate::units::UnitName;
@@ -59,7 +60,7 @@ impl SystemdManager {
         let listed: Vec<ListedUnit> = self.call(PATH, MANAGER, "ListUnitsByPatterns", &(states, patterns)).await?;
         let instances = listed.into_iter().filter_map(|(name, _, load_state, active_state, ..)| {
             let name = name.parse().ok().filter(|_| load_state == "loaded")?;
-            Some(LoadedInstance { name, is_running: !matches!(active_state.as_str(), "inactive" | "failed") })
+            Some(LoadedInstance { name, is_running: !has_ended(&active_state) })
         });
         Ok(instances.collect())
     }

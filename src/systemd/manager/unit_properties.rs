@@ -1,5 +1,6 @@
 //! A unit's properties in its manager: its files, its state, and the settings that install seccomp filters.
 
+use super::active_state::has_ended;
 use super::held_lines::held_lines;
 use super::known_properties::{KnownProperties, is_known};
 use super::property_map::{PropertyMap, take};
@@ -90,7 +91,7 @@ impl UnitProperties {
     /// Whether the unit runs or is about to run, for example by an automatic restart.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        !matches!(self.active_state.as_str(), "inactive" | "failed")
+        !has_ended(&self.active_state)
     }
 
     /// Whether the main process ended and the unit is still active (`RemainAfterExit=`, `systemd.service(5)`).
