@@ -3,6 +3,7 @@
 use crate::audit::text::escape;
 use crate::incidents::{Access, name_access};
 use crate::outlet::message_ids::UNRECORDED_DEATH;
+use crate::policy::Directive;
 use crate::systemd::journal::gathered::GatheredAlert;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,8 +126,9 @@ impl FleetAlerts {
             return;
         }
         // The newest settings of a machine count. The files of a machine come in any order.
-        for (variants, values) in [(&mut row.origins, &alert.origins), (&mut row.remedies, &alert.remedy)] {
-            move_host(variants, texts(values), &host);
+        move_host(&mut row.origins, texts(&alert.origins), &host);
+        if alert.remedy.iter().all(|line| sets_sandbox(line)) {
+            move_host(&mut row.remedies, texts(&alert.remedy), &host);
         }
     }
 }
@@ -148,6 +150,14 @@ fn name_withheld(alert: &GatheredAlert) -> String {
     }
     let [kind, detail] = [&alert.access, &alert.detail].map(|value| show(value));
     Access::from_parts(&kind, b"", &detail).map_or(detail, |access| name_access(&access))
+}
+
+/// Whether a remedy's line sets a sandbox. A machine can send any entry, and what reads the answer may write the lines into
+/// files: no remedy has `ExecStart=`, or another user.
+fn sets_sandbox(line: &[u8]) -> bool {
+    let key = line.iter().position(|byte| *byte == b'=').and_then(|end| str::from_utf8(&line[..end]).ok());
+    let directive = key.and_then(Directive::from_key);
+    directive.is_some_and(|directive| !matches!(directive, Directive::User | Directive::DynamicUser))
 }
 
 fn death_key(alert: &GatheredAlert) -> DeathKey {
@@ -189,6 +199,25 @@ mod tests {
         let [pid, count] = [pid, count].map(|value| value.as_bytes().to_vec());
         let base = GatheredAlert { call: Vec::new(), directives: Vec::new(), ..alert(at, "one", "") };
         GatheredAlert { id: UNRECORDED_DEATH.into(), pid, count, ..base }
+    }
+
+    #[test]
+    fn remedy_of_hostile_machine_with_a_command_or_a_user_is_left_out() {
+        let remedies = |lines: &[&str]| {
+            let mut fleet = FleetAlerts::default();
+            let remedy = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
+            fleet.add(&GatheredAlert { remedy, ..alert(1, "one", "/etc/a:1") });
+            let rows: Vec<FleetRow> = fleet.rows.into_values().collect();
+            assert_eq!(rows[0].hosts["one"].alerts, 1);
+            rows[0].remedies.keys().cloned().collect::<Vec<_>>()
+        };
+        let opened = ["SystemCallFilter=socket", "BindPaths="];
+        assert_eq!(remedies(&opened), [opened]);
+        for evil in
+            ["ExecStartPre=/tmp/x", "User=root", "DynamicUser=no", "[Service]", "SystemCallFilter", "", "\u{ff}=x"]
+        {
+            assert_eq!(remedies(&[opened[0], evil]), [[""; 0]; 0], "{evil:?}");
+        }
     }
 
     #[test]

@@ -286,7 +286,9 @@ fn add_table(page: &mut Page, count: FleetCount, rows: &[[String; 7]]) {
     let Some(shown) = [all, without_first].into_iter().find(|shown| fits(shown)) else {
         for [unit, directive, call, hosts, alerts, first, last] in rows {
             page.line(format_args!("{}  {directive}  {call}", styled(BOLD, unit)));
-            page.paragraph(2, &format!("{hosts} hosts, {alerts} {}s, from {first} to {last}", count.noun()));
+            let counted = |number: &str, noun| plural(number.parse().unwrap_or_default(), noun);
+            let counts = format!("{}, {}", counted(hosts, "host"), counted(alerts, count.noun()));
+            page.paragraph(2, &format!("{counts}, from {first} to {last}"));
         }
         return;
     };
