@@ -273,7 +273,9 @@ fn change_that_cannot_be_applied_says_why_and_changes_nothing() {
     assert!(machine.error(&["apply", "x", "--yes", "--remedy", "9"]).contains("are numbered 1 to"));
     assert!(machine.error(&["apply", "x", "--yes", "--remedy", "0"]).contains("are numbered 1 to"));
     assert!(machine.error(&["apply", "y", "--yes"]).contains("Unit y.service not found."));
-    assert!(machine.error(&["check", "x", "--with", "ExecStart=/bin/sh"]).contains("not a setting that decides"));
+    assert!(
+        machine.error(&["check", "x", "--with", "ExecStart=/bin/sh"]).contains("settings that decide on system calls")
+    );
 
     fs::create_dir_all(machine.drop_ins()).unwrap();
     let foreign = machine.drop_ins().join(DROP_IN);
