@@ -8,17 +8,23 @@
 //! - `program_files` reads the executables of a unit.
 //! - [`call_site_names`] names the functions of call sites, and `packages` the packages of files.
 //! - [`unit_processes`] finds the processes that a unit's processes started, wherever they were moved.
+//! - `access_verdict` weighs a call that failed: whether a unit's sandbox made it fail. `path_walk` and
+//!   `host_files` gather what it needs.
 //! - [`blind_spots`] lists the reasons why denials, or their units, stay invisible.
 
+pub(crate) mod access_verdict;
 pub mod blind_spots;
 pub mod call_site_names;
 pub(crate) mod executable_guess;
+pub(crate) mod file_rights;
 pub(crate) mod filter_in_force;
+pub(crate) mod host_files;
 pub(crate) mod late_evidence;
 pub(crate) mod live_host;
 pub mod log_host;
 pub(crate) mod log_machine;
 pub(crate) mod packages;
+pub(crate) mod path_walk;
 pub mod program_files;
 pub(crate) mod unit_processes;
 pub(crate) mod unit_settings;

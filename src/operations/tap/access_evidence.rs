@@ -3,17 +3,18 @@
 //! The process may be gone. Its mounts are then those of another process of the same mount namespace, if one was seen. If none
 //! was, the unit's settings tell what they do to the path.
 
-use super::access_verdict::{AccessEvidence, AccessSettings, FileKind, OwnNamespaces, UnitPrivileges};
-use super::host_files::{file_capabilities, file_kind, find_owners, forbidden_by_modes};
-use super::path_walk::PathWalk;
 use super::set_id_programs::SetIdPrograms;
 use crate::diagnosis::before_exec::is_systemd_before_exec;
+use crate::host::access_verdict::{
+    AccessEvidence, AccessSettings, FileKind, OwnNamespaces, UnitPrivileges, call_name, keeps_link,
+};
+use crate::host::host_files::{file_capabilities, file_kind, find_owners, forbidden_by_modes};
+use crate::host::path_walk::PathWalk;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{CallText, FailedCall, FailedEvent, keeps_last_link, path_argument};
+use crate::kernel::tap::{CallText, FailedCall, FailedEvent, path_argument};
 use crate::policy::Policy;
 use crate::policy::sandbox::Need;
-use crate::syscalls::Abi;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -229,22 +230,6 @@ fn refuses_address(failure: &FailedCall, policy: &Policy) -> bool {
     })
 }
 
-/// Returns the name of the call; of execve(2) for a program that got no privileges.
-pub(crate) fn call_name(failure: &FailedCall) -> Option<&'static str> {
-    match failure.event {
-        FailedEvent::Call { number, .. } => Abi::native().call_name(number),
-        FailedEvent::Exec { .. } => Some("execve"),
-    }
-}
-
-/// Whether the call looks at a link itself where its path ends with one.
-fn keeps_link(failure: &FailedCall) -> bool {
-    match failure.event {
-        FailedEvent::Call { arguments, .. } => call_name(failure).is_some_and(|name| keeps_last_link(name, arguments)),
-        FailedEvent::Exec { .. } => false,
-    }
-}
-
 /// Whether a living process has another root directory than its mount namespace.
 fn has_other_root(pid: u32) -> bool {
     fs::read_link(Path::new("/proc").join(pid.to_string()).join("root")).is_ok_and(|root| root != Path::new("/"))
@@ -287,6 +272,7 @@ fn namespace(process: &str, kind: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::kernel::tap::TapCredentials;
+    use crate::syscalls::Abi;
 
     fn failure(pid: u32, text: &str) -> FailedCall {
         FailedCall {

@@ -1,8 +1,8 @@
 //! Denied accesses that a tap saw, counted by what they have in common.
 
-use super::access_evidence::{EvidenceCollector, call_name};
-use super::access_verdict::{AccessVerdict, UnitPrivileges, weigh};
+use super::access_evidence::EvidenceCollector;
 use crate::diagnosis::before_exec::is_systemd_before_exec;
+use crate::host::access_verdict::{AccessVerdict, UnitPrivileges, call_name, weigh};
 use crate::incidents::{AccessDenial, Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{FailedCall, FailedEvent, ProcessOwner, ProcessReader};

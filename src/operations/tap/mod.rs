@@ -2,11 +2,7 @@
 
 pub(crate) mod access_evidence;
 pub(crate) mod access_tally;
-pub(crate) mod access_verdict;
 pub(crate) mod background;
-mod file_rights;
-mod host_files;
-mod path_walk;
 pub(crate) mod refusals;
 pub(crate) mod report;
 pub(crate) mod running;

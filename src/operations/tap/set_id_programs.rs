@@ -1,9 +1,9 @@
 //! Programs that processes execute without the rights of their files, since `no_new_privs` is set. Such a process later lacks
 //! what these rights would allow.
 
-use super::file_rights::{FileRights, SetIdProgram};
-use super::host_files::rights_of_file;
-use super::path_walk::PathWalk;
+use crate::host::file_rights::{FileRights, SetIdProgram};
+use crate::host::host_files::rights_of_file;
+use crate::host::path_walk::PathWalk;
 use crate::kernel::fuse_guard::{LastLink, open_executable, open_handle};
 use crate::kernel::tap::FailedCall;
 use std::collections::HashMap;

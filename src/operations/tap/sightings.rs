@@ -2,13 +2,13 @@
 
 use super::access_evidence::EvidenceCollector;
 use super::access_tally::AccessTally;
-use super::access_verdict::UnitPrivileges;
 use super::refusals::{TappedUnit, UnitRefusal, find_unit, group_by_unit};
 use super::targets::{ResolvedTarget, TapScope};
+use crate::host::access_verdict::UnitPrivileges;
 use crate::incidents::Incident;
 use crate::kernel::procfs::Procfs;
 use crate::kernel::tap::{ProcessOwner, ProcessReader, RefusalTally, TapReport, TapTarget};
-use crate::policy::{Capability, Policy, Settings};
+use crate::policy::Policy;
 use crate::units::Unit;
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ impl TapSightings {
     pub(crate) fn new(watched: Vec<ResolvedTarget>, units: Vec<TappedUnit>) -> Self {
         let privileges = |target: &ResolvedTarget| {
             let policy = find_policy(&units, target.unit.as_ref())?;
-            Some(unit_privileges(&policy.settings))
+            Some(UnitPrivileges::from_settings(&policy.settings))
         };
         Self {
             privileges: watched.iter().map(|target| privileges(target).unwrap_or_default()).collect(),
@@ -118,14 +118,4 @@ pub(crate) fn list_targets(watched: &[ResolvedTarget]) -> Vec<TapTarget> {
 fn find_policy<'a>(units: &'a [TappedUnit], unit: Option<&Unit>) -> Option<&'a Policy> {
     let tapped = units.iter().find(|tapped| tapped.unit.as_ref() == unit)?;
     Some(&tapped.situation()?.policy)
-}
-
-/// Returns what a unit's settings withhold.
-fn unit_privileges(settings: &Settings) -> UnitPrivileges {
-    let is_withheld =
-        |number: &u8| Capability::new(*number).name().is_some_and(|name| !settings.starts_with_capability(name));
-    UnitPrivileges {
-        is_user: !settings.starts_as_root(),
-        withheld: (0..64).filter(is_withheld).fold(0, |bits, number| bits | 1 << number),
-    }
 }

@@ -1,13 +1,14 @@
 //! Weighs a failed call: whether the unit's sandbox made it fail, and what it withheld. This file does no IO: all that it knows
-//! was gathered before (`access_evidence.rs`).
+//! was gathered before (`operations/tap/access_evidence.rs`).
 //!
 //! What the host would have refused as well is harmless here: file modes, an absent file, a read-only disk.
 
 use super::file_rights::SetIdProgram;
 use crate::incidents::{Access, AccessPath, CapabilityLack, DeviceAccess, DeviceNode};
 use crate::kernel::mounts::Mount;
-use crate::kernel::tap::{CallText, FailedCall, FailedEvent};
-use crate::policy::Capability;
+use crate::kernel::tap::{CallText, FailedCall, FailedEvent, keeps_last_link};
+use crate::policy::{Capability, Settings};
+use crate::syscalls::Abi;
 
 /// What is known of a failed call, apart from what the kernel reported at the time.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +83,18 @@ pub(crate) struct UnitPrivileges {
     pub(crate) withheld: u64,
 }
 
+impl UnitPrivileges {
+    /// Returns what settings withhold.
+    pub(crate) fn from_settings(settings: &Settings) -> Self {
+        let is_withheld =
+            |number: &u8| Capability::new(*number).name().is_some_and(|name| !settings.starts_with_capability(name));
+        Self {
+            is_user: !settings.starts_as_root(),
+            withheld: (0..64).filter(is_withheld).fold(0, |bits, number| bits | 1 << number),
+        }
+    }
+}
+
 /// What kind of file a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
@@ -140,6 +153,22 @@ const INACCESSIBLE: &[u8] = b"/systemd/inaccessible/";
 /// Calls that allocate memory, so that the kernel looks whether they may use its reserve (`cap_vm_enough_memory`).
 const ALLOCATING: [&str; 10] =
     ["brk", "execve", "execveat", "fork", "memfd_create", "mmap", "mprotect", "mremap", "shmat", "vfork"];
+
+/// Returns the name of the call; of execve(2) for a program that got no privileges.
+pub(crate) fn call_name(failure: &FailedCall) -> Option<&'static str> {
+    match failure.event {
+        FailedEvent::Call { number, .. } => Abi::native().call_name(number),
+        FailedEvent::Exec { .. } => Some("execve"),
+    }
+}
+
+/// Whether the call looks at a link itself where its path ends with one.
+pub(crate) fn keeps_link(failure: &FailedCall) -> bool {
+    match failure.event {
+        FailedEvent::Call { arguments, .. } => call_name(failure).is_some_and(|name| keeps_last_link(name, arguments)),
+        FailedEvent::Exec { .. } => false,
+    }
+}
 
 /// Weighs a failed call.
 pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVerdict {

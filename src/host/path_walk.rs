@@ -13,29 +13,29 @@ use std::path::{Component, Path, PathBuf};
 const MOST_LINKS: usize = 40;
 
 /// What a walk needs to know.
-pub(super) struct PathWalk<'a> {
-    pub(super) host_mounts: &'a MountTable,
+pub(crate) struct PathWalk<'a> {
+    pub(crate) host_mounts: &'a MountTable,
     /// The process and the thread that named the path: `/proc/self` means them.
-    pub(super) pid: u32,
-    pub(super) tid: u32,
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
 }
 
 /// Where a path leads.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct LocatedPath {
+pub(crate) struct LocatedPath {
     /// The path with its links resolved as far as the host has them.
-    pub(super) place: PathBuf,
+    pub(crate) place: PathBuf,
     /// The links on the way.
-    pub(super) links: Vec<PathBuf>,
+    pub(crate) links: Vec<PathBuf>,
     /// Whether it leads through `/proc/self` or `/proc/thread-self`.
-    pub(super) is_own_entry: bool,
+    pub(crate) is_own_entry: bool,
     /// Whether it leads to a file system that the walk does not enter.
-    pub(super) is_unread: bool,
+    pub(crate) is_unread: bool,
 }
 
 impl PathWalk<'_> {
     /// Follows an absolute path; with `keeps_last_link`, a link at its end stands for itself. Returns `None` for a circle.
-    pub(super) fn locate(&self, path: &Path, keeps_last_link: bool) -> Option<LocatedPath> {
+    pub(crate) fn locate(&self, path: &Path, keeps_last_link: bool) -> Option<LocatedPath> {
         // A slash at the end asks for what the link leads to.
         let keeps_last_link = keeps_last_link && !path.as_os_str().as_bytes().ends_with(b"/");
         let mut pending = reversed_names(path);

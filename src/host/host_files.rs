@@ -21,7 +21,7 @@ fn symlink_metadata(path: &Path) -> io::Result<Metadata> {
 }
 
 /// Returns what kind of file a path leads to; `None` if there is none.
-pub(super) fn file_kind(path: &Path) -> Option<FileKind> {
+pub(crate) fn file_kind(path: &Path) -> Option<FileKind> {
     let metadata = symlink_metadata(path).ok()?;
     let kind = metadata.file_type();
     if !kind.is_char_device() && !kind.is_block_device() {
@@ -33,7 +33,7 @@ pub(super) fn file_kind(path: &Path) -> Option<FileKind> {
 }
 
 /// Returns what modes forbid a user for certain.
-pub(super) fn forbidden_by_modes(path: &Path, credentials: &TapCredentials) -> ForbiddenByModes {
+pub(crate) fn forbidden_by_modes(path: &Path, credentials: &TapCredentials) -> ForbiddenByModes {
     ForbiddenByModes {
         write: is_write_protected(path, credentials),
         reach: is_unreachable(path, credentials),
@@ -50,7 +50,7 @@ fn is_closed(path: &Path, credentials: &TapCredentials) -> bool {
 }
 
 /// Returns the user and the group of a file, and of its directory, as far as they exist.
-pub(super) fn find_owners(path: &Path) -> Vec<(u32, u32)> {
+pub(crate) fn find_owners(path: &Path) -> Vec<(u32, u32)> {
     let files = path.ancestors().take(2).filter_map(|path| symlink_metadata(path).ok());
     files.map(|file| (file.uid(), file.gid())).collect()
 }
@@ -76,7 +76,7 @@ fn is_unreachable(path: &Path, credentials: &TapCredentials) -> bool {
 }
 
 /// Returns the capabilities that a file has of its own, as bits (`capabilities(7)`).
-pub(super) fn file_capabilities(path: &Path) -> u64 {
+pub(crate) fn file_capabilities(path: &Path) -> u64 {
     open_handle(path, LastLink::Itself).map_or(0, |handle| read_capabilities(&handle))
 }
 
@@ -100,7 +100,7 @@ fn parse_capabilities(data: &[u8]) -> u64 {
 }
 
 /// Returns the rights that a file gives to a process with these credentials that executes it.
-pub(super) fn rights_of_file(path: &Path, credentials: &TapCredentials) -> FileRights {
+pub(crate) fn rights_of_file(path: &Path, credentials: &TapCredentials) -> FileRights {
     let handle = open_handle(path, LastLink::Target).ok();
     let opened = handle.and_then(|handle| Some((handle.metadata().ok().filter(Metadata::is_file)?, handle)));
     let Some((file, handle)) = opened else { return FileRights::default() };

@@ -1,9 +1,9 @@
 //! Tests of the weighing: one for each row of the table of denials, with its counterparts on the host.
 
 use super::*;
+use crate::host::file_rights::FileRights;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::tap::TapCredentials;
-use crate::operations::tap::file_rights::FileRights;
 
 const HOST: &[u8] = b"1 0 254:0 / / rw - ext4 x rw\n2 1 0:6 / /dev rw,nosuid - devtmpfs x rw\n\
     3 1 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";

@@ -22,7 +22,7 @@ pub(crate) struct FileRights {
 
 impl FileRights {
     /// Whether a file's user or group would be that of the process.
-    pub(super) fn owns(&self, (uid, gid): (u32, u32)) -> bool {
+    pub(crate) fn owns(&self, (uid, gid): (u32, u32)) -> bool {
         self.user == Some(uid) || self.group == Some(gid)
     }
 }
