@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, is_known, arch) in [
         ("exit_notes", endian == "little" || clang.is_some(), None),
         ("call_sites", has_registers, Some(&*arch)),
+        ("call_failures", has_registers, Some(&*arch)),
         ("tap", has_registers, Some(&*arch)),
     ] {
         let checked_in = || match arch {

@@ -78,6 +78,7 @@
 //! | the lines that grant an access | `src/diagnosis/access_remedy.rs`; `src/diagnosis/access_needs.rs` says what an access needs |
 //! | which lines may grant an access by default | `src/diagnosis/access_default.rs` |
 //! | the arguments that a tap reads of calls which filters judge by them | `src/incidents/refused_argument.rs` |
+//! | which failed calls the daemon reports without a tap | the list in `src/kernel/bpf/call_failures.bpf.c`; `src/host/failure_evidence.rs` says which count as denials |
 //! | which failed calls a tap counts as denials | `src/host/access_verdict.rs`, with the mounts of `src/kernel/mounts.rs`; `src/kernel/tap/call_rules.rs` has what it looks at in each call |
 //! | which drop-in takes a remedy | `src/diagnosis/drop_in_place.rs`; [`unit_files`] knows templates, transient units and read-only places |
 //! | which remedy is the default | [`diagnosis::Diagnosis::default_remedy`]; [`diagnosis::Reservation`] lists what rules one out |
@@ -92,7 +93,7 @@
 //! | the page for Cockpit | `packaging/cockpit`; `tests/cockpit/run` tests it in a browser |
 //! | a D-Bus method | `src/outlet/service.rs`, its caller's side in [`outlet::client`], and `systemd/org.hardenwhy1.xml` |
 //! | a key of the configuration | [`daemon::config`] and `packaging/harden-why.conf` |
-//! | a BPF program | its C source in `src/kernel/bpf/`, and its reader in [`kernel::exit_cgroups`], [`kernel::call_sites`] or [`kernel::tap`] |
+//! | a BPF program | its C source in `src/kernel/bpf/`, and its reader in [`kernel::exit_cgroups`], [`kernel::call_sites`], `src/kernel/call_failures.rs` or [`kernel::tap`] |
 //! | a verb | [`cli::args::Command`], a file in [`cli::verbs`], its call in `src/cli/mod.rs`, its answer in [`cli::views`] |
 //! | how a unit is changed | [`operations::drop_in`], [`operations::rehearsal`], [`operations::bisection`], [`operations::refusal_logging`] |
 //! | which lines a bisection lifts, and how | [`policy::Hardening`]; keys outside the table of directives in `src/policy/hardening_keys.rs` |

@@ -154,6 +154,11 @@ impl<H: Host> Pipeline<H> {
         self.rehearsed.end(unit, now);
     }
 
+    /// Whether a unit is rehearsed now.
+    pub(crate) fn is_rehearsed(&self, unit: &Unit) -> bool {
+        self.rehearsed.is_running(unit)
+    }
+
     /// Adds the rehearsals that an earlier daemon knew. `now` is in milliseconds since the epoch.
     pub(crate) fn restore_rehearsals(&mut self, spans: Vec<RehearsalSpan>, now: i64) {
         self.rehearsed.restore(spans, now);

@@ -309,6 +309,7 @@ impl Alerts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::system_settings::SystemSettings;
     use crate::incidents::{Sample, SightingSource};
     use crate::outlet::message_ids;
     use crate::systemd::manager::Managers;
@@ -318,7 +319,7 @@ mod tests {
 
     fn alerts(path: &Path) -> Alerts {
         let managers = Managers::with_paths("unix:path=/nonexistent", "/nonexistent");
-        Alerts::new(path, AlertLimits::default(), Explainer::new(Arc::new(managers)))
+        Alerts::new(path, AlertLimits::default(), Explainer::new(Arc::new(SystemSettings::new(Arc::new(managers)))))
     }
 
     fn incident(id: i64) -> Alert {

@@ -6,11 +6,12 @@ use super::status::SharedStatus;
 use crate::audit::{Action, Record, Stamp};
 use crate::host::live_host::LiveHost;
 use crate::incidents::{Fold, Folded, IncidentEvent, Moment, Sighting};
+use crate::kernel::call_failures::FailureReport;
 use crate::kernel::proc_events::DeathNotice;
 use crate::pipeline::attribution_queue::{AttributionQueue, FinishedSightings, QueueStep, StreamRead};
 use crate::pipeline::evidence_query::{Attempt, EvidenceQuery, JournalAccess};
 use crate::pipeline::{Pipeline, RecordOutcome};
-use crate::units::Evidence;
+use crate::units::{Attribution, Evidence, weigh};
 use std::collections::HashMap;
 use std::time::Instant;
 use tokio::task::{Id, JoinSet};
@@ -150,6 +151,19 @@ impl Attributor {
     /// Waits for the next answer. Returns `None` if no query is under way.
     pub(super) async fn next_answer(&mut self) -> Option<EvidenceAnswer> {
         self.queries.next_answer().await
+    }
+
+    /// Returns the unit of a process whose call failed, by the ids of its cgroups; `None` while the unit is rehearsed, since the
+    /// rehearsal counts such calls.
+    pub(super) fn attribute_call(&self, call: &FailureReport) -> Option<Attribution> {
+        let attribution = weigh(&[self.pipeline.host().own_cgroup_by_ids(&call.cgroups)?])?;
+        (!self.pipeline.is_rehearsed(&attribution.unit)).then_some(attribution)
+    }
+
+    /// Returns why the units of failed calls cannot be found; `None` if they can.
+    pub(super) fn cannot_attribute_calls(&self) -> Option<String> {
+        let is_possible = self.pipeline.host().has_exit_cgroups();
+        (!is_possible).then(|| "the kernel shows no cgroups of processes".to_owned())
     }
 
     /// Counts all sightings that wait, with the evidence that they have.

@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) max_in_memory: usize,
     /// Which incidents get an alert.
     pub(crate) alerts: AlertLimits,
+    /// Whether the daemon watches failed calls.
+    pub(crate) watches_calls: bool,
 }
 
 /// Which incidents get an alert.
@@ -48,6 +50,7 @@ impl Default for Config {
             max_stored: 100_000,
             max_in_memory: 8 << 10,
             alerts: AlertLimits::default(),
+            watches_calls: true,
         }
     }
 }
@@ -100,7 +103,7 @@ type Setter = fn(&mut Config, &DeValue<'_>) -> Result<(), String>;
 type Restorer = fn(&mut Config, &Config);
 
 /// Every key, with its section.
-const KEYS: [(&str, &str, Setter, Restorer); 7] = [
+const KEYS: [(&str, &str, Setter, Restorer); 8] = [
     (
         "store",
         "keep-days",
@@ -163,6 +166,15 @@ const KEYS: [(&str, &str, Setter, Restorer); 7] = [
             Ok(())
         },
         |config, before| config.alerts.mute.clone_from(&before.alerts.mute),
+    ),
+    (
+        "failed-calls",
+        "watch",
+        |config, value| {
+            config.watches_calls = value.as_bool().ok_or_else(|| "true or false".to_owned())?;
+            Ok(())
+        },
+        |config, before| config.watches_calls = before.watches_calls,
     ),
 ];
 

@@ -3,6 +3,7 @@
 use super::alerts::{Alerts, JournalChange};
 use super::attributor::{Attributor, EvidenceAnswer};
 use super::bus_connection::BusConnection;
+use super::call_watcher::{CallWatcher, WatcherEvent};
 use super::config::Config;
 use super::exit_events::ExitEvents;
 use super::reloadable_config::ReloadableConfig;
@@ -13,7 +14,7 @@ use super::storage::{Storage, StoredIncident, WriteResult};
 use super::store_writer::JobResult;
 use super::supervisor;
 use crate::audit::text::Escaped;
-use crate::incidents::{Folded, SightingSource, Stored};
+use crate::incidents::{Folded, Incident, SightingSource, Stored};
 use crate::intake::record_source::{NoRecord, Received, RecordSources, SourceEnd};
 use crate::outlet::client_requests::PendingRequest;
 use crate::pipeline::attribution_queue::StreamRead;
@@ -47,6 +48,7 @@ const MAX_TURN: Duration = Duration::from_millis(50);
 pub(super) struct EventLoop {
     pub(super) sources: RecordSources,
     pub(super) exits: ExitEvents,
+    pub(super) watcher: CallWatcher,
     pub(super) bus: BusConnection,
     pub(super) requests: Receiver<PendingRequest>,
     pub(super) config: ReloadableConfig,
@@ -107,6 +109,7 @@ impl EventLoop {
                     ready?;
                     let _ = self.receive_exits();
                 }
+                event = self.watcher.next(), if !is_holding => self.on_watcher(event?),
                 () = sleep_until(deadline), if !is_holding => self.on_deadline()?,
                 Some(answer) = self.attributor.next_answer(), if !is_holding => self.on_answer(answer),
                 result = self.storage.job_result() => {
@@ -121,7 +124,7 @@ impl EventLoop {
             self.poll();
             watchdog.beat(Instant::now());
             // In a storm this task never waits, so it yields to the tasks that fetch answers.
-            if self.attributor.is_asking() || self.alerts.is_asking() {
+            if self.attributor.is_asking() || self.alerts.is_asking() || self.watcher.is_asking() {
                 tokio::task::yield_now().await;
             }
         }
@@ -140,6 +143,7 @@ impl EventLoop {
             self.storage.next_wake(),
             self.alerts.next_wake(),
             self.attributor.next_wake(),
+            self.watcher.next_wake(),
         ];
         wakes.into_iter().flatten().min()
     }
@@ -251,6 +255,43 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Begins or ends to watch failed calls, as the configuration says.
+    pub(super) fn watch_calls(&mut self) {
+        let not_watched = if self.config.current().watches_calls {
+            self.attributor.cannot_attribute_calls()
+        } else {
+            Some("the configuration switches that off".to_owned())
+        };
+        self.watcher.set(not_watched.is_none());
+        let is_loading = not_watched.is_none() && !self.watcher.is_on();
+        let not_yet = is_loading.then(|| "the programs in the kernel are being loaded".to_owned());
+        self.status.lock().set_calls_watched(not_watched.or(not_yet));
+    }
+
+    fn on_watcher(&mut self, event: WatcherEvent) {
+        match event {
+            WatcherEvent::Opened(Ok(())) => {
+                tracing::info!("the kernel reports failed calls");
+                self.status.lock().set_calls_watched(None);
+            }
+            WatcherEvent::Opened(Err(error)) => {
+                tracing::info!("the kernel does not report failed calls: {error}");
+                self.status.lock().set_calls_watched(Some(format!("the kernel refuses the programs: {error}")));
+            }
+            WatcherEvent::Reported => {
+                let attributor = &self.attributor;
+                self.watcher.receive(|call| attributor.attribute_call(call), Instant::now());
+            }
+            WatcherEvent::Denials(denials) => self.add_failures(denials),
+        }
+    }
+
+    fn add_failures(&mut self, denials: Vec<Incident>) {
+        let pipeline = self.attributor.pipeline_mut();
+        let counted = denials.into_iter().map(|denial| pipeline.add_incident(denial)).collect();
+        self.schedule(counted);
+    }
+
     fn on_answer(&mut self, answer: EvidenceAnswer) {
         let counted = self.attributor.on_answer(answer, Instant::now());
         self.schedule(counted);
@@ -321,6 +362,7 @@ impl EventLoop {
         self.attributor.fold_mut().set_limit(config.max_in_memory);
         self.storage.configure(config);
         self.alerts.set_limits(config.alerts.clone());
+        self.watch_calls();
         supervisor::notify(&[NotifyState::Ready]);
     }
 
@@ -340,7 +382,14 @@ impl EventLoop {
             self.alerts.retract(&death);
         }
         self.attributor.start_queries(now);
-        self.status.lock().dropped = self.attributor.fold().dropped();
+        self.watcher.start_questions();
+        let recurred = self.watcher.take_recurred(now);
+        self.add_failures(recurred);
+        {
+            let mut status = self.status.lock();
+            status.dropped = self.attributor.fold().dropped();
+            status.calls_skipped = self.watcher.lost();
+        }
         if let Some(spans) = self.attributor.pipeline_mut().take_changed_rehearsals() {
             self.storage.save_rehearsals(spans);
         }
@@ -359,6 +408,8 @@ impl EventLoop {
         self.bus.leave();
         let counted = self.attributor.give_up();
         self.schedule(counted);
+        let recurred = self.watcher.finish();
+        self.add_failures(recurred);
         for result in self.storage.flush_all(self.attributor.fold_mut()).await {
             let _ = self.on_write_result(result);
         }

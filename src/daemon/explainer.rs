@@ -5,29 +5,25 @@
 //! caches no settings. Incidents that wait for the same unit share a question. The explainer does not ask users'
 //! managers, since root would then open files that a user names.
 
+use super::system_settings::SystemSettings;
 use crate::audit::Action;
 use crate::diagnosis::diagnose_one;
-use crate::host::unit_settings;
+use crate::host::unit_settings::LoadedSettings;
 use crate::incidents::{FairWindow, Incident};
-use crate::kernel::heap;
 use crate::outlet::{Explanation, NoDirective};
 use crate::policy;
 use crate::syscalls::Groups;
-use crate::systemd::libseccomp;
-use crate::systemd::manager::Managers;
 use crate::units::{Manager, Unit};
 use std::collections::VecDeque;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long an alert waits for its cause.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// How many questions are under way at a time, and how many threads read files. A read that hangs occupies its thread.
+/// How many questions are under way at a time.
 const MAX_QUESTIONS: usize = 4;
 
 /// How many questions the explainer asks per window. A unit with fewer than an equal share may still ask.
@@ -70,12 +66,10 @@ struct UnitQuestion {
 struct TooLate(Vec<Ticket>);
 
 impl Explainer {
-    /// Creates an explainer that asks the system manager of `managers`.
-    pub(super) fn new(managers: Arc<Managers>) -> Self {
-        let readers = Arc::new(Semaphore::new(MAX_QUESTIONS));
-        let system = SystemSettings { managers, groups: Mutex::default(), readers };
+    /// Creates an explainer that asks the system manager.
+    pub(super) fn new(system: Arc<SystemSettings>) -> Self {
         Self {
-            system: Arc::new(system),
+            system,
             waiting: VecDeque::new(),
             asked: JoinSet::new(),
             next_ticket: 0,
@@ -120,7 +114,7 @@ impl Explainer {
             let system = Arc::clone(&self.system);
             let tickets = incidents.iter().map(|(ticket, _)| *ticket).collect();
             self.asked.spawn(async move {
-                timeout(MAX_WAIT, system.explain(unit, incidents)).await.map_err(|_| TooLate(tickets))
+                timeout(MAX_WAIT, explain(system, unit, incidents)).await.map_err(|_| TooLate(tickets))
             });
         }
     }
@@ -177,70 +171,28 @@ fn explicable_unit(incident: &Incident) -> Result<&Unit, NoDirective> {
     if unit.manager == Manager::System { Ok(unit) } else { Err(NoDirective::UserUnit) }
 }
 
-/// The settings of the system manager's units.
-#[derive(Debug)]
-struct SystemSettings {
-    managers: Arc<Managers>,
-    /// The embedded groups, by the systemd version that they stand in for. The daemon may run no program, so it cannot
-    /// ask
-    /// `systemd-analyze` for the groups of that version.
-    groups: Mutex<Option<(String, Arc<Groups>)>>,
-    readers: Arc<Semaphore>,
-}
-
-impl SystemSettings {
-    async fn explain(self: Arc<Self>, unit: Unit, incidents: Vec<(Ticket, Incident)>) -> Answers {
-        let unread = Explanation::NoDirective(NoDirective::SettingsUnread);
-        let no_answers = incidents.iter().map(|(ticket, _)| (*ticket, unread.clone())).collect();
-        match self.diagnose(&unit, incidents).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                tracing::debug!("cannot read the settings of {}: {error}", unit.name);
-                no_answers
-            }
-        }
-    }
-
-    async fn diagnose(
-        self: Arc<Self>,
-        unit: &Unit,
-        incidents: Vec<(Ticket, Incident)>,
-    ) -> Result<Answers, Box<dyn std::error::Error + Send + Sync>> {
-        let manager = self.managers.connect(Manager::System).await?;
-        let (facts, version) = tokio::join!(manager.unit_properties(&unit.name), manager.version());
-        let (facts, version) = (facts?, version?);
-        let reader = Arc::clone(&self.readers).try_acquire_owned()?;
-        let unit = unit.clone();
-        let read = move || {
-            let _reader = reader;
-            let groups = self.groups(version);
-            let known = unit_settings::from_properties(&unit, facts, Path::new(""), &groups);
-            let explain = |incident: Incident| {
-                let Some(situation) = &known.situation else {
-                    return Explanation::NoDirective(NoDirective::SettingsUnread);
-                };
-                let (finding, remedy) = diagnose_one(incident, situation, &groups);
-                let certain = |cause: &policy::DirectiveCause| known.is_certain_of(cause.directive);
-                Explanation::from_finding(&finding, remedy.as_ref(), certain, known.matches_manager)
+/// Explains incidents of a unit.
+async fn explain(system: Arc<SystemSettings>, unit: Unit, incidents: Vec<(Ticket, Incident)>) -> Answers {
+    let unread = Explanation::NoDirective(NoDirective::SettingsUnread);
+    let no_answers = incidents.iter().map(|(ticket, _)| (*ticket, unread.clone())).collect();
+    let name = unit.name.clone();
+    let explain = move |known: &LoadedSettings, groups: &Groups| {
+        let explain = |incident: Incident| {
+            let Some(situation) = &known.situation else {
+                return Explanation::NoDirective(NoDirective::SettingsUnread);
             };
-            let answers = incidents.into_iter().map(|(ticket, incident)| (ticket, explain(incident))).collect();
-            drop(known);
-            heap::trim();
-            answers
+            let (finding, remedy) = diagnose_one(incident, situation, groups);
+            let certain = |cause: &policy::DirectiveCause| known.is_certain_of(cause.directive);
+            Explanation::from_finding(&finding, remedy.as_ref(), certain, known.matches_manager)
         };
-        Ok(tokio::task::spawn_blocking(read).await?)
-    }
-
-    fn groups(&self, version: String) -> Arc<Groups> {
-        let mut cached = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, groups)) = cached.as_ref().filter(|(known, _)| *known == version) {
-            return Arc::clone(groups);
+        incidents.into_iter().map(|(ticket, incident)| (ticket, explain(incident))).collect()
+    };
+    match system.read(unit, explain).await {
+        Ok(answers) => answers,
+        Err(error) => {
+            tracing::debug!("cannot read the settings of {name}: {error}");
+            no_answers
         }
-        let groups = Groups::embedded().with_running_version(&version);
-        let unresolved = libseccomp::unresolved(Path::new("/"), &groups).unwrap_or_default();
-        let groups = Arc::new(groups.with_unresolved(unresolved));
-        *cached = Some((version, Arc::clone(&groups)));
-        groups
     }
 }
 
@@ -249,6 +201,7 @@ mod tests {
     use super::*;
     use crate::incidents::{Denial, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::syscalls::{Arch, Call};
+    use crate::systemd::manager::Managers;
     use std::os::unix::net::UnixListener;
 
     /// How long an answer may take on a busy machine.
@@ -277,7 +230,7 @@ mod tests {
     }
 
     fn explainer(address: &str) -> Explainer {
-        Explainer::new(Arc::new(Managers::with_paths(address, "/nonexistent")))
+        Explainer::new(Arc::new(SystemSettings::new(Arc::new(Managers::with_paths(address, "/nonexistent")))))
     }
 
     #[test]

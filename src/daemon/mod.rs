@@ -5,6 +5,7 @@
 //! ```text
 //! RecordSource ─► EventLoop::receive_records ─► Attributor::on_record ─► Storage::schedule ─► StoreWriter (a thread)
 //! death notices ─► EventLoop::receive_exits ─► Attributor::on_notice      ▲                         │
+//! failed calls ─► CallWatcher (asks systemd for the unit's settings) ─────┤                         │
 //!                     AttributionQueue: asks systemd, then the journal ───┘                         │
 //! journal ◄─ Alerts::send ◄─ Explainer (asks systemd why) ◄─ Alerts::consider ◄─ EventLoop::on_written
 //! D-Bus signal ◄─ BusConnection::announce ◄──────────────────────────────────────┘
@@ -18,6 +19,7 @@ mod alert_rate;
 mod alerts;
 mod attributor;
 mod bus_connection;
+mod call_watcher;
 pub(crate) mod config;
 mod demonstrations;
 mod event_loop;
@@ -34,6 +36,7 @@ mod storage;
 mod store_owner;
 mod store_writer;
 mod supervisor;
+mod system_settings;
 
 use crate::host::blind_spots;
 use crate::host::late_evidence::LateEvidence;
@@ -54,16 +57,19 @@ use crate::systemd::manager::Managers;
 use alerts::Alerts;
 use attributor::Attributor;
 use bus_connection::BusConnection;
+use call_watcher::CallWatcher;
 use event_loop::EventLoop;
 use exit_events::ExitEvents;
 use explainer::Explainer;
 use reloadable_config::ReloadableConfig;
 use status::SharedStatus;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use stop_signals::StopSignals;
 use storage::Storage;
 use store_owner::Retention;
 use store_writer::StoreWriter;
+use system_settings::SystemSettings;
 
 /// The daemon's command-line options.
 #[derive(Debug)]
@@ -113,7 +119,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let status_source = status.source("/".into());
     let bus = BusConnection::start(options.bus.clone(), options.state_dir.clone(), status_source, orders);
     let late_evidence = LateEvidence::new(Managers::new(&options.bus));
-    let explainer = Explainer::new(late_evidence.managers());
+    let system = Arc::new(SystemSettings::new(late_evidence.managers()));
+    let explainer = Explainer::new(Arc::clone(&system));
     let host = LiveHost::new(late_evidence).with_exit_cgroups(exit_cgroups).with_call_sites(call_sites);
     let writer = StoreWriter::start(store, options.state_dir.clone(), Retention::from(&settings))?;
     let mut storage = Storage::new(writer, status.clone());
@@ -126,9 +133,10 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     }
     let mut attributor = Attributor::new(host, settings.max_in_memory, status.clone());
     attributor.pipeline_mut().restore_rehearsals(rehearsals, now_millis());
-    let event_loop = EventLoop {
+    let mut event_loop = EventLoop {
         sources: RecordSources::new(sources),
         exits,
+        watcher: CallWatcher::new(system),
         bus,
         requests,
         config,
@@ -139,6 +147,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         status,
         turn: event_loop::TurnState::default(),
     };
+    event_loop.watch_calls();
     Box::pin(event_loop.run()).await
 }
 

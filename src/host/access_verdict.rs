@@ -1,5 +1,5 @@
 //! Weighs a failed call: whether the unit's sandbox made it fail, and what it withheld. This file does no IO: all that it knows
-//! was gathered before (`operations/tap/access_evidence.rs`).
+//! was gathered before: by a tap (`operations::tap`), or from a report of the kernel's ([`super::failure_evidence`]).
 //!
 //! What the host would have refused as well is harmless here: file modes, an absent file, a read-only disk.
 

@@ -56,6 +56,20 @@ impl LiveHost {
         Self { exit_cgroups, ..self }
     }
 
+    /// Whether the kernel notes the cgroups of processes.
+    #[must_use]
+    pub(crate) fn has_exit_cgroups(&self) -> bool {
+        self.exit_cgroups.is_some()
+    }
+
+    /// Returns the cgroup of a process, from the ids that the kernel reported: those of the cgroups that hold it, from the root
+    /// on.
+    #[must_use]
+    pub(crate) fn own_cgroup_by_ids(&self, ids: &[u64]) -> Option<Evidence> {
+        let path = self.exit_cgroups.as_ref()?.path(ids)?;
+        Some(Evidence::OwnCgroup([b"0::", path.as_slice(), b"\n"].concat()))
+    }
+
     /// Adds the places in their code that the kernel noted of killed processes.
     #[must_use]
     pub(crate) fn with_call_sites(self, call_sites: Option<CallSites>) -> Self {

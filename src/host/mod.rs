@@ -8,14 +8,15 @@
 //! - `program_files` reads the executables of a unit.
 //! - [`call_site_names`] names the functions of call sites, and `packages` the packages of files.
 //! - [`unit_processes`] finds the processes that a unit's processes started, wherever they were moved.
-//! - `access_verdict` weighs a call that failed: whether a unit's sandbox made it fail. `path_walk` and
-//!   `host_files` gather what it needs.
+//! - `access_verdict` weighs a call that failed: whether a unit's sandbox made it fail. `path_walk`, `host_files` and
+//!   `failure_evidence` gather what it needs.
 //! - [`blind_spots`] lists the reasons why denials, or their units, stay invisible.
 
 pub(crate) mod access_verdict;
 pub mod blind_spots;
 pub mod call_site_names;
 pub(crate) mod executable_guess;
+pub(crate) mod failure_evidence;
 pub(crate) mod file_rights;
 pub(crate) mod filter_in_force;
 pub(crate) mod host_files;

@@ -25,7 +25,7 @@ pub struct IncidentKey {
 /// The source of a sighting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum SightingSource {
-    /// The kernel sent a record, or announced the death.
+    /// The kernel sent a record, announced the death, or reported the failed call as it happened.
     #[default]
     Audit,
     /// The kernel sent a record of a call that passed because the unit was rehearsed. The unit's own settings would have

@@ -4,7 +4,7 @@
 use super::heap;
 use aya::maps::{Map, MapError};
 use aya::programs::{FExit, Program, ProgramError, RawTracePoint};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader, RawTracePointRunOptions, TestRun as _};
+use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader, RawTracePointRunOptions, TestRun as _};
 use std::error::Error;
 use std::io;
 
@@ -35,6 +35,16 @@ impl Drop for BpfLoader<'_> {
     fn drop(&mut self) {
         drop(self.0.take());
         heap::trim();
+    }
+}
+
+/// The functions of the running kernel. Holds the kernel's types, so it should not live long.
+pub(crate) struct KernelFunctions(Btf);
+
+impl KernelFunctions {
+    /// Parses the kernel's types.
+    pub(crate) fn read() -> Result<Self, BpfError> {
+        Ok(Self(Btf::from_sys_fs().map_err(|error| BpfError::from_cause(&error))?))
     }
 }
 
@@ -74,14 +84,21 @@ impl BpfObject {
     }
 
     /// Loads a program, and attaches it to the end of a kernel function.
-    pub(crate) fn attach_to_function(&mut self, program: &str, function: &str) -> Result<(), BpfError> {
-        let types = Btf::from_sys_fs().map_err(|error| BpfError::from_cause(&error))?;
+    pub(crate) fn attach_to_function(
+        &mut self,
+        program: &str,
+        function: &str,
+        functions: &KernelFunctions,
+    ) -> Result<(), BpfError> {
         let program: &mut FExit = self.program(program)?;
-        program.load(function, &types)?;
+        program.load(function, &functions.0)?;
         program.attach()?;
-        drop(types);
-        heap::trim();
         Ok(())
+    }
+
+    /// Returns the names of the programs.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &str> {
+        self.0.programs().map(|(name, _)| name)
     }
 
     /// Loads a program, runs it once in this process, and returns its result.
@@ -124,6 +141,11 @@ impl BpfError {
     /// Whether the process lacks a right. The verifier answers `EACCES`, too, but with a log.
     pub(crate) fn is_missing_right(&self) -> bool {
         self.verifier_log.is_none() && matches!(self.error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+    }
+
+    /// Whether the kernel has no function of that name.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.error.kind() == io::ErrorKind::NotFound
     }
 
     /// Finds the kernel's error among the causes of a loader's error.
@@ -171,6 +193,9 @@ impl From<EbpfError> for BpfError {
 
 impl From<ProgramError> for BpfError {
     fn from(error: ProgramError) -> Self {
+        if matches!(error, ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) {
+            return io::Error::new(io::ErrorKind::NotFound, error.to_string()).into();
+        }
         let verifier_log = match &error {
             ProgramError::LoadError { verifier_log, .. } => log_end(&verifier_log.to_string()),
             _ => None,

@@ -105,7 +105,7 @@ fn user_device(device: u64) -> u64 {
 }
 
 /// Joins names that come from the file's own to the topmost, each with a zero byte.
-fn join_path(names: &[u8], is_whole: bool) -> Vec<u8> {
+pub(super) fn join_path(names: &[u8], is_whole: bool) -> Vec<u8> {
     let mut path = Vec::new();
     let names = names.strip_suffix(&[0]).unwrap_or(names);
     for name in names.rsplit(|byte| *byte == 0) {

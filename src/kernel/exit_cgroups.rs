@@ -119,6 +119,11 @@ impl ExitCgroups {
     #[must_use]
     pub fn cgroup(&self, pid: u32, at: i64) -> Option<Vec<u8>> {
         let [_, _, _, ids @ ..] = &self.note(pid, at)?;
+        self.path(ids)
+    }
+
+    /// Returns the path of a cgroup from the ids of its ancestors, the topmost first, and its own id; zeros follow.
+    pub(crate) fn path(&self, ids: &[u64]) -> Option<Vec<u8>> {
         let removed = |id| Some(CStr::from_bytes_until_nul(&self.cgroups.get(&id, 0).ok()?).ok()?.into());
         self.names.lock().unwrap_or_else(PoisonError::into_inner).path(ids, removed, Instant::now())
     }

@@ -1,6 +1,7 @@
 //! What the running kernel shows of processes: BPF programs, the proc connector, `/proc` and clocks.
 
 pub(crate) mod bpf;
+pub(crate) mod call_failures;
 mod call_notes;
 pub mod call_sites;
 pub(crate) mod clock;

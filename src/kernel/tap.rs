@@ -25,9 +25,10 @@ pub use refusal::{CallResult, Refusal};
 pub(crate) use tally::{ProcessOwner, ProcessReader, RefusalKind, RefusalTally, RefusalTotals};
 pub use targets::TapTarget;
 
-use super::bpf::{BpfError, BpfObject};
+use super::bpf::{BpfError, BpfObject, KernelFunctions};
 use super::call_notes::{CallNote, NoteWords, page_shift};
 use super::clock::Clocks;
+use super::heap;
 use crate::incidents::CallSite;
 use crate::syscalls::{Abi, Arch};
 use aya::include_bytes_aligned;
@@ -345,8 +346,13 @@ impl Tap {
 /// Attaches to the kernel's capability checks, by the tracepoint or, before Linux 6.14, at the end of the function. Returns
 /// whether that works.
 fn attach_to_capability_checks(programs: &mut BpfObject) -> bool {
-    programs.attach("hardenwhy_cap", "cap_capable").is_ok()
-        || programs.attach_to_function("hardenwhy_capold", "cap_capable").is_ok()
+    if programs.attach("hardenwhy_cap", "cap_capable").is_ok() {
+        return true;
+    }
+    let attached = KernelFunctions::read()
+        .and_then(|functions| programs.attach_to_function("hardenwhy_capold", "cap_capable", &functions));
+    heap::trim();
+    attached.is_ok()
 }
 
 /// Returns how many levels the root of this cgroup namespace is below the machine's root, whose id is 1

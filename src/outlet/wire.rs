@@ -75,7 +75,8 @@ pub struct IncidentDict {
     pub parent_pid: Option<u32>,
     /// The parent's name.
     pub parent_comm: Option<Vec<u8>>,
-    /// The source of the sightings: `rehearsal` or `tap`; absent for records and deaths that the kernel reported.
+    /// The source of the sightings: `rehearsal` or `tap`; absent for records, deaths and failed calls that the kernel
+    /// reported.
     pub source: Option<String>,
     /// The error that the process got, if a tap saw it or an access failed.
     pub errno: Option<i32>,
@@ -173,11 +174,23 @@ pub struct Status {
     pub journal_error: Option<String>,
     /// The end of the verifier's log, if the kernel refused the BPF program that notes the cgroups of dying processes.
     pub verifier_log: Option<String>,
+    /// Whether the daemon watches for capabilities and read-only paths that units are denied.
+    pub watches_calls: bool,
+    /// Why it does not.
+    pub calls_not_watched: Option<String>,
+    /// How many failed calls it did not look at, because there were too many of one owner.
+    pub calls_skipped: u64,
     /// What the daemon cannot see or do, one sentence each.
     pub limitations: Vec<String>,
 }
 
 impl Status {
+    /// Sets whether the daemon watches failed calls; `not_watched` tells why not.
+    pub fn set_calls_watched(&mut self, not_watched: Option<String>) {
+        self.watches_calls = not_watched.is_none();
+        self.calls_not_watched = not_watched;
+    }
+
     /// Sets the counts of evicted incidents.
     pub fn set_evicted(&mut self, evicted: Evicted) {
         self.evicted = evicted.incidents;

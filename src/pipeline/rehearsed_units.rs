@@ -122,6 +122,11 @@ impl RehearsedUnits {
         }
     }
 
+    /// Whether the rehearsal of a unit runs.
+    pub(super) fn is_running(&self, unit: &Unit) -> bool {
+        self.by_unit.get(unit).is_some_and(|rehearsal| rehearsal.until.is_none())
+    }
+
     /// Whether a record can belong to a rehearsal, so that the lineage of its process matters.
     pub(super) fn may_claim(&self, record: &Record<'_>) -> bool {
         record.action == Action::Log && !self.by_unit.is_empty()

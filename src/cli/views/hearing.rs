@@ -41,6 +41,12 @@ pub(crate) struct Hearing {
     journal_error: Option<String>,
     /// The end of the verifier's log, if the kernel refused a BPF program.
     verifier_log: Option<String>,
+    /// Whether the daemon watches for capabilities and read-only paths that units are denied.
+    watches_calls: bool,
+    /// Why it does not; absent if it does.
+    calls_not_watched: Option<String>,
+    /// How many failed calls it did not look at.
+    calls_skipped: u64,
     /// Why the daemon does not answer; absent if it does.
     absent: Option<String>,
     /// Whether the system manager and the caller's own manager log refusals.
@@ -168,6 +174,9 @@ impl Hearing {
             store_error: status.store_error.map(|error| escape(error.as_bytes())),
             journal_error: status.journal_error.map(|error| escape(error.as_bytes())),
             verifier_log: status.verifier_log.as_deref().map(|log| escape_lines(log.as_bytes()).join("\n")),
+            watches_calls: status.watches_calls,
+            calls_not_watched: status.calls_not_watched.map(|why| escape(why.as_bytes())),
+            calls_skipped: status.calls_skipped,
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
             ..Self::default()
         }
@@ -269,6 +278,23 @@ impl Hearing {
         }
     }
 
+    /// Adds whether the daemon watches for what fails without a filter.
+    fn add_accesses(&self, page: &mut Page) {
+        if let Some(why) = &self.calls_not_watched {
+            let text = format!("no failed calls: {}; 'harden-why tap UNIT' shows them", styled(WARN, why));
+            page.field("watch", &text);
+        } else if self.watches_calls {
+            let text = match self.calls_skipped {
+                0 => "failed calls of system units, for capabilities and read-only paths".to_owned(),
+                skipped => {
+                    let skipped = styled(WARN, format_args!("{skipped} were too many to look at"));
+                    format!("failed calls of system units ({skipped})")
+                }
+            };
+            page.field("watch", &text);
+        }
+    }
+
     /// Adds which managers log refusals now, and how to see those of the others.
     fn add_refusals(&self, page: &mut Page) {
         let mut silent = Vec::new();
@@ -312,12 +338,14 @@ impl Reply for Hearing {
         self.add_state(&mut page);
         if detail != Detail::Full {
             self.add_totals(&mut page);
+            self.add_accesses(&mut page);
             self.add_problems(&mut page);
             self.add_refusals(&mut page);
             self.add_first_limitation(&mut page);
             return page.finish();
         }
         self.add_counters(&mut page);
+        self.add_accesses(&mut page);
         self.add_problems(&mut page);
         self.add_refusals(&mut page);
         if !self.unknown_calls.is_empty() {
@@ -356,6 +384,8 @@ mod tests {
             records: 14_212,
             lost: 3,
             only_manager: Some("user:1000".to_owned()),
+            watches_calls: true,
+            calls_skipped: 2,
             limitations: vec![other.to_owned(), "another: b; c".to_owned(), common],
             ..Status::default()
         };
@@ -370,6 +400,7 @@ mod tests {
         for part in [
             "harden-whyd has listened since 1970-01-01 00:00:00.\n",
             "  seen   14212 records, 3 audit events lost\n",
+            "  watch  failed calls of system units (2 were too many to look at)\n",
             "  you    you may see only the denials of your own units",
             "  silent calls refused with an error leave no record (system manager)",
             "  logs   refused calls of units of the user manager, since 14:56\n",
@@ -377,6 +408,9 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }
+        let status = Status { calls_not_watched: Some("no: \u{1b}".to_owned()), ..Status::default() };
+        let deaf = anstream::adapter::strip_str(&Hearing::new(status, &clock).page(Detail::Short)).to_string();
+        assert!(deaf.contains("  watch  no failed calls: no: \\x1b; 'harden-why tap"), "{deaf}");
         let full = plain(Detail::Full);
         assert!(full.contains("  buffer ") && full.contains("another: b; c") && full.contains("leave no record"));
     }

@@ -45,7 +45,8 @@ fn wrong_setting_keeps_previous_value() {
 fn every_key_can_be_set() {
     let (config, complaints) = read(
         "[store]\nkeep-days = 7\nmost-incidents = 1_000\n[memory]\nmost-incidents = 512\n\
-         [alerts]\nagain-after-minutes = 5\nburst = 3\nwindow-seconds = 60\nmute = [\"a\", \"b@.socket\"]\n",
+         [alerts]\nagain-after-minutes = 5\nburst = 3\nwindow-seconds = 60\nmute = [\"a\", \"b@.socket\"]\n\
+         [failed-calls]\nwatch = false\n",
     );
     assert_eq!(complaints, [""; 0]);
     let expected = Config {
@@ -58,6 +59,7 @@ fn every_key_can_be_set() {
             window: Duration::from_mins(1),
             mute: ["a.service", "b@.socket"].map(str::to_owned).into(),
         },
+        watches_calls: false,
     };
     assert_eq!(config, expected);
     let mutes = |name: &str| config.alerts.mutes(&name.parse().unwrap());
@@ -78,7 +80,7 @@ fn wrong_setting_is_reported_with_file_line_and_key() {
         "/etc/x.conf:5: store.for: unknown key; the keys are keep-days, most-incidents",
         "/etc/x.conf:8: alerts.mute: must be a list of unit names such as [\"a.service\", \"b@.service\"]; \
          ignored",
-        "/etc/x.conf:11: \\x1b[2J: unknown section; the sections are alerts, memory, store",
+        "/etc/x.conf:11: \\x1b[2J: unknown section; the sections are alerts, failed-calls, memory, store",
     ]
     .to_vec();
     let mut reported: Vec<&str> = complaints.iter().map(String::as_str).collect();

@@ -6,6 +6,7 @@ use crate::daemon::explainer::Explainer;
 use crate::daemon::silent_deaths::CountedDeath;
 use crate::daemon::store_owner::Retention;
 use crate::daemon::store_writer::{StoreWriter, Written};
+use crate::daemon::system_settings::SystemSettings;
 use crate::host::late_evidence::LateEvidence;
 use crate::host::live_host::LiveHost;
 use crate::incidents::{IncidentEvent, IncidentKey, Moment, Query, Sample, Sighting, Store, StoreError};
@@ -18,6 +19,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 const NOWHERE: &str = "/nonexistent";
 
@@ -27,13 +29,15 @@ fn event_loop(dir: &Path, audit: OwnedFd) -> EventLoop {
     let config = ReloadableConfig::load(Some(NOWHERE.into())).unwrap();
     let settings = Config::default();
     let writer = StoreWriter::start(Some(Store::open(dir).unwrap()), dir.into(), Retention::from(&settings)).unwrap();
-    let explainer = Explainer::new(host.late_evidence().managers());
+    let system = Arc::new(SystemSettings::new(host.late_evidence().managers()));
+    let explainer = Explainer::new(Arc::clone(&system));
     let status = SharedStatus::default();
     let (orders, requests) = client_requests::channel();
     let address = format!("unix:path={NOWHERE}").parse().unwrap();
     EventLoop {
         sources: RecordSources::new(vec![Box::new(AuditStream::new(AuditSocket::from_fd(audit)).unwrap())]),
         exits: ExitEvents::unavailable(),
+        watcher: CallWatcher::new(system),
         bus: BusConnection::start(address, dir.into(), status.source(NOWHERE.into()), orders),
         requests,
         config,

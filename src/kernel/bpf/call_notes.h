@@ -1,14 +1,9 @@
 // A note of where in its code a process made a call, and where that function was called from.
 // src/kernel/call_notes.rs reads these notes.
 #pragma once
-#include "kernel.h"
+#include "paths.h"
 
 #define VM_EXEC 4
-
-// A path has at most this many names and mounts, and room for its names; each name has a limit. Longer paths are cut.
-#define DEEPEST_PATH 32
-#define NAMES 256
-#define LONGEST_NAME 128
 
 // An id of a build by the linker is a SHA-1 hash.
 #define BUILD_ID 20
@@ -37,10 +32,7 @@ struct code_place {
     u64 device;
     u64 offset;
     u8 build_id[BUILD_ID + 4];
-    // The names of the path, from the file's own to the topmost, each with a zero byte; and whether these are all.
-    u32 path_length;
-    u32 is_whole_path;
-    char path[NAMES + LONGEST_NAME];
+    struct path_names path;
 };
 
 struct call_note {
@@ -129,41 +121,6 @@ INLINE int find_build_id(struct code_place *place, u64 start)
     return 1;
 }
 
-// Reads the names of a file's path, across mounts, up to the root of the process's mount namespace.
-INLINE void read_path(struct code_place *place, struct file *file)
-{
-    struct dentry *dentry = 0, *root = 0;
-    struct vfsmount *mount = 0;
-    u32 at = 0;
-    READ(dentry, file->f_path.dentry);
-    READ(mount, file->f_path.mnt);
-    for (int level = 0; level < DEEPEST_PATH; level++) {
-        READ(root, mount->mnt_root);
-        if (dentry == root) {
-            struct mount *parent = 0, *own = 0;
-            own = (void *)((char *)mount - __builtin_preserve_field_info(own->mnt, FIELD_OFFSET));
-            READ(parent, own->mnt_parent);
-            if (parent == own) {
-                place->is_whole_path = 1;
-                break;
-            }
-            READ(dentry, own->mnt_mountpoint);
-            mount = &parent->mnt;
-            continue;
-        }
-        const char *name = 0;
-        READ(name, dentry->d_name.name);
-        if (at >= NAMES)
-            break;
-        long length = read_kernel_string(place->path + (at & (NAMES - 1)), LONGEST_NAME, name);
-        if (length <= 1 || length >= LONGEST_NAME)
-            break;
-        at += length;
-        READ(dentry, dentry->d_parent);
-    }
-    place->path_length = at;
-}
-
 // Fills in the place of an address in a mapping.
 INLINE void fill_place(struct code_place *place, struct vm_area_struct *mapping, u64 address)
 {
@@ -185,7 +142,7 @@ INLINE void fill_place(struct code_place *place, struct vm_area_struct *mapping,
     place->device = device;
     u64 shift = page_shift & 31, offset = (u64)first_page << shift;
     place->offset = address + 1 - start + offset;
-    read_path(place, file);
+    read_path(&place->path, &file->f_path);
     u64 begins = start - offset;
     for (int index = 0; index < MOST_SHIFTS; index++) {
         if (find_build_id(place, begins))

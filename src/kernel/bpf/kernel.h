@@ -17,11 +17,14 @@ typedef long long s64;
 // A function that exists once in the object, however often it is called.
 #define SHARED_FUNCTION static __attribute__((noinline))
 
+// A function that the verifier checks once in each program, whatever its callers pass: it knows only the types of the arguments.
+#define CHECKED_ONCE __attribute__((noinline))
+
 // Maps, in the notation of libbpf: the types of anonymous members carry the values.
 #define NUMBER(name, value) int (*name)[value]
 #define TYPE(name, type) type *name
 
-enum map_type { HASH = 1, ARRAY = 2, PERCPU_ARRAY = 6, LRU_HASH = 9 };
+enum map_type { HASH = 1, ARRAY = 2, PERCPU_ARRAY = 6, LRU_HASH = 9, RING_BUFFER = 27 };
 enum map_update { ANY = 0, NEW = 1 };
 
 // Helpers (`enum bpf_func_id`).
@@ -33,12 +36,14 @@ static u64 (*const current_pid_tgid)(void) = (void *)14;
 static u64 (*const current_uid_gid)(void) = (void *)15;
 static long (*const current_comm)(void *buffer, u32 size) = (void *)16;
 static void *(*const current_task)(void) = (void *)35;
+static u64 (*const current_cgroup)(void) = (void *)80;
 static long (*const read_user)(void *to, u32 size, const void *from) = (void *)112;
 static long (*const read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*const read_user_string)(void *to, u32 size, const void *from) = (void *)114;
 static long (*const read_kernel_string)(void *to, u32 size, const void *from) = (void *)115;
 static u64 (*const current_ancestor_cgroup)(int level) = (void *)123;
 static u64 (*const boot_time)(void) = (void *)125;
+static long (*const ring_output)(void *ring, void *entry, u64 size, u64 flags) = (void *)130;
 static struct task_struct *(*const current_task_typed)(void) = (void *)158;
 static struct pt_regs *(*const task_registers)(struct task_struct *task) = (void *)175;
 // Calls a function with the mapping of an address, and the context.
@@ -159,6 +164,7 @@ struct cred {
 
 struct super_block {
     u32 s_dev;
+    unsigned long s_flags;
 };
 
 struct inode {
@@ -180,6 +186,8 @@ struct dentry {
 
 struct vfsmount {
     struct dentry *mnt_root;
+    struct super_block *mnt_sb;
+    int mnt_flags;
 };
 
 struct mount {
@@ -226,6 +234,20 @@ struct socket {
     struct sock *sk;
 };
 
+struct fs_struct {
+    struct path root;
+    struct path pwd;
+};
+
+struct fdtable {
+    unsigned int max_fds;
+    struct file **fd;
+};
+
+struct files_struct {
+    struct fdtable *fdt;
+};
+
 struct mm_struct {
     struct file *exe_file;
 };
@@ -256,7 +278,10 @@ struct linux_binprm {
 
 struct task_struct {
     struct thread_info thread_info;
+    unsigned int flags;
     struct mm_struct *mm;
+    struct fs_struct *fs;
+    struct files_struct *files;
     unsigned long atomic_flags;
     const struct cred *cred;
     struct nsproxy *nsproxy;

@@ -54,100 +54,6 @@ INLINE struct failure *add_failure(const struct failure_key *key)
     return known;
 }
 
-// Fills in what the process may do, since it can be gone soon.
-INLINE void describe_process(struct failure *failure, u64 thread)
-{
-    struct task_struct *task = current_task();
-    const struct cred *cred = 0;
-    struct user_namespace *users = 0;
-    struct nsproxy *namespaces = 0;
-    struct mnt_namespace *mounts = 0;
-    unsigned long flags = 0;
-    READ(cred, task->cred);
-    READ_CAPABILITIES(failure->bounding, cred->cap_bset);
-    READ_CAPABILITIES(failure->effective, cred->cap_effective);
-    READ(failure->effective_uid, cred->euid.val);
-    READ(failure->effective_gid, cred->egid.val);
-    READ(users, cred->user_ns);
-    READ(failure->user_namespace, users->ns.inum);
-    READ(namespaces, task->nsproxy);
-    READ(mounts, namespaces->mnt_ns);
-    READ(failure->mount_namespace, mounts->ns.inum);
-    READ(flags, task->atomic_flags);
-    failure->no_new_privileges = flags & NO_NEW_PRIVILEGES;
-    failure->uid = current_uid_gid();
-    failure->tid = thread;
-    current_comm(failure->comm, sizeof(failure->comm));
-    struct mm_struct *memory = 0;
-    struct file *file = 0;
-    struct dentry *entry = 0;
-    const unsigned char *name = 0;
-    READ(memory, task->mm);
-    READ(file, memory->exe_file);
-    READ(entry, file->f_path.dentry);
-    READ(name, entry->d_name.name);
-    read_kernel_string(failure->program, sizeof(failure->program), name);
-}
-
-// Puts together the address that a descriptor's socket is connected to, as a call would have given it. Returns its size; 0
-// without one.
-SHARED_FUNCTION u32 read_peer(u32 descriptor, struct text *to)
-{
-    struct files_struct *files = 0;
-    struct fdtable *table = 0;
-    struct file **list = 0, *file = 0;
-    struct inode *inode = 0;
-    struct socket *socket = 0;
-    struct sock *sock = 0;
-    u32 count = 0, address = 0;
-    u16 mode = 0, family = 0, port = 0;
-    READ(files, ((struct task_struct *)current_task())->files);
-    READ(table, files->fdt);
-    READ(count, table->max_fds);
-    READ(list, table->fd);
-    if (descriptor >= count)
-        return 0;
-    read_kernel(&file, sizeof(file), list + descriptor);
-    READ(inode, file->f_inode);
-    READ(mode, inode->i_mode);
-    if ((mode & S_IFMT) != S_IFSOCK)
-        return 0;
-    READ(socket, file->private_data);
-    READ(sock, socket->sk);
-    READ(family, sock->__sk_common.skc_family);
-    READ(port, sock->__sk_common.skc_dport);
-    to->words[0] = family | (u64)port << 16;
-    if (family == AF_INET) {
-        READ(address, sock->__sk_common.skc_daddr);
-        to->words[0] |= (u64)address << 32;
-        return address ? SIZE_OF_INET : 0;
-    }
-    if (family == AF_INET6) {
-        read_kernel(&to->words[1], 16, &sock->__sk_common.skc_v6_daddr);
-        return to->words[1] || to->words[2] ? SIZE_OF_INET6 : 0;
-    }
-    return 0;
-}
-
-// Reads the socket address of a call: the one that it gives, or that of its connected socket, the first argument. Returns its
-// length with the flag; a negative number if it cannot be read.
-INLINE long read_address(const struct call_rule *rule, const struct call_arguments *arguments, struct text *to)
-{
-    struct {
-        u64 name;
-        u64 length;
-    } given = {argument_at(arguments, rule->path), argument_at(arguments, rule->path + 1)};
-    if ((rule->flags & MESSAGE) && read_user(&given, sizeof(given), (void *)given.name) < 0)
-        return -1;
-    u32 size = given.length;
-    if (!given.name || !size)
-        return read_peer(arguments->of[0], to) | ADDRESS_TEXT;
-    if (size > MOST_ADDRESS)
-        size = MOST_ADDRESS;
-    long failed = read_user(to, size, (void *)given.name);
-    return failed < 0 ? failed : (long)(size | ADDRESS_TEXT);
-}
-
 // Counts a call that was entered and failed. Returns the failure if it is the first of its kind, and not ready yet.
 INLINE struct failure *count_failure(struct leaving_call *leaving, struct failure_key *counted, u64 thread, u32 target,
                                      struct pt_regs *registers, s64 returned, u64 missed, u64 elsewhere)
@@ -164,32 +70,16 @@ INLINE struct failure *count_failure(struct leaving_call *leaving, struct failur
 #pragma unroll
     for (int at = 0; at < TEXT_WORDS; at++)
         text->words[at] = 0;
-    long length = 0;
-    u8 distinct = 0;
-    if (rule) {
-        distinct = rule->distinct;
-        if (rule->flags & ADDRESS)
-            length = read_address(rule, arguments, text);
-        else if (rule->path)
-            length = read_user_string(text, sizeof(*text), (void *)argument_at(arguments, rule->path));
-    }
-    key.hash = hash_text(text);
-#pragma unroll
-    for (int index = 0; index < 6; index++) {
-        if (distinct & (1 << index))
-            key.hash = (key.hash ^ arguments->of[index]) * HASH_PRIME;
-    }
+    long length = read_named(text, rule, arguments);
+    key.hash = hash_named(text, rule, arguments);
     struct failure *failure = add_failure(&key);
     if (!failure)
         return 0;
-#pragma unroll
-    for (int index = 0; index < 6; index++)
-        failure->arguments[index] = arguments->of[index];
     failure->text = *text;
     failure->text_length = length;
-    failure->ip = instruction_pointer(registers);
     failure->missed = missed;
     failure->missed_elsewhere = elsewhere;
+    describe_call(failure, registers, arguments);
     describe_process(failure, thread);
     *counted = key;
     return failure;

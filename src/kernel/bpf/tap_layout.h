@@ -1,6 +1,6 @@
 // What the programs of a tap keep, and what they share with src/kernel/tap.rs: limits, layouts, constants and maps.
 #pragma once
-#include "kernel.h"
+#include "failed_call.h"
 
 // How many targets a tap can have.
 #define MOST_TARGETS 16
@@ -12,32 +12,8 @@
 #define PROCESSES (8 << 10)
 // How many different failures of living processes are counted, in 4 MB of the kernel's memory.
 #define FAILURES (8 << 10)
-// The highest number of a call plus one.
-#define CALLS 1024
 // The deepest cgroup that is found for a target that runs already.
 #define DEEPEST 64
-
-// The size of the largest socket address (`struct sockaddr_storage`), and the flag in the length of an address.
-#define MOST_ADDRESS 128
-#define ADDRESS_TEXT (1 << 16)
-
-// The highest error number (`include/linux/err.h`), and those that a sandbox causes.
-#define MOST_ERRNO 4095
-#define EPERM 1
-#define ENOENT 2
-#define EACCES 13
-#define EINVAL 22
-#define EROFS 30
-
-#define AF_INET 2
-#define AF_INET6 10
-#define SIZE_OF_INET 16  // Of `struct sockaddr_in`.
-#define SIZE_OF_INET6 28 // Of `struct sockaddr_in6`.
-#define S_IFMT 0170000   // `linux/stat.h`
-#define S_IFSOCK 0140000
-
-#define NO_NEW_PRIVILEGES 1 // `PFA_NO_NEW_PRIVS` in `task_struct.atomic_flags`.
-#define SET_ID 06000        // `S_ISUID | S_ISGID`.
 
 // The bits of the target's index in the target of a refusal or a failure, and flags there.
 #define TARGET 0xffff
@@ -52,22 +28,6 @@
 
 // The indexes of the numbers in `shared`: whether to count, and what had no room.
 enum { LIVE, REFUSALS_LOST, THREADS_LOST, FAILURES_LOST, SHARED };
-
-// What matters in a call. The loader knows the calls by name.
-struct call_rule {
-    u8 path;     // The index of the argument that is a path or a socket address, plus one; 0 for none.
-    u8 flags;    // `ADDRESS`, `IDENTITY`, `ANY_ARGUMENT`, `IF_CREATING`, `MESSAGE`.
-    u8 distinct; // A bit for each argument that distinguishes failures.
-    u8 decided;  // The index of the argument that filters decide by, plus one; 0 for none.
-    u32 mask;    // The bits of that argument that filters look at.
-};
-
-#define ADDRESS 1  // The path is a socket address; the next argument is its length.
-#define IDENTITY 2 // The call takes user or group ids. A user namespace that lacks one makes it fail with EINVAL.
-#define ANY_ARGUMENT 4 // Filters deny 0 as well.
-#define IF_CREATING 8  // Filters look at the argument only if the one before it has `O_CREAT`. Else it can hold anything.
-#define MESSAGE 16     // With `ADDRESS`: the argument is a `struct msghdr`, which begins with the address and its length.
-#define O_CREAT 0100   // `asm-generic/fcntl.h`
 
 // A cgroup to watch.
 struct watched_cgroup {
@@ -104,38 +64,6 @@ struct thread {
     // process's own.
     u64 missed;
     u64 missed_elsewhere;
-};
-
-struct failure_key {
-    u32 pid;
-    u32 call;
-    u32 target; // The target's index, with flags.
-    u32 returned;
-    u64 hash; // Of the text and of the arguments that distinguish failures.
-};
-
-struct failure {
-    u64 count;
-    u64 first; // Times of `CLOCK_MONOTONIC`.
-    u64 last;
-    u64 ready; // Whether the rest is filled in, which is of the first failure.
-    u64 arguments[6];
-    u64 ip;
-    u64 bounding;
-    u64 effective;
-    u64 missed;
-    u64 missed_elsewhere;
-    u32 user_namespace;
-    u32 mount_namespace;
-    u32 uid;
-    u32 effective_uid;
-    u32 effective_gid;
-    u32 tid;
-    u32 no_new_privileges;
-    s32 text_length; // Of a path with its zero byte, or of an address with a flag; negative where it could not be read.
-    char comm[16];
-    char program[32]; // The name of the file that the process executes; the process itself cannot choose it.
-    struct text text;
 };
 
 // What the loader sets: the number of cgroups to watch, whether processes are targets, the number of targets, what to count in
@@ -179,13 +107,6 @@ struct {
 } threads SECTION(".maps");
 
 struct {
-    NUMBER(type, ARRAY);
-    NUMBER(max_entries, CALLS);
-    TYPE(key, u32);
-    TYPE(value, struct call_rule);
-} rules SECTION(".maps");
-
-struct {
     NUMBER(type, HASH);
     NUMBER(max_entries, FAILURES);
     TYPE(key, struct failure_key);
@@ -224,10 +145,6 @@ struct {
 struct first_refusal {
     struct refusal_key key;
     struct refusal refusal;
-};
-
-struct call_arguments {
-    u64 of[6];
 };
 
 // What a program knows of the call that leaves. It would not fit on the stack, and the program is not preempted.

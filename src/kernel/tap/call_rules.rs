@@ -5,7 +5,7 @@ use crate::incidents::ArgumentPlace;
 use crate::syscalls::Abi;
 
 /// `struct call_rule` in `tap_layout.h`.
-pub(super) type CallRule = [u8; 8];
+pub(crate) type CallRule = [u8; 8];
 
 /// Flags of a rule.
 const ADDRESS: u8 = 1;
@@ -97,7 +97,7 @@ const IDENTITIES: [(&str, Option<u8>, &[u8]); 11] = [
 ];
 
 /// Other calls whose failures differ by arguments.
-const OTHERS: [(&str, &[u8]); 21] = [
+const OTHERS: [(&str, &[u8]); 23] = [
     ("adjtimex", &[]),
     ("bpf", &[0]),
     ("clock_adjtime", &[0]),
@@ -105,6 +105,7 @@ const OTHERS: [(&str, &[u8]); 21] = [
     ("ioctl", &[1]),
     ("iopl", &[0]),
     ("keyctl", &[0]),
+    ("kill", &[1]),
     ("mmap", &[2, 3]),
     ("mprotect", &[2]),
     ("pkey_mprotect", &[2]),
@@ -118,6 +119,7 @@ const OTHERS: [(&str, &[u8]); 21] = [
     ("shmat", &[2]),
     ("socket", &[0, 1, 2]),
     ("syslog", &[0]),
+    ("tgkill", &[2]),
     ("unshare", &[0]),
 ];
 
@@ -148,7 +150,7 @@ const KEEPING_LINKS: [&str; 22] = [
 ];
 
 /// Returns the rules for the calls of an ABI, by number.
-pub(super) fn call_rules(abi: Abi) -> impl Iterator<Item = (u32, CallRule)> {
+pub(crate) fn call_rules(abi: Abi) -> impl Iterator<Item = (u32, CallRule)> {
     abi.calls().map(|(number, name)| (number, rule(name))).filter(|(_, rule)| *rule != CallRule::default())
 }
 

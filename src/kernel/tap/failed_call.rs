@@ -213,7 +213,7 @@ impl FailedCall {
 }
 
 /// Returns the two numbers of 32 bits that follow each other in memory.
-fn halves(word: u64) -> (u32, u32) {
+pub(crate) fn halves(word: u64) -> (u32, u32) {
     let bytes = word.to_ne_bytes();
     let number = |half: Option<&[u8; 4]>| half.map_or(0, |half| u32::from_ne_bytes(*half));
     (number(bytes.first_chunk()), number(bytes.last_chunk()))
