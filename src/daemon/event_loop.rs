@@ -260,7 +260,7 @@ impl EventLoop {
         let not_watched = if self.config.current().watches_calls {
             self.attributor.cannot_attribute_calls()
         } else {
-            Some("the configuration switches that off".to_owned())
+            Some("[failed-calls] watch in harden-why.conf switches it on".to_owned())
         };
         self.watcher.set(not_watched.is_none());
         let is_loading = not_watched.is_none() && !self.watcher.is_on();

@@ -132,18 +132,7 @@ CHECKED_ONCE int read_path_at(struct path_names *to, u64 address)
 // Returns the address of the path of an open file of the current process; 0 for none.
 INLINE u64 find_path(s32 descriptor)
 {
-    struct task_struct *task = current_task();
-    struct files_struct *files = 0;
-    struct fdtable *table = 0;
-    struct file **all = 0, *file = 0;
-    unsigned int size = 0;
-    READ(files, task->files);
-    READ(table, files->fdt);
-    READ(size, table->max_fds);
-    READ(all, table->fd);
-    if (descriptor < 0 || (unsigned int)descriptor >= size)
-        return 0;
-    read_kernel(&file, sizeof(file), all + descriptor);
+    struct file *file = find_file(descriptor);
     return file ? (u64)&file->f_path : 0;
 }
 

@@ -82,25 +82,34 @@ struct {
     TYPE(value, struct call_rule);
 } rules SECTION(".maps");
 
+// Finds an open file of the current process; null for none.
+INLINE struct file *find_file(u32 descriptor)
+{
+    struct files_struct *files = 0;
+    struct fdtable *table = 0;
+    struct file **all = 0, *file = 0;
+    u32 size = 0;
+    READ(files, ((struct task_struct *)current_task())->files);
+    READ(table, files->fdt);
+    READ(size, table->max_fds);
+    READ(all, table->fd);
+    if (descriptor < size)
+        read_kernel(&file, sizeof(file), all + descriptor);
+    return file;
+}
+
 // Puts together the address that a descriptor's socket is connected to, as a call would have given it. Returns its size; 0
 // without one.
 SHARED_FUNCTION u32 read_peer(u32 descriptor, struct text *to)
 {
-    struct files_struct *files = 0;
-    struct fdtable *table = 0;
-    struct file **list = 0, *file = 0;
+    struct file *file = find_file(descriptor);
     struct inode *inode = 0;
     struct socket *socket = 0;
     struct sock *sock = 0;
-    u32 count = 0, address = 0;
+    u32 address = 0;
     u16 mode = 0, family = 0, port = 0;
-    READ(files, ((struct task_struct *)current_task())->files);
-    READ(table, files->fdt);
-    READ(count, table->max_fds);
-    READ(list, table->fd);
-    if (descriptor >= count)
+    if (!file)
         return 0;
-    read_kernel(&file, sizeof(file), list + descriptor);
     READ(inode, file->f_inode);
     READ(mode, inode->i_mode);
     if ((mode & S_IFMT) != S_IFSOCK)

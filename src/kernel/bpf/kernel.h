@@ -239,15 +239,6 @@ struct fs_struct {
     struct path pwd;
 };
 
-struct fdtable {
-    unsigned int max_fds;
-    struct file **fd;
-};
-
-struct files_struct {
-    struct fdtable *fdt;
-};
-
 struct mm_struct {
     struct file *exe_file;
 };
@@ -285,7 +276,6 @@ struct task_struct {
     unsigned long atomic_flags;
     const struct cred *cred;
     struct nsproxy *nsproxy;
-    struct files_struct *files;
     s32 pid;
     s32 tgid;
     int exit_code;

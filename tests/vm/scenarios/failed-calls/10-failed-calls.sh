@@ -8,6 +8,10 @@ alerted_of() { says "$2" journalctl --no-pager -q -o cat -u "$1" MESSAGE_ID=cdb7
 works() { systemctl restart "$1" && says "$2" journalctl --no-pager -o cat -u "$1"; }
 answer=$(mktemp)
 
+ok "the daemon watches no failed calls by default" says '"watches_calls": ?false' harden-why --json status
+mkdir -p /etc/harden-why/harden-why.conf.d
+printf '[failed-calls]\nwatch = true\n' >/etc/harden-why/harden-why.conf.d/failed-calls.conf
+ok "the configuration switches it on" systemctl reload harden-whyd
 ok "the daemon watches failed calls" within 60 says '"watches_calls": ?true' harden-why --json status
 ok "and says so" says "watch +failed calls of system units" harden-why status
 
@@ -110,12 +114,8 @@ systemctl daemon-reload
 ok "a call fails 500 times" systemctl start recurring.service
 ok "and is counted" within 30 answers '.units[0].denials | length == 1 and .[0].count == 500' recurring.service
 
-mkdir -p /etc/harden-why/harden-why.conf.d
-printf '[failed-calls]\nwatch = false\n' >/etc/harden-why/harden-why.conf.d/off.conf
-ok "the configuration switches it off" systemctl reload harden-whyd
-ok "which the status says" within 10 says '"calls_not_watched": ?"the configuration' harden-why --json status
-rm /etc/harden-why/harden-why.conf.d/off.conf
-ok "and on again" systemctl reload harden-whyd
-ok "which it says, too" within 60 says '"watches_calls": ?true' harden-why --json status
+rm /etc/harden-why/harden-why.conf.d/failed-calls.conf
+ok "without the line it is off" systemctl reload harden-whyd
+ok "which the status says" within 10 says '"calls_not_watched": ?"\[failed-calls\] watch' harden-why --json status
 rm "$answer"
 finish
