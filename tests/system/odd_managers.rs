@@ -43,8 +43,10 @@ struct Manners {
     asked: Option<UnboundedSender<Message>>,
     /// The error with which it refuses to reload.
     refuses: Option<&'static str>,
-    /// The units that require the unit; `None` if it does not answer for them.
-    required_by: Option<Vec<String>>,
+    /// The units that require the unit.
+    required_by: Vec<String>,
+    /// Whether it does not answer which these are.
+    hides_dependents: bool,
     reloads: usize,
 }
 
@@ -207,11 +209,14 @@ async fn reply(connection: &Connection, call: &Message, manners: &Arc<Mutex<Mann
         }
         "Get" => {
             let (_, property): (String, String) = call.body().deserialize().unwrap();
-            let required_by = manners.lock().unwrap().required_by.clone();
-            match (property.as_str(), required_by) {
+            let (required_by, is_hidden) = {
+                let manners = manners.lock().unwrap();
+                (manners.required_by.clone(), manners.hides_dependents)
+            };
+            match (property.as_str(), is_hidden) {
                 ("ActiveState", _) => connection.reply(&header, &Variant::from("active")).await.unwrap(),
-                ("RequiredBy", Some(units)) => connection.reply(&header, &Variant::from(units)).await.unwrap(),
-                ("RequiredBy", None) => {
+                ("RequiredBy", false) => connection.reply(&header, &Variant::from(required_by)).await.unwrap(),
+                ("RequiredBy", true) => {
                     let name = "org.freedesktop.DBus.Error.NoReply";
                     connection.reply_error(&header, name, &"No reply").await.unwrap();
                 }
@@ -422,11 +427,14 @@ async fn systemd_that_cannot_log_calls_cannot_rehearse() {
 
 #[tokio::test]
 async fn unit_whose_dependents_are_unknown_or_too_many_is_not_stopped() {
-    let many = (0..=64).map(|number| format!("app@{number}.service")).collect();
+    let many: Vec<String> = (0..=64).map(|number| format!("app@{number}.service")).collect();
     let too_many = "more than 64 running units stop with x.service, so they could not all be started again";
-    for (required_by, expected) in [(None, "org.freedesktop.DBus.Error.NoReply"), (Some(many), too_many)] {
+    for (hides_dependents, required_by, expected) in
+        [(true, Vec::new(), "did not answer in time"), (false, many, too_many)]
+    {
         let odd = vec![("ActiveState", "active".into())];
-        let Some(machine) = Machine::start(Manners { odd, required_by, ..Manners::default() }).await else { return };
+        let manners = Manners { odd, required_by, hides_dependents, ..Manners::default() };
+        let Some(machine) = Machine::start(manners).await else { return };
         let mut client = machine.client_of(&[], &[], &["bisect", "x", "--dry-run", "--system"]);
         let said = error(ended(client.spawn().unwrap()).await);
         assert!(said.starts_with("nothing was changed: ") && said.contains(expected), "{said}");
