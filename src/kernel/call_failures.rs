@@ -232,9 +232,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn pair(low: u32, high: u32) -> u64 {
-        let [a, b, c, d] = low.to_ne_bytes();
-        let [e, f, g, h] = high.to_ne_bytes();
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+        let bytes = [low.to_ne_bytes(), high.to_ne_bytes()].concat();
+        u64::from_ne_bytes(bytes.try_into().unwrap())
     }
 
     /// The words of a path as the kernel writes them.

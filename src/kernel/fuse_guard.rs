@@ -45,7 +45,7 @@ struct ServedByUser(Option<u32>);
 
 /// Whether an error means that a file is on a file system that a program of another user serves.
 pub(crate) fn is_served_by_user(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<ServedByUser>())
+    error.get_ref().and_then(|inner| inner.downcast_ref::<ServedByUser>()).is_some()
 }
 
 /// Opens a handle (`O_PATH`) of a directory whose path the caller trusts.
