@@ -198,6 +198,11 @@ async fn reply(connection: &Connection, call: &Message, manners: &Arc<Mutex<Mann
     let path: OwnedObjectPath = "/org/freedesktop/systemd1/unit/x_2eservice".try_into().unwrap();
     match member.as_str() {
         "LoadUnit" => connection.reply(&header, &path).await.unwrap(),
+        // No unit of it has a process.
+        "GetUnit" => {
+            let name = "org.freedesktop.systemd1.NoSuchUnit";
+            connection.reply_error(&header, name, &"Unit not loaded.").await.unwrap();
+        }
         "GetAll" if gone => {
             let name = "org.freedesktop.DBus.Error.UnknownObject";
             connection.reply_error(&header, name, &"Unknown object").await.unwrap();
