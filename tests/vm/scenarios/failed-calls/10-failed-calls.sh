@@ -2,8 +2,8 @@
 # reported of services that work.
 . "$PAYLOAD/guest/heal.sh"
 
-# Prints the alerts of such denials, of a unit or of all.
-alerts() { journalctl --no-pager -q -o cat "${@/#/UNIT=}" MESSAGE_ID=cdb7aeedec4b477c886271c6eaf7c9af; }
+# Prints the alerts of such denials.
+alerts() { journalctl --no-pager -q -o cat MESSAGE_ID=cdb7aeedec4b477c886271c6eaf7c9af; }
 alerted_of() { says "$2" journalctl --no-pager -q -o cat -u "$1" MESSAGE_ID=cdb7aeedec4b477c886271c6eaf7c9af; }
 works() { systemctl restart "$1" && says "$2" journalctl --no-pager -o cat -u "$1"; }
 answer=$(mktemp)

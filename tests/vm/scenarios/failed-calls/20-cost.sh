@@ -33,8 +33,8 @@ requests() {
 
 # measure NAME LOAD: the load with and without the programs, in turns, and the share of a processor that they take.
 measure() {
-    local name=$1 load=$2 round on=() off=() before after ns runs began ended
-    for round in 1 2 3; do
+    local name=$1 load=$2 on=() off=() before after ns runs began ended
+    for _ in 1 2 3; do
         switch false
         off+=("$("$load" 5)")
         switch true
