@@ -17,13 +17,6 @@
 #define EINVAL 22
 #define EROFS 30
 
-#define AF_INET 2
-#define AF_INET6 10
-#define SIZE_OF_INET 16  // Of `struct sockaddr_in`.
-#define SIZE_OF_INET6 28 // Of `struct sockaddr_in6`.
-#define S_IFMT 0170000   // `linux/stat.h`
-#define S_IFSOCK 0140000
-
 #define NO_NEW_PRIVILEGES 1 // `PFA_NO_NEW_PRIVS` in `task_struct.atomic_flags`.
 #define SET_ID 06000        // `S_ISUID | S_ISGID`.
 
@@ -98,66 +91,25 @@ INLINE struct file *find_file(u32 descriptor)
     return file;
 }
 
-// Puts together the address that a descriptor's socket is connected to, as a call would have given it. Returns its size; 0
-// without one.
-SHARED_FUNCTION u32 read_peer(u32 descriptor, struct text *to)
+// Reads a socket address. Returns its length with the flag; a negative number if it cannot be read.
+INLINE long read_address(struct text *to, u64 from, u64 length)
 {
-    struct file *file = find_file(descriptor);
-    struct inode *inode = 0;
-    struct socket *socket = 0;
-    struct sock *sock = 0;
-    u32 address = 0;
-    u16 mode = 0, family = 0, port = 0;
-    if (!file)
-        return 0;
-    READ(inode, file->f_inode);
-    READ(mode, inode->i_mode);
-    if ((mode & S_IFMT) != S_IFSOCK)
-        return 0;
-    READ(socket, file->private_data);
-    READ(sock, socket->sk);
-    READ(family, sock->__sk_common.skc_family);
-    READ(port, sock->__sk_common.skc_dport);
-    to->words[0] = family | (u64)port << 16;
-    if (family == AF_INET) {
-        READ(address, sock->__sk_common.skc_daddr);
-        to->words[0] |= (u64)address << 32;
-        return address ? SIZE_OF_INET : 0;
-    }
-    if (family == AF_INET6) {
-        read_kernel(&to->words[1], 16, &sock->__sk_common.skc_v6_daddr);
-        return to->words[1] || to->words[2] ? SIZE_OF_INET6 : 0;
-    }
-    return 0;
-}
-
-// Reads the socket address of a call: the one that it gives, or that of its connected socket, the first argument. Returns its
-// length with the flag; a negative number if it cannot be read.
-INLINE long read_address(const struct call_rule *rule, const struct call_arguments *arguments, struct text *to)
-{
-    struct {
-        u64 name;
-        u64 length;
-    } given = {argument_at(arguments, rule->path), argument_at(arguments, rule->path + 1)};
-    if ((rule->flags & MESSAGE) && read_user(&given, sizeof(given), (void *)given.name) < 0)
-        return -1;
-    u32 size = given.length;
-    if (!given.name || !size)
-        return read_peer(arguments->of[0], to) | ADDRESS_TEXT;
+    u32 size = length;
     if (size > MOST_ADDRESS)
         size = MOST_ADDRESS;
-    long failed = read_user(to, size, (void *)given.name);
+    long failed = read_user(to, size, (void *)from);
     return failed < 0 ? failed : (long)(size | ADDRESS_TEXT);
 }
 
 // Reads the path or the address that the call names. Returns its length for `text_length`.
 INLINE long read_named(struct text *text, const struct call_rule *rule, const struct call_arguments *arguments)
 {
-    if (!rule)
+    if (!rule || (rule->flags & MESSAGE))
         return 0;
+    u64 from = argument_at(arguments, rule->path);
     if (rule->flags & ADDRESS)
-        return read_address(rule, arguments, text);
-    return rule->path ? read_user_string(text, sizeof(*text), (void *)argument_at(arguments, rule->path)) : 0;
+        return read_address(text, from, argument_at(arguments, rule->path + 1));
+    return rule->path ? read_user_string(text, sizeof(*text), (void *)from) : 0;
 }
 
 // Returns the hash of what distinguishes failures of one call.

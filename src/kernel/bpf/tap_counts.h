@@ -2,6 +2,13 @@
 #pragma once
 #include "tap_calls.h"
 
+#define AF_INET 2
+#define AF_INET6 10
+#define SIZE_OF_INET 16  // Of `struct sockaddr_in`.
+#define SIZE_OF_INET6 28 // Of `struct sockaddr_in6`.
+#define S_IFMT 0170000   // `linux/stat.h`
+#define S_IFSOCK 0140000
+
 // Whether a sandbox can make a call fail with that error.
 INLINE int matters(const struct call_rule *rule, s64 returned)
 {
@@ -54,6 +61,55 @@ INLINE struct failure *add_failure(const struct failure_key *key)
     return known;
 }
 
+// Puts together the address that a descriptor's socket is connected to, as a call would have given it. Returns its size; 0
+// without one.
+SHARED_FUNCTION u32 read_peer(u32 descriptor, struct text *to)
+{
+    struct file *file = find_file(descriptor);
+    struct inode *inode = 0;
+    struct socket *socket = 0;
+    struct sock *sock = 0;
+    u32 address = 0;
+    u16 mode = 0, family = 0, port = 0;
+    if (!file)
+        return 0;
+    READ(inode, file->f_inode);
+    READ(mode, inode->i_mode);
+    if ((mode & S_IFMT) != S_IFSOCK)
+        return 0;
+    READ(socket, file->private_data);
+    READ(sock, socket->sk);
+    READ(family, sock->__sk_common.skc_family);
+    READ(port, sock->__sk_common.skc_dport);
+    to->words[0] = family | (u64)port << 16;
+    if (family == AF_INET) {
+        READ(address, sock->__sk_common.skc_daddr);
+        to->words[0] |= (u64)address << 32;
+        return address ? SIZE_OF_INET : 0;
+    }
+    if (family == AF_INET6) {
+        read_kernel(&to->words[1], 16, &sock->__sk_common.skc_v6_daddr);
+        return to->words[1] || to->words[2] ? SIZE_OF_INET6 : 0;
+    }
+    return 0;
+}
+
+// Reads the path or the address of a call. If it gives no address, its connected socket has one: the first argument.
+INLINE long read_target(struct text *to, const struct call_rule *rule, const struct call_arguments *arguments)
+{
+    if (!rule || !(rule->flags & ADDRESS))
+        return read_named(to, rule, arguments);
+    struct {
+        u64 from;
+        u64 length;
+    } given = {argument_at(arguments, rule->path), argument_at(arguments, rule->path + 1)};
+    if ((rule->flags & MESSAGE) && read_user(&given, sizeof(given), (void *)given.from) < 0)
+        return -1;
+    if (!given.from || !given.length)
+        return read_peer(arguments->of[0], to) | ADDRESS_TEXT;
+    return read_address(to, given.from, given.length);
+}
+
 // Counts a call that was entered and failed. Returns the failure if it is the first of its kind, and not ready yet.
 INLINE struct failure *count_failure(struct leaving_call *leaving, struct failure_key *counted, u64 thread, u32 target,
                                      struct pt_regs *registers, s64 returned, u64 missed, u64 elsewhere)
@@ -70,7 +126,7 @@ INLINE struct failure *count_failure(struct leaving_call *leaving, struct failur
 #pragma unroll
     for (int at = 0; at < TEXT_WORDS; at++)
         text->words[at] = 0;
-    long length = read_named(text, rule, arguments);
+    long length = read_target(text, rule, arguments);
     key.hash = hash_named(text, rule, arguments);
     struct failure *failure = add_failure(&key);
     if (!failure)
