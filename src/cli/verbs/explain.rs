@@ -31,7 +31,7 @@ use crate::policy::program_path::runs_task;
 use crate::syscalls::Groups;
 use crate::unit_files::has_own_files;
 use crate::units::{Manager, Rung, Unit, UnitName};
-use failures::{add_failures, failure_note};
+use failures::{FailureSearch, add_failures, failure_note};
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -102,13 +102,16 @@ pub(crate) fn explain(
         .into_iter()
         .map(|folded| answer(folded, root.as_deref(), (&machine, &question.machines), clock))
         .collect();
-    if let Some(root) = root.as_deref().filter(|_| question.times == SightingTimes::default()) {
-        // Nothing tells when a program could not do something.
-        add_failures(&mut units, &summary.failures, question, root, (&machine, clock));
-    }
-    if units.is_empty() {
-        notes.extend(failure_note(&summary.failures, question, root.is_some()));
-    }
+    let search = match root.as_deref() {
+        // A log need not tell when a program could not do something.
+        Some(_) if question.times != SightingTimes::default() => FailureSearch::LimitedTime,
+        Some(root) => {
+            add_failures(&mut units, &summary.failures, question, root, (&machine, clock));
+            FailureSearch::NothingFound
+        }
+        None => FailureSearch::NoSettings,
+    };
+    notes.extend(failure_note(&summary.failures, question, &units, search));
     if let Some(root) = &question.root {
         for answer in &mut units {
             note_missing_settings(answer, root);
