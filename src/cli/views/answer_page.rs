@@ -21,6 +21,33 @@ const NAMED_INSTANCES: usize = 3;
 /// The most opened calls that the page names.
 const NAMED: usize = 8;
 
+/// Where a page has the notes of the whole report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NotesPlace {
+    /// First, since they say why there is no answer.
+    Top,
+    /// After the answers, in full.
+    Bottom,
+    /// After the answers, each cut after two lines.
+    BottomCut,
+}
+
+impl NotesPlace {
+    fn find(report: &Report, detail: Detail) -> Self {
+        let tells_why = |log: &LogTally| has_failure_note(report) || !log.is_without_denials();
+        match report.units.is_empty() {
+            true if report.log.as_ref().is_some_and(tells_why) => Self::Top,
+            false if detail != Detail::Full => Self::BottomCut,
+            _ => Self::Bottom,
+        }
+    }
+}
+
+/// Whether a note says that units failed without a record.
+fn has_failure_note(report: &Report) -> bool {
+    report.notes.iter().any(|note| note.id == "failed-without-record")
+}
+
 impl Reply for Report {
     fn page(&self, detail: Detail) -> String {
         render_report(self, detail)
@@ -47,18 +74,15 @@ fn render_report(report: &Report, detail: Detail) -> String {
         page.gap();
         render_answer(&mut page, answer, detail);
     }
-    // The notes say why denials have no answer.
-    let has_note = report.notes.iter().any(|note| note.id == "failed-without-record");
-    let has_only_notes =
-        report.units.is_empty() && report.log.as_ref().is_some_and(|log| has_note || !log.is_without_denials());
-    if has_only_notes {
+    let notes_place = NotesPlace::find(report, detail);
+    if notes_place == NotesPlace::Top {
         add_notes(&mut page, &report.notes);
     }
     let log =
         report.log.as_ref().filter(|log| detail == Detail::Full || report.units.is_empty() || log.is_incomplete());
     if let Some(log) = log {
         page.gap();
-        let is_empty = report.units.is_empty() && log.is_without_denials() && !has_note;
+        let is_empty = report.units.is_empty() && log.is_without_denials() && !has_failure_note(report);
         if is_empty {
             page.paragraph(0, &format!("No denials in {}.", if log.name.is_empty() { "the log" } else { &log.name }));
         }
@@ -67,12 +91,10 @@ fn render_report(report: &Report, detail: Detail) -> String {
             add_logs_with_denials(&mut page);
         }
     }
-    if has_only_notes {
-        // They are at the top.
-    } else if detail == Detail::Full || report.units.is_empty() {
-        add_notes(&mut page, &report.notes);
-    } else {
-        brief_page::add_report_notes(&mut page, &report.notes);
+    match notes_place {
+        NotesPlace::Top => {}
+        NotesPlace::Bottom => add_notes(&mut page, &report.notes),
+        NotesPlace::BottomCut => brief_page::add_report_notes(&mut page, &report.notes),
     }
     if report.demo.is_some() {
         page.gap();
