@@ -2,10 +2,10 @@
 
 use super::interruption::Interruption;
 use super::local_machine::LocalMachine;
-use super::service_manager::{ServiceManager as _, ServiceManagers};
+use super::service_manager::{JOB_PATIENCE, ServiceManager as _, ServiceManagers};
 use crate::audit::text::{join, quote_arguments};
 use crate::systemd::manager::{SystemdError, UnitJob, UnitOutcome};
-use crate::units::{Unit, UnitName};
+use crate::units::{Manager, Unit, UnitName};
 use std::collections::VecDeque;
 
 /// The instances of a template after a restart of those that ran.
@@ -20,14 +20,15 @@ pub(crate) struct RestartedInstances {
 /// Restarts the running instances of a template one after the other, except those that serve a connection.
 ///
 /// # Errors
-/// The manager refuses or does not answer, or a signal came. The error names the instances that were restarted, and those
-/// that were not.
+/// The manager refuses or does not answer, or a signal came. The error names the instances that were restarted, the one
+/// that restarts, and those that were not.
 pub(crate) async fn restart_instances<M: ServiceManagers>(
     machine: LocalMachine<'_, M>,
     template: &Unit,
     interruption: &mut Interruption,
 ) -> anyhow::Result<RestartedInstances> {
     let (mut instances, mut rest) = (RestartedInstances::default(), VecDeque::new());
+    let mut requested: Option<UnitName> = None;
     let restart = async {
         let manager = machine.connect(template.manager).await?;
         let running = manager.list_instances(&template.name).await?.into_iter().filter(|one| one.is_running);
@@ -36,25 +37,49 @@ pub(crate) async fn restart_instances<M: ServiceManagers>(
         instances.connections = connections;
         rest = others.into();
         while let Some(name) = rest.front().cloned() {
-            let outcome = manager.run_job(&name, UnitJob::Restart).await?;
-            rest.pop_front();
+            let answer = manager.start_job(&name, UnitJob::Restart).await;
+            if !answer.as_ref().is_err_and(SystemdError::is_refusal) {
+                requested = rest.pop_front();
+            }
+            answer?;
+            let outcome = manager.wait_for_job(&name, JOB_PATIENCE).await?;
             instances.restarted.push((name, outcome));
+            requested = None;
         }
         Ok(())
     };
     match interruption.or(restart).await {
         Ok(()) => Ok(instances),
-        Err(error) if rest.is_empty() => Err(error),
         Err(error) => {
-            let rest: Vec<String> = rest.iter().map(ToString::to_string).collect();
-            let restart =
-                template.manager.systemctl(&format!("restart {}", quote_arguments(rest.iter().map(String::as_str))));
-            let done = instances.restarted.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
-            let done =
-                if done.is_empty() { String::new() } else { format!("{} restarted, but ", join(done.into_iter())) };
-            Err(error.context(format!("{done}not {} ({restart})", join(rest.into_iter()))))
+            let restarted = instances.restarted.iter().map(|(name, _)| name);
+            let words = describe_progress(template.manager, restarted, requested.as_ref(), rest.iter());
+            Err(if words.is_empty() { error } else { error.context(words) })
         }
     }
+}
+
+/// Says which instances were restarted, which one restarts, and which ones were not restarted.
+fn describe_progress<'a>(
+    manager: Manager,
+    restarted: impl Iterator<Item = &'a UnitName>,
+    requested: Option<&UnitName>,
+    rest: impl Iterator<Item = &'a UnitName>,
+) -> String {
+    let restarted = join(restarted.map(ToString::to_string));
+    let rest: Vec<&str> = rest.map(UnitName::as_str).collect();
+    let mut parts = Vec::new();
+    if !restarted.is_empty() {
+        parts.push(format!("{restarted} restarted"));
+    }
+    if let Some(requested) = requested {
+        parts.push(format!("{requested} still restarts"));
+    }
+    if !rest.is_empty() {
+        let restart = manager.systemctl(&format!("restart {}", quote_arguments(rest.iter().copied())));
+        let but = if parts.is_empty() { "" } else { "but " };
+        parts.push(format!("{but}not {} ({restart})", join(rest.into_iter().map(str::to_owned))));
+    }
+    parts.join(", ")
 }
 
 /// The running instances of a template, in numbers.
@@ -83,7 +108,6 @@ pub(crate) async fn count_running_instances<M: ServiceManagers>(
 mod tests {
     use super::*;
     use crate::operations::fake_manager::{FakeMachine, Fault};
-    use crate::units::Manager;
 
     fn template() -> Unit {
         Unit { manager: Manager::System, name: "a@.service".parse().unwrap() }
@@ -105,14 +129,22 @@ mod tests {
                 Fault::Refused,
                 "a@1.service restarted, but not a@2.service and a@3.service (systemctl restart a@2.service a@3.service): ",
             ),
+            (7, Fault::Signal, "a@1.service and a@2.service restarted, a@3.service still restarts: "),
             (
-                7,
-                Fault::Signal,
-                "a@1.service and a@2.service restarted, but not a@3.service (systemctl restart a@3.service): ",
+                3,
+                Fault::LostAnswer,
+                "a@1.service still restarts, but not a@2.service and a@3.service (systemctl restart a@2.service \
+                 a@3.service): ",
             ),
             (
                 2,
                 Fault::LostAnswer,
+                "a@1.service still restarts, but not a@2.service and a@3.service (systemctl restart a@2.service \
+                 a@3.service): ",
+            ),
+            (
+                2,
+                Fault::Refused,
                 "not a@1.service, a@2.service and a@3.service (systemctl restart a@1.service a@2.service a@3.service): ",
             ),
         ] {

@@ -38,10 +38,7 @@ pub(crate) struct RereadSettings {
 /// The manager refuses, and keeps its old settings, or does not answer.
 pub(crate) async fn reload(manager: &impl ServiceManager) -> Result<(), ChangeError> {
     manager.reload().await.map_err(|error| {
-        let is_refused = matches!(
-            error,
-            SystemdError::Refused(_) | SystemdError::AccessDenied(_) | SystemdError::Unreachable { .. }
-        );
+        let is_refused = error.is_refusal();
         let error = anyhow::Error::new(error).context("systemd does not reload its files");
         if is_refused { ChangeError::Unread(error) } else { ChangeError::MaybeRead(error) }
     })

@@ -33,22 +33,29 @@ pub(crate) async fn restart<M: ServiceManagers>(
     unit: &Unit,
     interruption: &mut Interruption,
 ) -> anyhow::Result<RestartedUnit> {
+    let mut is_requested = false;
     let restart = async {
         let (name, manager) = (&unit.name, machine.connect(unit.manager).await?);
         let start = RequestedStart::prepare(&manager, name).await.ok();
-        manager.start_job(name, UnitJob::Restart).await?;
+        let answer = manager.start_job(name, UnitJob::Restart).await;
+        is_requested = !answer.as_ref().is_err_and(SystemdError::is_refusal);
+        answer?;
         let restarted = watch(&manager, name).await?;
         let state = manager.unit_state(name).await?;
         // A unit that failed was started, and a job that takes too long may still start it.
-        if let Some(start) = start.filter(|_| !state.busy && restarted.outcome.active_state != "failed") {
-            start.ensure_happened(&manager, name, &state).await?;
-        }
-        Ok(restarted)
+        let start = start.filter(|_| !state.busy && restarted.outcome.active_state != "failed");
+        Ok(match start {
+            Some(start) => start.ensure_happened(&manager, name, &state).await.map(|()| restarted),
+            None => Ok(restarted),
+        })
     };
-    interruption
-        .or(restart)
-        .await
-        .with_context(|| format!("{} was not restarted (run {})", unit.name, unit.systemctl("restart")))
+    interruption.or(restart).await.with_context(|| {
+        if is_requested {
+            format!("{} restarts, and it is unknown whether it comes up (see {})", unit.name, unit.systemctl("status"))
+        } else {
+            format!("{} was not restarted (run {})", unit.name, unit.systemctl("restart"))
+        }
+    })?
 }
 
 /// Watches a unit that starts, until it failed, has stayed up for a while, or takes too long.

@@ -93,6 +93,11 @@ pub enum SystemdError {
 }
 
 impl SystemdError {
+    /// Whether the manager surely did not do what it was asked to. Other errors can hide the answer alone.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::NoSuchUnit(_) | Self::AccessDenied(_) | Self::Unreachable { .. })
+    }
+
     /// Whether the manager answered with the D-Bus error of this name.
     fn is_named(&self, name: &str) -> bool {
         let Self::Refused(answer) = self else { return false };

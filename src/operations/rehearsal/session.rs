@@ -129,7 +129,7 @@ impl<'a, M: ServiceManagers> RehearsalSession<'a, M> {
         // systemd may carry out a job although its answer is lost. Of several restarts, an earlier one counts as well.
         let was_restarted = std::mem::replace(&mut self.restarted, true);
         let started = self.manager.start_job(&unit.name, UnitJob::Restart).await;
-        if let Err(SystemdError::Refused(_) | SystemdError::NoSuchUnit(_) | SystemdError::AccessDenied(_)) = started {
+        if started.as_ref().is_err_and(SystemdError::is_refusal) {
             self.restarted = was_restarted;
         }
         started.with_context(|| format!("{} does not start again", unit.name))?;
