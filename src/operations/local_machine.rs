@@ -74,7 +74,7 @@ impl<'a, M: ServiceManagers> LocalMachine<'a, M> {
     }
 
     /// Returns the unit's settings in force for its manager's answer.
-    fn settings_from_answer(
+    pub(crate) fn settings_from_answer(
         &self,
         unit: &Unit,
         answer: Result<UnitProperties, SystemdError>,

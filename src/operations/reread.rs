@@ -68,14 +68,14 @@ async fn read_with_drop_in<M: ServiceManagers>(
 ) -> anyhow::Result<RereadSettings> {
     const NO_ANSWER: &str = "systemd no longer returns the unit's settings";
     let answer = manager.wait_for_unit_properties(&unit.name, JOB_PATIENCE).await;
-    answer.map_err(|error| match error {
+    let properties = answer.map_err(|error| match error {
         // The unit was there before, so its name is not wrong.
         SystemdError::NoSuchUnit(_) => anyhow::anyhow!("{NO_ANSWER}: {error}"),
         error => anyhow::Error::new(error).context(NO_ANSWER),
     })?;
     let known = match layer {
-        SettingsLayer::Own => machine.own_settings(unit, groups).await,
-        SettingsLayer::InForce => machine.settings_in_force(unit, groups).await,
+        SettingsLayer::Own => machine.own_settings_from_answer(unit, Ok(properties), groups),
+        SettingsLayer::InForce => machine.settings_from_answer(unit, Ok(properties), groups),
     };
     let notes = note::join_texts(&known.notes);
     let facts = known.properties.with_context(|| format!("{NO_ANSWER}: {notes}"))?;

@@ -522,7 +522,7 @@ mod tests {
         let fake = FakeMachine::running();
         let plan = prepare(&fake, NO_LIMITS).unwrap();
         // This process is killed when it reads the unit's state for the third time.
-        fake.fail_at(9, Fault::Kill);
+        fake.fail_at(7, Fault::Kill);
         assert!(run(&fake, &plan).is_none());
         assert_eq!(fake.failed_call(), "unit_state");
         assert!(fake.snapshot().holds(REHEARSAL_DROP_IN) && fake.snapshot().runs_with(REHEARSAL_DROP_IN));
@@ -563,7 +563,7 @@ mod tests {
         let fake = FakeMachine::running();
         let plan = prepare(&fake, NO_LIMITS).unwrap();
         let before = fake.snapshot();
-        fake.fail_at(9, Fault::Signal);
+        fake.fail_at(7, Fault::Signal);
         let finished = run(&fake, &plan).unwrap().unwrap();
         assert_eq!(finished.end, RehearsalEnd::Signal("SIGINT"));
         assert_eq!(fake.snapshot(), before);
@@ -622,7 +622,7 @@ mod tests {
     fn rehearsal_of_a_rehearsed_unit_is_refused() {
         let fake = FakeMachine::running();
         let plan = prepare(&fake, SHORT).unwrap();
-        fake.fail_at(9, Fault::Kill);
+        fake.fail_at(7, Fault::Kill);
         assert!(run(&fake, &plan).is_none());
         let error = |fake: &FakeMachine| prepare(fake, SHORT).err().unwrap().to_string();
         fake.repair();
@@ -639,7 +639,7 @@ mod tests {
                     let fake = unit(is_running);
                     let plan = prepare(&fake, NO_LIMITS).unwrap();
                     let before = fake.snapshot();
-                    fake.fail_at(9, Fault::Kill);
+                    fake.fail_at(7, Fault::Kill);
                     assert!(run(&fake, &plan).is_none());
                     fake.end_process();
                     fake.fail_at(number, fault);
@@ -665,7 +665,7 @@ mod tests {
     fn recovery_by_another_user_leaves_a_system_unit_and_names_root() {
         let fake = FakeMachine::running();
         let plan = prepare(&fake, NO_LIMITS).unwrap();
-        fake.fail_at(9, Fault::Kill);
+        fake.fail_at(7, Fault::Kill);
         assert!(run(&fake, &plan).is_none());
         fake.end_process();
         let machine = fake.machine_of(4_242);
