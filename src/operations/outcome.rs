@@ -17,6 +17,11 @@ pub(crate) struct NoRights(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct RequiresRoot(pub(crate) String);
 
+/// The context of an error that came after systemd had read the drop-in of this path.
+#[derive(Debug, thiserror::Error)]
+#[error("systemd has read {0}")]
+pub(crate) struct DropInIsRead(pub(crate) String);
+
 /// The outcome for the drop-in that `apply` writes and `revert` removes.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use crate::operations::apply::{ApplyPlan, ApplyRequest, Preparation, SettledUnit
 use crate::operations::instances::{RunningInstances, count_running_instances, restart_instances};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::outcome::DropInOutcome;
+use crate::operations::outcome::{DropInIsRead, DropInOutcome};
 use crate::operations::permission::ensure_may_change;
 use crate::operations::remedy_choice::RemedyChoice;
 use crate::operations::restart::{RestartedUnit, restart};
@@ -170,7 +170,23 @@ async fn leave_unchanged(
 }
 
 /// Restarts a unit, and answers for what is denied to it then. `drop_in` is in force, if there is one.
+///
+/// # Errors
+/// The unit is not restarted, or its denials cannot be read. The error has [`DropInIsRead`] as its context.
 async fn restart_watched(
+    context: &Context,
+    unit: &Unit,
+    drop_in: Option<&Path>,
+    interruption: &mut Interruption,
+) -> anyhow::Result<Restarted> {
+    let restarted = restart_and_answer(context, unit, drop_in, interruption).await;
+    match drop_in {
+        Some(path) => restarted.with_context(|| DropInIsRead(shown_path(path))),
+        None => restarted,
+    }
+}
+
+async fn restart_and_answer(
     context: &Context,
     unit: &Unit,
     drop_in: Option<&Path>,
@@ -179,11 +195,7 @@ async fn restart_watched(
     let since = now_millis();
     let scope = IncidentScope { managers: ManagerScope::All, times: SightingTimes { since: Some(since), until: None } };
     let machine = LocalMachine::new(&context.managers);
-    let restarted = restart(machine, unit, interruption).await;
-    let RestartedUnit { outcome, is_up } = match drop_in {
-        Some(path) => restarted.with_context(|| format!("systemd has read {}", shown_path(path)))?,
-        None => restarted?,
-    };
+    let RestartedUnit { outcome, is_up } = restart(machine, unit, interruption).await?;
     let mut found = context.incidents.incidents(Some(&unit.name), scope).await?;
     found.incidents.retain(|incident| incident.key.unit.as_ref() == Some(unit));
     let answer = answer_for_unit(context, unit, found, SilentRefusals::Possible).await;

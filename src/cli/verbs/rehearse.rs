@@ -27,7 +27,7 @@ use crate::diagnosis::before_exec::is_systemds_own;
 use crate::incidents::Incident;
 use crate::operations::interruption::{Interrupted, Interruption};
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::outcome::{DropInOutcome, RehearsalOutcome};
+use crate::operations::outcome::{DropInIsRead, DropInOutcome, RehearsalOutcome};
 use crate::operations::rehearsal::daemon_feed::{DaemonFeed, ListeningDaemon};
 use crate::operations::rehearsal::plan::{Limits, RehearsalPlan, RehearsalRequest, parse_kept};
 use crate::operations::rehearsal::run;
@@ -125,7 +125,8 @@ pub(crate) async fn rehearse(
     let finished = Box::pin(run::rehearse(machine, &plan, &mut feed, &mut show, &mut interruption)).await?;
     ensure_no_other_failure(&plan, &finished)?;
     let rehearsal = RehearsalView::finished(&plan, &finished);
-    let mut report = work.answer(&finished.end, &finished.calls).await?;
+    let answered = work.answer(&finished.end, &finished.calls).await;
+    let mut report = answered.map_err(|error| finished.explain(error, plan.target.unit.name.as_str()))?;
     report.notes.extend(finished.restoration.notes);
     print_reply(common, color, &Rehearsed { report, rehearsal, applied: None })
 }
@@ -138,7 +139,7 @@ fn ensure_no_other_failure(plan: &RehearsalPlan, finished: &FinishedRehearsal) -
         "{name} still {} with nothing blocked, and made no call that its settings deny: its filters are not the \
         reason. {}",
         describe_state(outcome),
-        finished.restoration.describe_rest(name, &finished.survivors)
+        finished.restoration.describe_fully(name, &finished.survivors)
     )
 }
 
@@ -148,8 +149,17 @@ fn add_follow_up(error: anyhow::Error, answer: AppliedAnswer) -> anyhow::Error {
         Some(Ok(Applied { outcome: DropInOutcome::Applied, path: Some(path), .. })) => {
             error.context(format!("{path} is written and loaded, and stays"))
         }
-        Some(Err(why)) => error.context(format!("the remedy was not applied: {why:#}")),
+        Some(Err(why)) => error.context(unfinished_remedy_note(&why).text),
         _ => error,
+    }
+}
+
+/// Notes that the remedy was not applied, or that it was and what followed failed.
+fn unfinished_remedy_note(error: &anyhow::Error) -> Note {
+    if error.is::<DropInIsRead>() {
+        Note::new("remedy-applied", format!("the remedy is applied, but what followed failed: {error:#}"))
+    } else {
+        Note::new("remedy-not-applied", format!("the remedy was not applied: {error:#}"))
     }
 }
 
@@ -252,7 +262,9 @@ impl RehearsalAnswerer<'_> {
         let Self { common, color, .. } = *self;
         let AppliedAnswer { report, applied } = answer;
         let rehearsal = RehearsalView::finished(self.plan, finished);
-        let mut rehearsed = Rehearsed { report: report?, rehearsal, applied: None };
+        let name = self.plan.target.unit.name.as_str();
+        let report = report.map_err(|error| finished.explain(error, name))?;
+        let mut rehearsed = Rehearsed { report, rehearsal, applied: None };
         rehearsed.report.notes.extend(finished.restoration.notes.clone());
         match applied {
             None => print_reply(common, color, &rehearsed),
@@ -266,7 +278,7 @@ impl RehearsalAnswerer<'_> {
                 }
                 let status = print_reply(common, color, &applied)?;
                 if applied.restarted.is_none() {
-                    print_remark(color, DIM, &finished.restoration.describe(self.plan.target.unit.name.as_str()));
+                    print_remark(color, DIM, &finished.restoration.describe(name));
                 }
                 if !self.asked.yes {
                     // The answer was printed before the question.
@@ -275,16 +287,18 @@ impl RehearsalAnswerer<'_> {
                 Ok(status.max(rehearsed.rehearsal.exit_status()))
             }
             Some(Err(error)) => {
-                let text = format!("the remedy was not applied: {error:#}");
-                rehearsed.report.notes.push(Note::new("remedy-not-applied", text));
-                if common.is_json() || self.asked.yes {
-                    print_reply(common, color, &rehearsed)?;
-                }
+                rehearsed.report.notes.push(unfinished_remedy_note(&error));
                 if common.is_json() {
+                    print_reply(common, color, &rehearsed)?;
                     print_message(color, BAD, &format!("{error:#}"));
                     return Ok(ExitStatus::from_error(&error));
                 }
-                Err(error)
+                if self.asked.yes {
+                    print_reply(common, color, &rehearsed)?;
+                    return Err(error);
+                }
+                // The answer was printed before the question, without the end of the rehearsal.
+                Err(finished.explain(error, name))
             }
         }
     }
@@ -418,6 +432,17 @@ mod tests {
         let answer = Answer::new(Some(&unit), &diagnosis, Some(&situation), &groups, &clock, Vec::new());
         let report = Report { schema: SCHEMA, demo: None, units: vec![answer], log: None, notes: Vec::new() };
         no_remedy_note(&report, &calls, &unit).map(|note| note.text)
+    }
+
+    #[test]
+    fn remedy_whose_restart_alone_failed_is_called_applied() {
+        let error = || anyhow::anyhow!("x.service was not restarted");
+        assert_eq!(unfinished_remedy_note(&error()).id, "remedy-not-applied");
+        let read = error().context(DropInIsRead("/x.conf".to_owned()));
+        let note = unfinished_remedy_note(&read);
+        let text =
+            "the remedy is applied, but what followed failed: systemd has read /x.conf: x.service was not restarted";
+        assert_eq!((note.id, note.text.as_str()), ("remedy-applied", text));
     }
 
     #[test]

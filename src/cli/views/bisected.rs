@@ -203,6 +203,7 @@ impl Bisected {
         view.state = restoration.outcome.as_ref().map(|outcome| escape(outcome.active_state.as_bytes()));
         view.detail = detail.clone().filter(|_| outcome == BisectionOutcome::NotHardening);
         view.survivors = survivors.iter().map(SurvivorView::new).collect();
+        view.notes.extend(restoration.notes.iter().cloned());
         view.words = vec![describe_result(&view), restoration.describe(&view.unit)];
         view
     }

@@ -33,6 +33,13 @@ pub(crate) struct FinishedRehearsal {
     pub(crate) survivors: Vec<UnitProcess>,
 }
 
+impl FinishedRehearsal {
+    /// Adds to a later error how the unit `name` is left, what is left to do, and which processes outlive the rehearsal.
+    pub(crate) fn explain(&self, error: anyhow::Error, name: &str) -> anyhow::Error {
+        error.context(self.restoration.describe_fully(name, &self.survivors))
+    }
+}
+
 /// A rehearsal whose unit is stopped and has its own settings again.
 #[derive(Debug)]
 pub(crate) struct StoppedRehearsal {

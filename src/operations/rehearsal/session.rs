@@ -239,11 +239,11 @@ fn may_still_run(name: &UnitName) -> String {
 impl Restoration {
     /// Adds to the error of a run how the unit is left, what is left to do, and which processes outlive the run.
     pub(crate) fn explain(&self, error: anyhow::Error, name: &str, processes: Vec<UnitProcess>) -> anyhow::Error {
-        error.context(self.describe_rest(name, &still_running(processes)))
+        error.context(self.describe_fully(name, &still_running(processes)))
     }
 
     /// Describes how the unit is left, what is left to do, and which processes outlive the run, without a full stop.
-    pub(crate) fn describe_rest(&self, name: &str, survivors: &[UnitProcess]) -> String {
+    pub(crate) fn describe_fully(&self, name: &str, survivors: &[UnitProcess]) -> String {
         let state = self.describe(name).trim_end_matches('.').to_owned();
         let notes = self.notes.iter().map(|note| note.text.clone());
         let all = std::iter::once(state).chain(notes).chain(describe_survivors(survivors));
