@@ -72,6 +72,7 @@ impl FakeMachine {
             timers: BTreeSet::new(),
             calls: Vec::new(),
             jobs: Vec::new(),
+            other_jobs: Vec::new(),
             fault: None,
             condition: Condition::Healthy,
             quirks: BTreeSet::new(),
@@ -139,6 +140,11 @@ impl FakeMachine {
     pub(crate) fn jobs_with(&self, name: &str) -> Vec<(UnitJob, bool)> {
         let state = self.state.borrow();
         state.jobs.iter().map(|(job, files)| (*job, files.keys().any(|path| path.ends_with(name)))).collect()
+    }
+
+    /// Returns the jobs of other units so far.
+    pub(crate) fn other_jobs(&self) -> Vec<(String, UnitJob)> {
+        self.state.borrow().other_jobs.iter().map(|(name, job)| (name.to_string(), *job)).collect()
     }
 
     /// Makes the unit fail when it starts.

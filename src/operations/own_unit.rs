@@ -7,11 +7,6 @@ use crate::units::UnitName;
 use crate::units::cgroup::is_at_or_below;
 use anyhow::{bail, ensure};
 
-/// Returns whether the calling process runs in this cgroup or below.
-fn is_within(control_group: &str) -> bool {
-    Procfs::live().cgroup(std::process::id()).is_some_and(|bytes| is_at_or_below(&bytes, control_group))
-}
-
 /// Returns the first of these units of a manager in whose cgroup the calling process runs.
 ///
 /// # Errors
@@ -20,9 +15,10 @@ pub(crate) async fn find_own_unit<'a>(
     manager: &impl ServiceManager,
     units: impl IntoIterator<Item = &'a UnitName>,
 ) -> Result<Option<&'a UnitName>, SystemdError> {
+    let own_cgroup = Procfs::live().cgroup(std::process::id()).unwrap_or_default();
     for unit in units {
         match manager.control_group(unit).await {
-            Ok(Some(control_group)) if is_within(&control_group) => return Ok(Some(unit)),
+            Ok(Some(control_group)) if is_at_or_below(&own_cgroup, &control_group) => return Ok(Some(unit)),
             // A unit that is not loaded has no processes.
             Ok(_) | Err(SystemdError::NoSuchUnit(_)) => {}
             Err(error) => return Err(error),

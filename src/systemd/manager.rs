@@ -48,8 +48,8 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// The directories of users' sockets, one per uid (`XDG_RUNTIME_DIR`, `pam_systemd(8)`).
 const RUNTIME_ROOT: &str = "/run/user";
 
-/// A unit in the reply of `ListUnits` and `ListUnitsByPatterns`: name, description, load state, active state, sub
-/// state, followed unit, object path, job id, job type, job path (`org.freedesktop.systemd1(5)`).
+/// A unit in the reply of `ListUnits`, `ListUnitsByNames` and `ListUnitsByPatterns`: name, description, load state, active
+/// state, sub state, followed unit, object path, job id, job type, job path (`org.freedesktop.systemd1(5)`).
 type ListedUnit = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 /// Names of D-Bus errors: of systemd (`src/libsystemd/sd-bus/bus-common-errors.h`), and of a bus for a path without an

@@ -177,10 +177,12 @@ impl ServiceManager for FakeManager {
 
     async fn start_job(&self, name: &UnitName, job: UnitJob) -> Result<(), SystemdError> {
         self.call("start_job", |state| {
-            if !state.dependents.contains(name) {
+            if *name == state.unit.name {
                 state.run_job(job);
             } else if state.quirks.contains(&Quirk::RefusesDependents) {
                 return Err(SystemdError::Refused("org.freedesktop.systemd1.Failed: no".to_owned()));
+            } else {
+                state.other_jobs.push((name.clone(), job));
             }
             Ok(())
         })

@@ -89,6 +89,8 @@ pub(super) struct FakeState {
     pub(super) calls: Vec<&'static str>,
     /// The jobs so far, each with the files in force.
     pub(super) jobs: Vec<(UnitJob, ReadFiles)>,
+    /// The jobs of other units so far.
+    pub(super) other_jobs: Vec<(UnitName, UnitJob)>,
     pub(super) fault: Option<(usize, Fault)>,
     pub(super) condition: Condition,
     pub(super) quirks: BTreeSet<Quirk>,

@@ -20,8 +20,8 @@ const DISARMED: &str = "zzzz-harden-why-rehearsal.over";
 /// The prefix of the line that says whether the unit ran before.
 const BEFORE: &str = "# Before: ";
 
-/// The prefix of the line that lists the units that stop together with the unit.
-const DEPENDENTS: &str = "# Dependents: ";
+/// The prefix of the line that lists the units to start again at the end.
+const INTERRUPTED: &str = "# Interrupted: ";
 
 /// Returns the path of a drop-in under its second name.
 pub(crate) fn disarmed_path(path: &Path) -> PathBuf {
@@ -85,16 +85,16 @@ pub(crate) struct RehearsalMarker {
     pub(crate) ran: bool,
     /// The unit's invocation ID before the rehearsal.
     invocation: Option<[u8; 16]>,
-    /// The units that ran before and stop when the unit stops (`Requires=`, `BindsTo=`, `PartOf=`).
-    dependents: Vec<UnitName>,
+    /// The units that ran before, that jobs of the unit stop, and that run again at the end.
+    interrupted: Vec<UnitName>,
 }
 
 impl RehearsalMarker {
-    /// The marker of an activity of this process. `before` holds the unit's earlier properties, `dependents` the running
-    /// units that stop with it.
-    pub(crate) fn new(activity: Activity, before: &UnitProperties, dependents: Vec<UnitName>) -> Self {
+    /// The marker of an activity of this process. `before` holds the unit's earlier properties, `interrupted` the running
+    /// units that the activity stops for a while.
+    pub(crate) fn new(activity: Activity, before: &UnitProperties, interrupted: Vec<UnitName>) -> Self {
         let (ran, invocation) = (before.is_running(), before.invocation_id);
-        Self { activity, owner: OwnerMarker::current(), ran, invocation, dependents }
+        Self { activity, owner: OwnerMarker::current(), ran, invocation, interrupted }
     }
 
     /// Returns the comment lines, which precede the settings.
@@ -110,9 +110,9 @@ impl RehearsalMarker {
         let invocation =
             self.invocation.map_or_else(|| "-".to_owned(), |id| format!("{:032x}", u128::from_be_bytes(id)));
         let _ = writeln!(lines, "{BEFORE}{} {invocation}", if self.ran { "running" } else { "stopped" });
-        if !self.dependents.is_empty() {
-            let names: Vec<&str> = self.dependents.iter().map(UnitName::as_str).collect();
-            let _ = writeln!(lines, "{DEPENDENTS}{}", names.join(" "));
+        if !self.interrupted.is_empty() {
+            let names: Vec<&str> = self.interrupted.iter().map(UnitName::as_str).collect();
+            let _ = writeln!(lines, "{INTERRUPTED}{}", names.join(" "));
         }
         lines
     }
@@ -122,14 +122,14 @@ impl RehearsalMarker {
     pub(crate) fn parse(drop_in: &[u8]) -> Self {
         let text = String::from_utf8_lossy(drop_in);
         let before = text.lines().find_map(|line| line.strip_prefix(BEFORE)?.split_once(' '));
-        let dependents = text.lines().find_map(|line| line.strip_prefix(DEPENDENTS)).unwrap_or_default();
+        let interrupted = text.lines().find_map(|line| line.strip_prefix(INTERRUPTED)).unwrap_or_default();
         let is_bisection = text.lines().any(|line| line == BISECTION_LINE);
         Self {
             activity: if is_bisection { Activity::Bisection } else { Activity::Rehearsal },
             owner: OwnerMarker::find_line(&text).and_then(OwnerMarker::parse),
             ran: before.is_none_or(|(state, _)| state != "stopped"),
             invocation: before.and_then(|(_, id)| Some(u128::from_str_radix(id, 16).ok()?.to_be_bytes())),
-            dependents: dependents.split(' ').filter_map(|name| name.parse().ok()).collect(),
+            interrupted: interrupted.split(' ').filter_map(|name| name.parse().ok()).collect(),
         }
     }
 
@@ -150,22 +150,29 @@ impl RehearsalMarker {
         }
     }
 
-    /// Starts the units that stopped with the unit `name`. A unit that runs stays as it is. Returns a note about those
-    /// whose start systemd rejects.
-    pub(crate) async fn start_dependents(&self, name: &UnitName, manager: &impl ServiceManager) -> Option<Note> {
+    /// Starts the units that jobs of the unit `name` stopped, once that unit is as before. A unit that runs stays as it is.
+    /// Returns a note about those whose start systemd rejects.
+    pub(crate) async fn start_interrupted(&self, name: &UnitName, manager: &impl ServiceManager) -> Option<Note> {
         let (mut rejected, mut why) = (Vec::new(), None);
-        for dependent in &self.dependents {
-            if let Err(error) = manager.start_job(dependent, UnitJob::Start).await {
-                rejected.push(dependent.as_str());
+        for unit in &self.interrupted {
+            if let Err(error) = manager.start_job(unit, UnitJob::Start).await {
+                rejected.push(unit.as_str());
                 why = why.or(Some(error));
             }
         }
         let start = manager.manager().systemctl(&format!("start {}", quote_arguments(rejected.iter().copied())));
         let which = join(rejected.into_iter().map(str::to_owned));
         why.map(|why| {
-            let text = format!("{which} stopped with {name} and cannot be started again: {why} ({start})");
-            Note::new("dependents-not-started", text)
+            let text = format!("{which} stopped because of {name} and cannot be started again: {why} ({start})");
+            Note::new("interrupted-not-started", text)
         })
+    }
+
+    /// Notes which units stay stopped because the unit `name` runs now, as it did not before.
+    pub(crate) fn note_interrupted(&self, name: &UnitName) -> Option<Note> {
+        let which = join(self.interrupted.iter().map(ToString::to_string));
+        let text = format!("{name} runs now, and what conflicts with it stays stopped: {which}");
+        (!self.ran && !self.interrupted.is_empty()).then(|| Note::new("conflicting-units-stopped", text))
     }
 }
 
@@ -178,9 +185,9 @@ mod tests {
         use Activity::{Bisection, Rehearsal};
         let states = [(Rehearsal, true, Some([7; 16])), (Rehearsal, false, None), (Bisection, false, Some([0; 16]))];
         for (activity, ran, invocation) in states {
-            let dependents =
+            let interrupted =
                 if ran { vec!["y@1.service".parse().unwrap(), "z.service".parse().unwrap()] } else { Vec::new() };
-            let marker = RehearsalMarker { activity, owner: OwnerMarker::current(), ran, invocation, dependents };
+            let marker = RehearsalMarker { activity, owner: OwnerMarker::current(), ran, invocation, interrupted };
             let text = format!("# Written by harden-why\n{}[Service]\n", marker.lines());
             let parsed = RehearsalMarker::parse(text.as_bytes());
             assert_eq!(parsed, marker);
@@ -197,7 +204,7 @@ mod tests {
                 owner: None,
                 ran: true,
                 invocation: None,
-                dependents: Vec::new(),
+                interrupted: Vec::new(),
             };
             assert_eq!(marker, most, "{text:?}");
             assert_eq!(marker.living_owner(), None);

@@ -147,19 +147,23 @@ impl StaleRehearsal {
             Err(SystemdError::NoSuchUnit(_)) => Ok("it no longer exists".to_owned()),
             Err(error) => Err(error.into()),
             Ok(facts) => {
-                let Some(job) = marker.restoring_job(&facts) else {
-                    return Ok("its own settings are in force again".to_owned());
+                let job = marker.restoring_job(&facts);
+                if let Some(job) = job {
+                    manager.start_job(name, job).await?;
+                }
+                let is_as_before = job.is_some() || !(marker.ran || facts.is_running());
+                let note = if is_as_before { marker.start_interrupted(name, manager).await } else { None };
+                let rest = note.map_or_else(String::new, |note| format!("; {note}"));
+                let Some(job) = job else {
+                    return Ok(format!("its own settings are in force again{rest}"));
                 };
                 let word = if job == UnitJob::Stop { "stopped" } else { "restarted" };
-                manager.start_job(name, job).await?;
-                let note = if job == UnitJob::Restart { marker.start_dependents(name, manager).await } else { None };
                 let state = match manager.wait_for_job(name, PATIENCE).await {
                     Ok(outcome) => outcome.active_state,
                     Err(SystemdError::TimedOut) => "not done yet".to_owned(),
                     Err(error) => return Err(error.into()),
                 };
                 let state = escape(state.as_bytes());
-                let rest = note.map_or_else(String::new, |note| format!("; {note}"));
                 Ok(format!("its own settings are in force again, under which it was {word} ({state}){rest}"))
             }
         }

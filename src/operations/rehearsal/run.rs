@@ -470,12 +470,43 @@ mod tests {
         fake.refuse_dependents();
         let finished = run(&fake, &plan).unwrap().unwrap();
         let text = &finished.restoration.notes[0].text;
-        assert!(text.starts_with("app.service stopped with x.service and cannot be started again: "), "{text}");
+        assert!(text.starts_with("app.service stopped because of x.service and cannot be started again: "), "{text}");
         assert!(text.ends_with("(systemctl start app.service)"), "{text}");
         let mut feed = FakeFeed { failures: usize::MAX, ..FakeFeed::default() };
         fake.renew_signals();
         let error = format!("{:#}", run_with(&fake, &plan, &mut feed).unwrap().unwrap_err());
-        assert!(error.contains("app.service stopped with x.service"), "{error}");
+        assert!(error.contains("app.service stopped because of x.service"), "{error}");
+    }
+
+    #[test]
+    fn units_that_conflict_with_a_stopped_unit_run_again_at_its_end() {
+        for (is_running, starts, again) in [(false, false, true), (false, true, false), (true, false, false)] {
+            let fake = unit(is_running);
+            fake.link("Conflicts", "rival.service", "active");
+            let plan = prepare(&fake, SHORT).unwrap();
+            let follow_up = async |_: &StoppedRehearsal| ((), starts);
+            let (mut feed, mut observer) = (FakeFeed::default(), FakeObserver::default());
+            let mut interruption = fake.interruption();
+            let work = rehearse_then(fake.machine(), &plan, &mut feed, &mut observer, &mut interruption, follow_up);
+            let finished = fake.run(work).unwrap().unwrap().finished.unwrap();
+            let is_started = fake.other_jobs() == [("rival.service".to_owned(), UnitJob::Start)];
+            assert_eq!(is_started, again, "{is_running} {starts}: {:?}", fake.other_jobs());
+            let ids: Vec<_> = finished.restoration.notes.iter().map(|note| note.id).collect();
+            assert_eq!(ids, if starts { vec!["conflicting-units-stopped"] } else { vec![] });
+        }
+    }
+
+    #[test]
+    fn units_that_a_killed_rehearsal_stopped_run_again_after_the_recovery() {
+        let fake = unit(false);
+        fake.link("Conflicts", "rival.service", "active");
+        let plan = prepare(&fake, NO_LIMITS).unwrap();
+        fake.fail_at(7, Fault::Kill);
+        assert!(run(&fake, &plan).is_none() && fake.other_jobs().is_empty());
+        // The unit ended by itself.
+        fake.stop();
+        let messages = fake.recover();
+        assert_eq!(fake.other_jobs(), [("rival.service".to_owned(), UnitJob::Start)], "{messages:?}");
     }
 
     #[test]

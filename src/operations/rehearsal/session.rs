@@ -212,20 +212,24 @@ impl<M: ServiceManagers> StoppedUnit<'_, M> {
     pub(crate) async fn finish(self, is_started: bool, interruption: &mut Interruption) -> anyhow::Result<Restoration> {
         let Self { target: TemporaryTarget { unit, marker, .. }, undo, manager, job, .. } = self;
         let name = &unit.name;
-        if let Some(job) = job.filter(|_| !is_started) {
+        let job = job.filter(|_| !is_started);
+        if let Some(job) = job {
             manager.start_job(name, job).await.with_context(|| may_still_run(name))?;
         }
         let mut notes = Vec::new();
-        if is_started || job == Some(UnitJob::Restart) {
-            notes.extend(marker.start_dependents(name, &manager).await);
+        if job.is_some() || (is_started && marker.ran) {
+            notes.extend(marker.start_interrupted(name, &manager).await);
+        } else if is_started {
+            notes.extend(marker.note_interrupted(name));
         }
         if let Some(error) = undo.and_then(|undo| undo.undo().err()) {
             notes.push(Note::new("drop-in-left", format!("{error} (harden-why restore)")));
         }
         let action = match job {
-            Some(UnitJob::Stop) if !is_started => RestoreAction::Stopped,
-            None if !is_started => RestoreAction::Left,
-            _ => RestoreAction::Restarted,
+            _ if is_started => RestoreAction::Restarted,
+            None => RestoreAction::Left,
+            Some(UnitJob::Stop) => RestoreAction::Stopped,
+            Some(_) => RestoreAction::Restarted,
         };
         let outcome = interruption.or(async { Ok(manager.wait_for_job(name, JOB_PATIENCE).await?) }).await.ok();
         Ok(Restoration { action, outcome, notes })

@@ -13,9 +13,10 @@ use crate::incidents::local_time::LocalTime;
 use crate::operations::drop_in;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::RequiresRoot;
-use crate::operations::own_unit::ensure_survives;
+use crate::operations::own_unit::{ensure_survives, find_own_unit};
 use crate::operations::permission::{ensure_may_change, ensure_takes_drop_ins};
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::systemd::manager::active_state::{has_ended, is_up};
 use crate::systemd::manager::{SystemdError, UnitProperties};
 use crate::systemd::syscall_groups::{LoadedGroups, groups_note};
 use crate::unit_files::runtime_dropin_path;
@@ -103,11 +104,12 @@ impl TemporaryTarget {
             unit.name,
             note::join_texts(&known.notes)
         );
-        let dependents = find_dependents(&facts, &manager).await?;
-        let mut notes = note_companions(&unit, &dependents, &manager).await?;
+        let stopped = StoppedUnits::find(&facts, &manager).await?;
+        let mut notes = stopped.describe(&unit.name);
+        notes.extend(note_needed_units(&unit.name, &manager).await?);
         notes.extend(groups_note(&loaded));
         Ok(Self {
-            marker: RehearsalMarker::new(activity, &facts, dependents),
+            marker: RehearsalMarker::new(activity, &facts, stopped.interrupted),
             notes,
             today: clock.today(),
             unit,
@@ -125,8 +127,8 @@ impl TemporaryTarget {
     pub(crate) async fn refresh<M: ServiceManagers>(&mut self, machine: LocalMachine<'_, M>) -> anyhow::Result<()> {
         let manager = machine.connect(self.unit.manager).await.context("nothing was changed")?;
         self.facts = manager.unit_properties(&self.unit.name).await.context("nothing was changed")?;
-        let dependents = find_dependents(&self.facts, &manager).await?;
-        self.marker = RehearsalMarker::new(self.marker.activity, &self.facts, dependents);
+        let stopped = StoppedUnits::find(&self.facts, &manager).await?;
+        self.marker = RehearsalMarker::new(self.marker.activity, &self.facts, stopped.interrupted);
         Ok(())
     }
 
@@ -158,7 +160,9 @@ async fn find_unit<M: ServiceManagers>(
             Err(error @ SystemdError::Unreachable { .. }) => why = why.or(Some(error)),
             // A unit of that name that another manager has is another unit.
             Err(error) => {
-                let text = format!("it is unknown whether the {candidate} service manager has a unit {name}");
+                let text = format!(
+                    "it is unknown whether the {candidate} service manager has a unit {name}: add --system or --user"
+                );
                 return Err(anyhow::Error::new(error).context(text));
             }
         }
@@ -182,57 +186,73 @@ fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, activity: Activity) -
     Ok(())
 }
 
-/// Returns the running units that stop with the unit. If the unit did not run before, its end stops them for good, as it
-/// does without a rehearsal.
-///
-/// # Errors
-/// This program would stop as well, or the manager does not answer.
-async fn find_dependents(facts: &UnitProperties, manager: &impl ServiceManager) -> anyhow::Result<Vec<UnitName>> {
-    let dependents = ensure_survives(manager, &facts.id).await.context("nothing was changed")?;
-    Ok(if facts.is_running() { dependents } else { Vec::new() })
+/// The running units that jobs of the unit stop.
+#[derive(Debug, Default)]
+struct StoppedUnits {
+    /// Whether the unit itself runs.
+    is_running: bool,
+    /// Those that can run again at the end: what depends on a unit that ran before, or conflicts with one that did not.
+    interrupted: Vec<UnitName>,
+    /// Those that cannot, since the unit has its earlier state then.
+    lost: Vec<UnitName>,
 }
 
-/// Notes which other units start and stop with the unit.
-async fn note_companions(
-    unit: &Unit,
-    dependents: &[UnitName],
-    manager: &impl ServiceManager,
-) -> anyhow::Result<Vec<Note>> {
-    let name = &unit.name;
-    let linked = async |properties: &[&str], is_meant: fn(&str) -> bool| {
-        let linked = manager.linked_units(name, properties).await.context("nothing was changed")?;
-        let mut names: Vec<UnitName> =
-            linked.into_iter().filter(|(_, state)| is_meant(state)).map(|(other, _)| other).collect();
-        names.sort_unstable();
-        names.dedup();
-        Ok::<_, anyhow::Error>(names)
-    };
-    let is_down = |state: &str| matches!(state, "inactive" | "failed");
-    let stopped = linked(&["Conflicts", "ConflictedBy"], |state| !matches!(state, "inactive" | "failed")).await?;
-    let mut started = linked(&["Requires", "BindsTo", "Wants"], is_down).await?;
+impl StoppedUnits {
+    /// Finds them.
+    ///
+    /// # Errors
+    /// This program would stop as well, or the manager does not answer.
+    async fn find(facts: &UnitProperties, manager: &impl ServiceManager) -> anyhow::Result<Self> {
+        const UNCHANGED: &str = "nothing was changed";
+        let (name, is_running) = (&facts.id, facts.is_running());
+        let dependents = ensure_survives(manager, name).await.context(UNCHANGED)?;
+        let linked = manager.linked_units(name, &["Conflicts", "ConflictedBy"]).await.context(UNCHANGED)?;
+        let conflicting: Vec<UnitName> =
+            linked.into_iter().filter(|(_, state)| is_up(state)).map(|(other, _)| other).collect();
+        if let Some(own) = find_own_unit(manager, &conflicting).await.context(UNCHANGED)? {
+            bail!("{UNCHANGED}: this harden-why runs within {own}, which the start of {name} stops");
+        }
+        let (interrupted, lost) = if is_running { (dependents, conflicting) } else { (conflicting, dependents) };
+        Ok(Self { is_running, interrupted, lost })
+    }
+
+    /// Notes which units stop, and whether they run again.
+    fn describe(&self, name: &UnitName) -> Vec<Note> {
+        const AGAIN: &str = "which runs again at the end";
+        const FOR_GOOD: &str = "and nothing starts it again";
+        let (dependents, conflicting) = if self.is_running {
+            ((&self.interrupted, AGAIN), (&self.lost, FOR_GOOD))
+        } else {
+            ((&self.lost, FOR_GOOD), (&self.interrupted, AGAIN))
+        };
+        let mut notes = Vec::new();
+        if let (units @ [_, ..], rest) = (&dependents.0[..], dependents.1) {
+            let when = if self.is_running { "every restart" } else { "the end" };
+            let text = format!("{when} of {name} stops what depends on it, {rest}: {}", list_units(units));
+            notes.push(Note::new("dependents-stop", text));
+        }
+        if let (units @ [_, ..], rest) = (&conflicting.0[..], conflicting.1) {
+            let text = format!("the start of {name} stops what conflicts with it, {rest}: {}", list_units(units));
+            notes.push(Note::new("conflicting-units-stop", text));
+        }
+        notes
+    }
+}
+
+/// Notes which other units start with the unit.
+async fn note_needed_units(name: &UnitName, manager: &impl ServiceManager) -> anyhow::Result<Option<Note>> {
+    let linked = manager.linked_units(name, &["Requires", "BindsTo", "Wants"]).await.context("nothing was changed")?;
     // These run nothing.
-    started.retain(|other| ![".target", ".slice"].iter().any(|kind| other.as_str().ends_with(kind)));
-    let list = |names: &[UnitName]| join_first(&names.iter().map(UnitName::as_str).collect::<Vec<&str>>(), NAMED);
-    let mut notes = Vec::new();
-    if !dependents.is_empty() {
-        let text = format!(
-            "every restart of {name} stops what depends on it, which runs again at the end: {}",
-            list(dependents)
-        );
-        notes.push(Note::new("dependents-stop", text));
-    }
-    if !stopped.is_empty() {
-        let text = format!(
-            "the start of {name} stops what conflicts with it, and nothing starts it again: {}",
-            list(&stopped)
-        );
-        notes.push(Note::new("conflicting-units-stop", text));
-    }
-    if !started.is_empty() {
-        let text = format!("the start of {name} starts what it needs, and nothing stops it again: {}", list(&started));
-        notes.push(Note::new("needed-units-start", text));
-    }
-    Ok(notes)
+    let runs_something = |other: &UnitName| !matches!(other.suffix(), "target" | "slice");
+    let is_started = |(other, state): &(UnitName, String)| has_ended(state) && runs_something(other);
+    let started: Vec<UnitName> = linked.into_iter().filter(is_started).map(|(other, _)| other).collect();
+    let text =
+        format!("the start of {name} starts what it needs, and nothing stops it again: {}", list_units(&started));
+    Ok((!started.is_empty()).then(|| Note::new("needed-units-start", text)))
+}
+
+fn list_units(units: &[UnitName]) -> String {
+    join_first(&units.iter().map(UnitName::as_str).collect::<Vec<_>>(), NAMED)
 }
 
 /// Checks that no rehearsal and no bisection of the unit runs, or was killed and is not restored yet.

@@ -1,10 +1,12 @@
 //! Tells a manager to reload its files and to restart or stop a unit, and waits for the job.
 
-use super::active_state::is_up;
+use super::active_state::{has_ended, is_up};
 use super::{
-    MANAGER, MOST_DEPENDENTS, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitProperties, classify_error,
+    ListedUnit, MANAGER, MOST_DEPENDENTS, PATH, PATIENCE, SystemdError, SystemdManager, UNIT, UnitProperties,
+    classify_error,
 };
 use crate::units::UnitName;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use zbus::OwnedObjectPath;
 
@@ -204,8 +206,8 @@ impl SystemdManager {
         Ok(found)
     }
 
-    /// Returns the units that a unit's properties of these names list (`Requires`, `TriggeredBy`, …), at most
-    /// [`MOST_DEPENDENTS`], each with its active state.
+    /// Returns the units that a unit's properties of these names list (`Requires`, `TriggeredBy`, …), each with its active
+    /// state. Leaves out those that neither run nor can be started, because they have no file or are masked.
     ///
     /// # Errors
     /// The manager does not answer.
@@ -215,17 +217,17 @@ impl SystemdManager {
         properties: &[&str],
     ) -> Result<Vec<(UnitName, String)>, SystemdError> {
         let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await?;
-        let mut linked: Vec<(UnitName, String)> = Vec::new();
+        let mut names = BTreeSet::new();
         for property in properties {
-            for other in self.list_linked(&path, property).await? {
-                if linked.len() < MOST_DEPENDENTS && linked.iter().all(|(known, _)| *known != other) {
-                    let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(other.as_str(),)).await?;
-                    let state = self.get(&path, UNIT, "ActiveState").await?;
-                    linked.push((other, state));
-                }
-            }
+            names.extend(self.list_linked(&path, property).await?);
         }
-        Ok(linked)
+        let names: Vec<&str> = names.iter().map(UnitName::as_str).collect();
+        let listed: Vec<ListedUnit> = self.call(PATH, MANAGER, "ListUnitsByNames", &(names,)).await?;
+        let linked = listed.into_iter().filter_map(|(name, _, load_state, active_state, ..)| {
+            let is_there = load_state == "loaded" || !has_ended(&active_state);
+            Some((name.parse().ok().filter(|_| is_there)?, active_state))
+        });
+        Ok(linked.collect())
     }
 
     /// Returns the units that a property lists; none if this systemd has no such property.

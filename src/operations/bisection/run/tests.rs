@@ -298,6 +298,37 @@ fn plan_names_the_units_that_its_restarts_stop_or_start() {
 }
 
 #[test]
+fn plan_tells_which_units_run_again_at_the_end() {
+    for (is_running, dependents, conflicting) in [
+        (true, "which runs again at the end", "and nothing starts it again"),
+        (false, "and nothing starts it again", "which runs again at the end"),
+    ] {
+        let fake = machine(is_running);
+        fake.add_dependent("app.service");
+        fake.link("ConflictedBy", "rival.service", "active");
+        let plan = prepare(&fake, &[]);
+        let texts: Vec<&str> = plan.target.notes.iter().map(|note| &*note.text).collect();
+        assert!(texts[0].ends_with(&format!("stops what depends on it, {dependents}: app.service")), "{texts:?}");
+        assert!(
+            texts[1].ends_with(&format!("stops what conflicts with it, {conflicting}: rival.service")),
+            "{texts:?}"
+        );
+    }
+}
+
+#[test]
+fn unit_that_a_bisection_stopped_runs_again_although_no_trial_has_an_outcome() {
+    let fake = machine(false);
+    fake.link("Conflicts", "rival.service", "active");
+    let mut plan = prepare(&fake, &[]);
+    plan.check.command = None;
+    fake.start_again_and_again();
+    let error = format!("{:#}", run(&fake, &plan).unwrap().unwrap_err());
+    assert!(error.contains("something else restarted x.service during a trial"), "{error}");
+    assert_eq!(fake.other_jobs(), [("rival.service".to_owned(), UnitJob::Start)]);
+}
+
+#[test]
 fn unit_that_is_bisected_is_called_so() {
     let fake = machine(true);
     let plan = prepare(&fake, &[]);
