@@ -79,6 +79,17 @@ struct CheckedCallView {
     by: Vec<String>,
 }
 
+/// The calls that a unit's programs can make.
+#[derive(Debug, Default)]
+struct ForeseenCalls {
+    /// Those that would be denied.
+    denied: Vec<ForeseenView>,
+    /// Whether the calls of any program are known.
+    is_any_known: bool,
+    /// The programs whose calls nothing shows.
+    unknown_programs: Vec<UnreadProgramView>,
+}
+
 /// Checks units one after another.
 ///
 /// # Errors
@@ -123,17 +134,17 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
     let accesses = CheckedAccessView::list(&incidents, &policy, by);
     notes.extend(unread_libraries_note(&situation));
     let (calls, unknown) = list_calls(&incidents);
-    let mut foreseen = ForeseenView::list(&situation.programs, &policy, by);
-    foreseen.retain(|foreseen| !calls.iter().any(|(_, call)| *call == foreseen.call));
+    let mut denied = ForeseenView::list(&situation.programs, &policy, by);
+    denied.retain(|foreseen| !calls.iter().any(|(_, call)| *call == foreseen.call));
+    let unknown_programs = UnreadProgramView::list(&situation);
+    let is_any_known = situation.programs.len() > unknown_programs.len();
+    let foreseen = ForeseenCalls { denied, is_any_known, unknown_programs };
     let ported = PortedUnit { policy: &policy, programs: &situation.programs, groups: &groups, file: None };
     let machines = MachineView::list(&asked.others.machines, &ported);
     let calls = calls.iter().map(|(abi, call)| CheckedCallView::new(&policy, *abi, call, by));
     let calls = calls.chain(unknown.into_iter().map(CheckedCallView::unknown)).collect();
     notes.extend(argument_note(&named, &situation.programs, &policy));
-    let unknown_programs = UnreadProgramView::list(&situation);
-    let are_all_unknown = !unknown_programs.is_empty() && unknown_programs.len() == situation.programs.len();
-    let mut checked = Checked::new(&named, calls, accesses, (foreseen, are_all_unknown), machines, notes);
-    checked.unknown_programs = unknown_programs;
+    let mut checked = Checked::new(&named, calls, accesses, foreseen, machines, notes);
     // Other settings, or a log of another machine, are nothing to apply.
     let is_of_this_machine = asked.with.is_empty() && asked.root.is_none() && asked.log.is_none();
     if is_of_this_machine && checked.calls.iter().any(|call| call.verdict == CheckedVerdict::Denied) {
@@ -217,11 +228,11 @@ impl Checked {
         unit: &Unit,
         calls: Vec<CheckedCallView>,
         accesses: Vec<CheckedAccessView>,
-        (foreseen, are_all_programs_unknown): (Vec<ForeseenView>, bool),
+        ForeseenCalls { denied: foreseen, is_any_known, unknown_programs }: ForeseenCalls,
         machines: Vec<MachineView>,
         notes: Vec<Note>,
     ) -> Self {
-        let is_nothing_checked = are_all_programs_unknown && calls.is_empty() && accesses.is_empty();
+        let is_nothing_checked = !is_any_known && calls.is_empty() && accesses.is_empty();
         let passes = |call: &CheckedCallView| matches!(call.verdict, CheckedVerdict::Pass | CheckedVerdict::Depends);
         let pass = !is_nothing_checked
             && calls.iter().all(passes)
@@ -241,7 +252,7 @@ impl Checked {
         }
         parts.extend(machines.iter().filter_map(MachineView::conclude));
         let (unit, manager) = (unit.name.to_string(), unit.manager.to_string());
-        let (unknown_programs, conclusion) = (Vec::new(), parts.join("; "));
+        let conclusion = parts.join("; ");
         Self {
             schema: SCHEMA,
             unit,
@@ -365,17 +376,18 @@ mod tests {
             (&[Denied], "1 of 1 call would be denied", false),
         ] {
             let calls = verdicts.iter().copied().map(call).collect();
-            let checked = Checked::new(&unit, calls, Vec::new(), (Vec::new(), true), Vec::new(), Vec::new());
+            let foreseen = ForeseenCalls::default();
+            let checked = Checked::new(&unit, calls, Vec::new(), foreseen, Vec::new(), Vec::new());
             assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, pass));
             assert!(checked.page(Detail::Short).contains(conclusion));
         }
-        for (are_all_unknown, conclusion) in [
-            (false, "no call of its programs is known to be denied"),
-            (true, "nothing is checked: no call of its programs is known"),
+        for (is_any_known, conclusion) in [
+            (true, "no call of its programs is known to be denied"),
+            (false, "nothing is checked: no call of its programs is known"),
         ] {
-            let foreseen = (Vec::new(), are_all_unknown);
+            let foreseen = ForeseenCalls { is_any_known, ..ForeseenCalls::default() };
             let checked = Checked::new(&unit, Vec::new(), Vec::new(), foreseen, Vec::new(), Vec::new());
-            assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, !are_all_unknown));
+            assert_eq!((checked.conclusion.as_str(), checked.pass), (conclusion, is_any_known));
         }
     }
 }
