@@ -40,6 +40,13 @@ pub struct Relative {
     pub reason: &'static str,
 }
 
+impl Relative {
+    /// Whether it does the work of the call or a part of it, and not only needs the same capability.
+    pub(crate) fn does_same_work(&self) -> bool {
+        !BY_CAPABILITY.contains(&self.reason)
+    }
+}
+
 /// Returns the relatives of a call that its ABI has and this systemd knows.
 pub fn find_relatives<'a>(abi: Abi, call: &'a str, groups: &'a Groups) -> impl Iterator<Item = Relative> + 'a {
     let families = FAMILIES.iter().map(|family| (family.calls, family.calls, family.reason));
@@ -59,7 +66,7 @@ pub(super) fn find_equivalents(call: &str) -> impl Iterator<Item = &'static str>
     let parts = PARTS.iter().map(|parts| (parts.of, parts.calls, parts.reason));
     families
         .chain(parts)
-        .filter(|(_, _, reason)| ![BY_SETUID, BY_SETGID, BY_CHOWN, MULTIPLEXER].contains(reason))
+        .filter(|(_, _, reason)| !BY_CAPABILITY.contains(reason) && *reason != MULTIPLEXER)
         .filter(move |(_, calls, _)| calls.contains(&call))
         .flat_map(|(of, _, _)| of.iter().copied())
 }
@@ -83,6 +90,7 @@ const FIXED: &str = "an older form with fixed flags or arguments";
 const BY_SETUID: &str = "the kernel permits it by CAP_SETUID, as it does the denied call";
 const BY_SETGID: &str = "the kernel permits it by CAP_SETGID, as it does the denied call";
 const BY_CHOWN: &str = "the kernel permits it by CAP_CHOWN, as it does the denied call";
+const BY_CAPABILITY: [&str; 3] = [BY_SETUID, BY_SETGID, BY_CHOWN];
 const MULTIPLEXER: &str = "some 32-bit libraries reach it through the multiplexer, others directly";
 
 /// Every family of mutual relatives.

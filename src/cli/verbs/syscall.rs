@@ -7,7 +7,7 @@ use crate::cli::lookup::log_groups::load_groups;
 use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::terminal::page::{BAD, Page, add_notes, styled};
-use crate::diagnosis::relatives::find_relatives;
+use crate::diagnosis::relatives::{Relative, find_relatives};
 use crate::host::log_machine::GroupChoice;
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Call, Groups};
@@ -106,7 +106,8 @@ fn find_call(name: &str, abi: Abi, strict: bool, groups: &Groups) -> anyhow::Res
         anyhow::bail!("{}", describe_unknown(name, groups));
     }
     let (shown, there) = (escape_excerpt(name), abi.name());
-    let relatives: Vec<String> = find_relatives(abi, name, groups).map(|relative| relative.call.to_owned()).collect();
+    let relatives = find_relatives(abi, name, groups).filter(Relative::does_same_work);
+    let relatives: Vec<String> = relatives.map(|relative| relative.call.to_owned()).collect();
     if relatives.is_empty() {
         anyhow::bail!("{there} has no call {shown}; these have: {}", elsewhere.join(" "));
     }
@@ -175,5 +176,21 @@ impl Reply for CallFacts {
 
     fn exit_status(&self) -> ExitStatus {
         if self.name.is_some() { ExitStatus::Done } else { ExitStatus::Failed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_that_an_architecture_lacks_gets_calls_that_do_its_work() {
+        let groups = Groups::embedded();
+        let error = |name: &str| find_call(name, Abi::X86_64, true, &groups).unwrap_err().to_string();
+        assert_eq!(error("waitpid"), "x86_64 has no call waitpid: programs there make wait4 and waitid");
+        assert!(error("socketcall").contains("programs there make accept4, bind, "));
+        for name in ["chown32", "setuid32", "setgroups32"] {
+            assert!(error(name).starts_with(&format!("x86_64 has no call {name}; these have: ")), "{}", error(name));
+        }
     }
 }
