@@ -17,6 +17,7 @@ use crate::audit::text::Escaped;
 use crate::incidents::{Folded, Incident, SightingSource, Stored};
 use crate::intake::record_source::{NoRecord, Received, RecordSources, SourceEnd};
 use crate::outlet::client_requests::PendingRequest;
+use crate::outlet::wire::CallsNotWatched;
 use crate::pipeline::attribution_queue::StreamRead;
 use sd_notify::NotifyState;
 use std::io;
@@ -258,13 +259,14 @@ impl EventLoop {
     /// Begins or ends to watch failed calls, as the configuration says.
     pub(super) fn watch_calls(&mut self) {
         let not_watched = if self.config.current().watches_calls {
-            self.attributor.cannot_attribute_calls()
+            self.attributor.cannot_attribute_calls().map(CallsNotWatched::Refused)
         } else {
-            Some("[failed-calls] watch in harden-why.conf switches it on".to_owned())
+            Some(CallsNotWatched::NotNow("[failed-calls] watch in harden-why.conf switches it on".to_owned()))
         };
         self.watcher.set(not_watched.is_none());
         let is_loading = not_watched.is_none() && !self.watcher.is_on();
-        let not_yet = is_loading.then(|| "the programs in the kernel are being loaded".to_owned());
+        let not_yet =
+            is_loading.then(|| CallsNotWatched::NotNow("the programs in the kernel are being loaded".to_owned()));
         self.status.lock().set_calls_watched(not_watched.or(not_yet));
     }
 
@@ -276,7 +278,8 @@ impl EventLoop {
             }
             WatcherEvent::Opened(Err(error)) => {
                 tracing::info!("the kernel does not report failed calls: {error}");
-                self.status.lock().set_calls_watched(Some(format!("the kernel refuses the programs: {error}")));
+                let why = CallsNotWatched::Refused(format!("the kernel refuses the programs: {error}"));
+                self.status.lock().set_calls_watched(Some(why));
             }
             WatcherEvent::Reported => {
                 let attributor = &self.attributor;

@@ -178,17 +178,29 @@ pub struct Status {
     pub watches_calls: bool,
     /// Why it does not.
     pub calls_not_watched: Option<String>,
+    /// Whether the reason is that the kernel refuses it.
+    pub watch_refused: bool,
     /// How many failed calls it did not look at, because there were too many of one owner.
     pub calls_skipped: u64,
     /// What the daemon cannot see or do, one sentence each.
     pub limitations: Vec<String>,
 }
 
+/// Why the daemon does not watch failed calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallsNotWatched {
+    /// It is switched off, or not ready.
+    NotNow(String),
+    /// The kernel refuses it.
+    Refused(String),
+}
+
 impl Status {
-    /// Sets whether the daemon watches failed calls; `not_watched` tells why not.
-    pub fn set_calls_watched(&mut self, not_watched: Option<String>) {
-        self.watches_calls = not_watched.is_none();
-        self.calls_not_watched = not_watched;
+    /// Sets whether the daemon watches failed calls; `why_not` if it does not.
+    pub fn set_calls_watched(&mut self, why_not: Option<CallsNotWatched>) {
+        self.watches_calls = why_not.is_none();
+        self.watch_refused = matches!(why_not, Some(CallsNotWatched::Refused(_)));
+        self.calls_not_watched = why_not.map(|(CallsNotWatched::NotNow(why) | CallsNotWatched::Refused(why))| why);
     }
 
     /// Sets the counts of evicted incidents.

@@ -45,6 +45,8 @@ pub(crate) struct Hearing {
     watches_calls: bool,
     /// Why it does not; absent if it does.
     calls_not_watched: Option<String>,
+    /// Whether the kernel refuses it.
+    watch_refused: bool,
     /// How many failed calls it did not look at.
     calls_skipped: u64,
     /// Why the daemon does not answer; absent if it does.
@@ -176,6 +178,7 @@ impl Hearing {
             verifier_log: status.verifier_log.as_deref().map(|log| escape_lines(log.as_bytes()).join("\n")),
             watches_calls: status.watches_calls,
             calls_not_watched: status.calls_not_watched.map(|why| escape(why.as_bytes())),
+            watch_refused: status.watch_refused,
             calls_skipped: status.calls_skipped,
             limitations: status.limitations.iter().map(|text| escape(text.as_bytes())).collect(),
             ..Self::default()
@@ -281,7 +284,8 @@ impl Hearing {
     /// Adds whether the daemon watches for what fails without a filter.
     fn add_accesses(&self, page: &mut Page) {
         if let Some(why) = &self.calls_not_watched {
-            let text = format!("no failed calls: {}; 'harden-why tap UNIT' shows them", styled(WARN, why));
+            let why = if self.watch_refused { styled(WARN, why) } else { why.clone() };
+            let text = format!("no failed calls: {why}; 'harden-why tap UNIT' shows them");
             page.field("watch", &text);
         } else if self.watches_calls {
             let text = match self.calls_skipped {
@@ -371,8 +375,23 @@ impl Reply for Hearing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outlet::wire::CallsNotWatched;
     use jiff::Timestamp;
     use jiff::tz::TimeZone;
+
+    #[test]
+    fn only_a_refusal_of_the_kernel_is_a_warning_that_calls_are_not_watched() {
+        let clock = LocalTime { now: Some(Timestamp::UNIX_EPOCH), zone: TimeZone::UTC };
+        let why = || "no: \u{1b}".to_owned();
+        for (why_not, is_warning) in [(CallsNotWatched::NotNow(why()), false), (CallsNotWatched::Refused(why()), true)]
+        {
+            let mut status = Status { listening: true, ..Status::default() };
+            status.set_calls_watched(Some(why_not));
+            let page = Hearing::new(status, &clock).page(Detail::Short);
+            let shown = if is_warning { styled(WARN, r"no: \x1b") } else { r"no: \x1b".to_owned() };
+            assert!(page.contains(&format!("no failed calls: {shown}; 'harden-why tap UNIT'")), "{page}");
+        }
+    }
 
     #[test]
     fn page_has_at_most_ten_lines_and_shows_what_is_wrong() {
@@ -408,9 +427,6 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }
-        let status = Status { calls_not_watched: Some("no: \u{1b}".to_owned()), ..Status::default() };
-        let deaf = anstream::adapter::strip_str(&Hearing::new(status, &clock).page(Detail::Short)).to_string();
-        assert!(deaf.contains("  watch  no failed calls: no: \\x1b; 'harden-why tap"), "{deaf}");
         let full = plain(Detail::Full);
         assert!(full.contains("  buffer ") && full.contains("another: b; c") && full.contains("leave no record"));
     }
