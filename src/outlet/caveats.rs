@@ -40,6 +40,16 @@ pub(crate) fn list_reception_notes(status: &Status) -> Vec<Note> {
             format!("harden-whyd could not parse {records} since it started: there may be more denials"),
         ));
     }
+    if status.calls_skipped > 0 {
+        let calls = plural(status.calls_skipped, "failed call");
+        notes.push(Note::new(
+            "calls-skipped",
+            format!(
+                "harden-whyd did not look at {calls} since it started, because there were too many at once: capabilities and \
+                paths may be missing"
+            ),
+        ));
+    }
     let always = crate::host::blind_spots::silent_errno().to_string();
     let limits: Vec<String> = status
         .limitations
@@ -91,13 +101,14 @@ mod tests {
         let sound = Status { limitations: vec![always.clone()], ..Status::default() };
         assert!(list_reception_notes(&sound).is_empty());
         let limitations = vec!["deaf: \u{1b}; mend it".to_owned(), always, "blind: so; there".to_owned()];
-        let status = Status { overruns: 2, malformed: 1, limitations, ..Status::default() };
+        let status = Status { overruns: 2, malformed: 1, calls_skipped: 3, limitations, ..Status::default() };
         let notes: Vec<String> = list_reception_notes(&status).into_iter().map(|note| note.text).collect();
-        assert_eq!(notes.len(), 3, "{notes:?}");
+        assert_eq!(notes.len(), 4, "{notes:?}");
         assert!(
             notes[0].contains("overran 2 times") && notes[1].contains("could not parse 1 record since"),
             "{notes:?}"
         );
-        assert!(notes[2].ends_with(": deaf: \\x1b; mend it. Also: blind: so; there"), "{notes:?}");
+        assert!(notes[2].starts_with("harden-whyd did not look at 3 failed calls since it started"), "{notes:?}");
+        assert!(notes[3].ends_with(": deaf: \\x1b; mend it. Also: blind: so; there"), "{notes:?}");
     }
 }

@@ -89,6 +89,12 @@ fn status_metrics(status: &Status) -> Vec<Metric> {
         ("harden_why_dropped_sightings_total", Counter, "Sightings that memory had no room for.", status.dropped),
         ("harden_why_evicted_incidents_total", Counter, "Incidents that the store had no room for.", status.evicted),
         ("harden_why_malformed_records_total", Counter, "Records that harden-whyd cannot parse.", status.malformed),
+        (
+            "harden_why_skipped_calls_total",
+            Counter,
+            "Failed calls that harden-whyd did not look at.",
+            status.calls_skipped,
+        ),
         ("harden_why_store_writable", Gauge, "Whether the store can be written.", status.store_error.is_none().into()),
         (
             "harden_why_alerts_delivered",
