@@ -96,12 +96,12 @@ impl TapSession {
         // The mounts of a new process are unknown.
         let options = TapOptions { absent: restarts || seen.has_own_mounts(), entered: false };
         let (mut tap, mut started) = if restarts {
-            let start = async {
+            let open = async {
                 start_slices(machine, seen.watched()).await?;
-                let tap = Tap::open_before_start(&targets, options)?;
-                Ok((tap, Some(StartedUnits::start(machine, seen.watched()).await?)))
+                Ok(Tap::open_before_start(&targets, options)?)
             };
-            interruption.or(start).await?
+            let tap = interruption.or(open).await?;
+            (tap, Some(StartedUnits::start(machine, seen.watched(), interruption).await?))
         } else {
             (Tap::open(&targets, options)?, None)
         };
@@ -120,15 +120,15 @@ impl TapSession {
                 break;
             }
             if let Some(started) = &mut started
-                && started.have_ended(machine).await
+                && started.have_ended().await
             {
                 break;
             }
         }
         seen.add(tap.stop());
         let took = begun.elapsed();
-        let not_started = match &started {
-            Some(started) => started.describe_missing(machine).await,
+        let not_started = match &mut started {
+            Some(started) => started.describe_missing().await,
             None => Vec::new(),
         };
 
