@@ -19,8 +19,8 @@ use crate::cli::terminal::words::count_times;
 use crate::cli::views::answer::Answer;
 use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::tap_progress::TapProgress;
-use crate::cli::views::tapped::{RefusalView, Tapped, count_accesses};
-use crate::diagnosis::{Finding, diagnose};
+use crate::cli::views::tapped::{RefusalView, Tapped};
+use crate::diagnosis::{Diagnosis, Finding, diagnose};
 use crate::incidents::Incident;
 use crate::kernel::tap::{CallResult, TapError};
 use crate::operations::interruption::Interruption;
@@ -107,10 +107,13 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     notes.extend(syscall_groups::groups_note(&loaded));
     let refused = finished.refusals.iter().filter_map(UnitRefusal::to_incident);
     let mut incidents: Vec<Incident> = refused.chain(finished.accesses.iter().cloned()).collect();
-    let fallbacks = take_fallbacks(&finished.units, &mut incidents, &loaded.groups);
+    let (diagnoses, fallbacks): (Vec<Diagnosis>, Vec<Vec<Incident>>) =
+        finished.units.iter().map(|tapped| diagnose_denials(tapped, &incidents, &loaded.groups)).unzip();
+    let fallbacks = fallbacks.concat();
+    incidents.retain(|incident| fallbacks.iter().all(|other| other.key != incident.key));
     notes.extend(fallback_note(&fallbacks));
     notes.extend(failure_notes(finished.unjudged, finished.sees_capabilities));
-    let not_stored = report_to_daemon(&common.bus, &incidents).await;
+    let not_stored = report_to_daemon(&common.bus, incidents).await;
     let is_stored = not_stored.is_none();
     notes.extend(not_stored);
     let is_answered = |refusal: &UnitRefusal| refusal.kind.result == CallResult::Answered && refusal.killed.is_none();
@@ -122,8 +125,8 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
         ));
     }
     let mut answers = Vec::new();
-    for tapped in &finished.units {
-        let mut answer = answer(tapped, &incidents, &loaded.groups, ShownPackages::from_options(common));
+    for (tapped, diagnosis) in finished.units.iter().zip(&diagnoses) {
+        let mut answer = answer(tapped, diagnosis, &loaded.groups, ShownPackages::from_options(common));
         if is_stored {
             suggest_apply(tapped.unit.as_ref(), &mut answer);
         }
@@ -133,8 +136,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
         }
     }
     let (seconds, refusals) = (finished.took.as_secs_f64(), views(&finished.refusals, &fallbacks));
-    let accesses = count_accesses(&finished.accesses);
-    Ok(Tapped { schema: SCHEMA, seconds, units: answers, refusals, accesses, notes })
+    Ok(Tapped { schema: SCHEMA, seconds, units: answers, refusals, notes })
 }
 
 /// Suggests `apply` for the default remedy. `apply` reads the stored denials, so other remedies can have other numbers.
@@ -151,14 +153,12 @@ fn announce(targets: &[String], duration: Duration) -> Option<TapFile> {
 }
 
 /// Answers for the refusals of a unit.
-fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, packages: ShownPackages) -> Answer {
-    let own = incidents.iter().filter(|incident| incident.key.unit == tapped.unit).cloned().collect();
+fn answer(tapped: &TappedUnit, diagnosis: &Diagnosis, groups: &Groups, packages: ShownPackages) -> Answer {
     let situation = tapped.situation();
     let notes = tapped.settings.as_ref().map_or_else(Vec::new, |settings| settings.notes.clone());
-    let diagnosis = diagnose(own, situation, groups);
-    let mut answer = Answer::new(tapped.unit.as_ref(), &diagnosis, situation, groups, &local_time_now(), notes);
-    add_source_lines(&mut answer, &diagnosis, Path::new("/"));
-    add_call_sites(&mut answer, &diagnosis, Path::new("/"), packages);
+    let mut answer = Answer::new(tapped.unit.as_ref(), diagnosis, situation, groups, &local_time_now(), notes);
+    add_source_lines(&mut answer, diagnosis, Path::new("/"));
+    add_call_sites(&mut answer, diagnosis, Path::new("/"), packages);
     if tapped.unit.is_none() {
         // Without a unit no setting can help.
         answer.unproven = None;
@@ -171,16 +171,20 @@ fn answer(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups, packages
     answer
 }
 
-/// Takes out the refusals on which most programs make an older call: they miss nothing.
-fn take_fallbacks(units: &[TappedUnit], incidents: &mut Vec<Incident>, groups: &Groups) -> Vec<Incident> {
-    let mut taken = Vec::new();
-    for tapped in units {
-        let own = incidents.iter().filter(|incident| incident.key.unit == tapped.unit).cloned().collect();
-        let diagnosis = diagnose(own, tapped.situation(), groups);
-        taken.extend(diagnosis.findings.into_iter().filter(Finding::has_fallback).map(|finding| finding.incident));
+/// Diagnoses what a unit was denied. Returns separately the refusals on which most programs make an older call: they miss
+/// nothing.
+fn diagnose_denials(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups) -> (Diagnosis, Vec<Incident>) {
+    let own = incidents.iter().filter(|incident| incident.key.unit == tapped.unit).cloned().collect();
+    let mut diagnosis = diagnose(own, tapped.situation(), groups);
+    if !diagnosis.findings.iter().any(Finding::has_fallback) {
+        return (diagnosis, Vec::new());
     }
-    incidents.retain(|incident| taken.iter().all(|other| other.key != incident.key));
-    taken
+    let (fallbacks, denials): (Vec<Finding>, Vec<Finding>) =
+        std::mem::take(&mut diagnosis.findings).into_iter().partition(Finding::has_fallback);
+    // A fallback needs no remedy.
+    let denials = denials.into_iter().map(|finding| finding.incident).collect();
+    let fallbacks = fallbacks.into_iter().map(|finding| finding.incident).collect();
+    (diagnose(denials, tapped.situation(), groups), fallbacks)
 }
 
 /// Says which refusals are no denials.

@@ -184,6 +184,14 @@ fn words_without_record(finding: &Finding) -> Option<(&'static str, &'static str
 }
 
 impl DirectiveView {
+    /// Returns the file and line.
+    pub(super) fn place(&self) -> String {
+        match (&self.file, self.source.as_ref().map(|source| source.number).or(self.line)) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            _ => "as systemd holds it".to_owned(),
+        }
+    }
+
     fn new(cause: &policy::DirectiveCause, abi: &str) -> Self {
         Self {
             does: words_around_call(cause, abi),

@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use super::answer_page;
+use super::folded::{FoldedDenial, Folding, fold};
 use crate::audit::Note;
 use crate::audit::text::{escape, join, plural};
 use crate::cli::exit_status::ExitStatus;
@@ -28,9 +29,6 @@ pub(crate) struct Tapped {
     pub(crate) units: Vec<Answer>,
     /// The refusals by call, with the threads.
     pub(crate) refusals: Vec<RefusalView>,
-    /// How often each access failed that the sandbox explains. The answers describe them.
-    #[serde(skip)]
-    pub(crate) accesses: Vec<u64>,
     pub(crate) notes: Vec<Note>,
 }
 
@@ -119,12 +117,42 @@ pub(crate) fn errno_words(refusal: &RefusalView) -> &str {
 }
 
 impl Tapped {
-    /// Says how many calls were refused and how many accesses failed.
-    fn conclude(&self) -> String {
+    /// Says what was denied to which unit, and by which line; or that nothing was.
+    fn describe_finding(&self) -> String {
+        let denials: Vec<(&Answer, FoldedDenial<'_>)> = self
+            .units
+            .iter()
+            .flat_map(|answer| fold(&answer.denials, Folding::ByCall).into_iter().map(move |denial| (answer, denial)))
+            .collect();
+        let has_line = |(_, denial): &&(&Answer, FoldedDenial<'_>)| !denial.view.cause.directives.is_empty();
+        let Some((answer, denial)) = denials.iter().find(has_line).or(denials.first()) else {
+            return self.describe_nothing();
+        };
+        let view = denial.view;
+        let unit = styled(BOLD, answer.unit.as_deref().unwrap_or("a process of an unknown unit"));
+        let call = view.call.as_ref().map_or_else(String::new, |call| format!("{} ", styled(BAD, call)));
+        let by = match view.cause.directives.first() {
+            Some(directive) => format!(", by {}= ({})", directive.directive, directive.place()),
+            None => String::new(),
+        };
+        let more = match denials.len() - 1 {
+            0 => String::new(),
+            more => format!("; {} more", plural(more as u64, "denial")),
+        };
+        format!("{unit}: {call}{}{by}{more}", view.brief)
+    }
+
+    /// Says that nothing was denied. The notes tell what answered other calls.
+    fn describe_nothing(&self) -> String {
         let refused: Vec<u64> =
             self.refusals.iter().filter(|refusal| !refusal.fallback).map(|refusal| refusal.count).collect();
-        describe_totals(&refused, &self.accesses)
-            .unwrap_or_else(|| "no filter refused a call, and no sandbox made an access fail".to_owned())
+        let units: Vec<String> = self.units.iter().filter_map(|answer| answer.unit.clone()).collect();
+        let whom = if units.is_empty() { String::new() } else { format!(" to {}", join(units.into_iter())) };
+        let why = describe_totals(&refused, &[]).map_or_else(
+            || "no filter refused a call, and no sandbox made an access fail".to_owned(),
+            |refused| format!("the settings of no unit explain the rest ({refused})"),
+        );
+        format!("Nothing was denied{whom}: {why}.")
     }
 }
 
@@ -159,7 +187,7 @@ pub(super) fn describe_totals(refused: &[u64], failed: &[u64]) -> Option<String>
 impl Reply for Tapped {
     fn page(&self, detail: Detail) -> String {
         let mut page = Page::default();
-        page.paragraph(0, &format!("Watched for {:.1} s by BPF: {}.", self.seconds, self.conclude()));
+        page.hanging((0, 2), &self.describe_finding());
         let mut text = page.finish();
         for answer in &self.units {
             text.push('\n');
@@ -178,10 +206,10 @@ impl Reply for Tapped {
             let label = format!("  {call}  {}, {}: ", errno_words(refusal), count_times(refusal.count));
             page.paragraph(2, format!("{label}{}", join_threads(refusal)).trim_start());
         }
+        page.gap();
+        page.paragraph(0, &format!("Watched for {:.1} s by BPF.", self.seconds));
         add_notes(&mut page, &self.notes);
-        if !page.is_empty() {
-            text.push('\n');
-        }
+        text.push('\n');
         text + &page.finish()
     }
 
@@ -210,11 +238,63 @@ fn join_threads(refusal: &RefusalView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::count_accesses;
-    use crate::incidents::{Access, AccessDenial, AccessPath, Incident, IncidentEvent};
+    use super::*;
+    use crate::audit::Action;
+    use crate::cli::terminal::output::SCHEMA;
+    use crate::diagnosis::{Situation, diagnose};
+    use crate::incidents::local_time::LocalTime;
+    use crate::incidents::{Access, AccessDenial, AccessPath, Denial, IncidentEvent};
     use crate::operations::fake_manager::denial;
-    use crate::syscalls::{Arch, Call};
+    use crate::operations::fake_manager::{GROUPS, UNIT_FILE};
+    use crate::policy::{Policy, Settings, UnitFile};
+    use crate::syscalls::Arch;
     use crate::units::{Manager, Unit};
+    use jiff::tz::TimeZone;
+    use std::path::Path;
+
+    /// Returns the answer of a tap of `x.service` that saw these incidents.
+    fn tapped(incidents: Vec<Incident>) -> Tapped {
+        let unit = Unit { name: "x.service".parse().unwrap(), manager: Manager::System };
+        let path = Path::new("/etc/systemd/system/x.service");
+        let file = UnitFile::parse(path, UNIT_FILE.as_bytes());
+        let policy = Policy::new(Settings::new(&unit.name, Some(file), Vec::new()), &GROUPS);
+        let drop_in = "/etc/systemd/system/x.service.d/zz-harden-why.conf".into();
+        let situation = Situation { policy, drop_in, history: None, programs: Vec::new() };
+        let diagnosis = diagnose(incidents, Some(&situation), &GROUPS);
+        let clock = LocalTime { now: None, zone: TimeZone::UTC };
+        let answer = Answer::new(Some(&unit), &diagnosis, Some(&situation), &GROUPS, &clock, Vec::new());
+        Tapped { schema: SCHEMA, seconds: 1.0, units: vec![answer], refusals: Vec::new(), notes: Vec::new() }
+    }
+
+    fn page(tapped: &Tapped) -> String {
+        anstream::adapter::strip_str(&tapped.page(Detail::Short)).to_string()
+    }
+
+    #[test]
+    fn answer_of_a_tap_begins_with_the_finding() {
+        let unit = Unit { name: "x.service".parse().unwrap(), manager: Manager::System };
+        let found = page(&tapped(vec![denial(&unit)]));
+        let (finding, rest) = found.split_once("\n\n").unwrap();
+        let expected =
+            "x.service: uname denied, failed with EPERM, by SystemCallFilter=\n  (/etc/systemd/system/x.service:3)";
+        assert_eq!(finding, expected, "{found}");
+        assert!(rest.contains("SystemCallFilter=uname") && rest.ends_with("\nWatched for 1.0 s by BPF.\n"), "{found}");
+        let nothing = page(&tapped(Vec::new()));
+        let expected =
+            "Nothing was denied to x.service: no filter refused a call, and no sandbox made\n  an access fail.\n\n";
+        assert!(nothing.starts_with(expected), "{nothing}");
+    }
+
+    #[test]
+    fn answer_of_a_tap_names_a_denial_with_a_line_first_and_counts_the_others() {
+        let unit = Unit { name: "x.service".parse().unwrap(), manager: Manager::System };
+        let mut other = denial(&unit);
+        let call = Call::named(Arch::native(), "getpid");
+        other.key.event = IncidentEvent::Denial(Denial { call, action: Action::Errno });
+        let found = page(&tapped(vec![other, denial(&unit)]));
+        assert!(found.starts_with("x.service: uname denied, failed with EPERM, by SystemCallFilter="), "{found}");
+        assert!(found.contains("x.service:3); 1 denial more"), "{found}");
+    }
 
     #[test]
     fn access_that_failed_in_two_programs_counts_once() {

@@ -10,11 +10,11 @@ use crate::outlet::wire::{IncidentDict, MAX_INCIDENTS};
 use crate::systemd::bus_address::BusAddress;
 
 /// Sends the incidents to the daemon. Returns a note if it does not store them.
-pub(crate) async fn report_to_daemon(bus: &BusAddress, incidents: &[Incident]) -> Option<Note> {
+pub(crate) async fn report_to_daemon(bus: &BusAddress, mut incidents: Vec<Incident>) -> Option<Note> {
     if incidents.is_empty() {
         return None;
     }
-    let report = async { report_incidents(&client::connect(bus).await?, &mut incidents.to_vec()).await };
+    let report = async { report_incidents(&client::connect(bus).await?, &mut incidents).await };
     let error = report.await.err()?;
     Some(Note::new(
         "not-stored",
@@ -44,10 +44,10 @@ async fn report_in_parts(
     while !incidents.is_empty() {
         let rest = incidents.split_off(incidents.len().min(MAX_INCIDENTS as usize));
         let part = std::mem::replace(incidents, rest);
-        let stored = part.iter().map(|incident| Stored { id: 0, incident: incident.clone() });
-        let dicts: Vec<IncidentDict> = stored.map(|stored| IncidentDict::from(&stored)).collect();
+        let part: Vec<Stored> = part.into_iter().map(|incident| Stored { id: 0, incident }).collect();
+        let dicts: Vec<IncidentDict> = part.iter().map(IncidentDict::from).collect();
         if let Err(error) = send(&dicts).await {
-            incidents.splice(0..0, part);
+            incidents.splice(0..0, part.into_iter().map(|stored| stored.incident));
             return Err(error);
         }
     }

@@ -56,5 +56,5 @@ tapped() {
     says '^ *--> /' cat "$3"
 }
 
-# The first sentence about the unit in the answer of a tap.
-headline() { sed '0,/^Watched for/d; /^ *\(by\|-->\) /Q' "$1" | tr -s ' \n' ' '; }
+# The first two sentences in the answer of a tap: what was denied by which line, and how often.
+headline() { sed '/^  by \//Q; /^ *--> /Q' "$1" | tr -s ' \n' ' '; }
