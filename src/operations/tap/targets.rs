@@ -159,15 +159,16 @@ async fn resolve_unit<M: ServiceManagers>(
     }
     match (running.pop(), running.is_empty()) {
         (Some((unit, path)), true) => Ok(ResolvedTarget::from_unit(unit, &path)?),
-        (Some(_), false) => bail!("several managers run a unit {name}: add --system, or give its PIDs"),
+        (Some(_), false) => bail!("several managers run a unit {name}: add --system or --user, or give its PIDs"),
         (None, _) if stopped.is_empty() && unreachable.is_empty() => bail!(SystemdError::NoSuchUnit(name.clone())),
         (None, _) if restarts && stopped.len() > 1 => {
             bail!("several managers have a unit {name}: add --system or --user")
         }
         (None, _) if let Some(manager) = stopped.first() => {
-            let option = manager.option();
+            let unit = Unit { manager: *manager, name: name.clone() };
             bail!(
-                "{name} does not run: 'harden-why tap --restart {option}{name}' starts it, and watches it from its first call on"
+                "{name} does not run: this starts it, and watches it from its first call on: harden-why tap --restart {}",
+                unit.to_arguments()
             )
         }
         (None, _) => bail!("cannot find the processes of {name}: {}", unreachable.join("; ")),
@@ -243,7 +244,7 @@ mod tests {
             let request = TargetRequest::Unit(name.parse().unwrap());
             fake.run(resolve_target(fake.machine(), &request, candidates, false)).unwrap().unwrap_err().to_string()
         };
-        assert!(find("x.service", &[Manager::System]).contains("'harden-why tap --restart x.service'"));
+        assert!(find("x.service", &[Manager::System]).ends_with(": harden-why tap --restart x.service"));
         assert!(find("x.service", &[Manager::User(1)]).contains("cannot find the processes of x.service"));
     }
 
