@@ -35,7 +35,7 @@ const LONGEST: Duration = Duration::from_millis(500);
 /// The directories of journals, relative to the root.
 const DIRECTORIES: [&str; 2] = ["run/log/journal", "var/log/journal"];
 
-/// Reads the journal. The first read loads the library; if that fails, so does the next.
+/// Reads the journal. Each read loads the library, until that succeeds once.
 #[derive(Debug, Default)]
 pub(crate) struct JournalReader {
     library: Option<Library>,
