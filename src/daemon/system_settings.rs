@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
-/// How many threads read files. A read that hangs occupies its thread.
-const MAX_READERS: usize = 4;
+/// How many threads read files. A read that hangs occupies its thread, and others wait until their callers give up.
+const MAX_READERS: usize = 6;
 
 /// Why settings are unknown.
 type Unread = Box<dyn std::error::Error + Send + Sync>;
@@ -23,8 +23,7 @@ type Unread = Box<dyn std::error::Error + Send + Sync>;
 pub(super) struct SystemSettings {
     managers: Arc<Managers>,
     /// The embedded groups, by the systemd version that they stand in for. The daemon may run no program, so it cannot
-    /// ask
-    /// `systemd-analyze` for the groups of that version.
+    /// ask `systemd-analyze` for the groups of that version.
     groups: Mutex<Option<(String, Arc<Groups>)>>,
     readers: Arc<Semaphore>,
 }
@@ -44,7 +43,7 @@ impl SystemSettings {
         let manager = self.managers.connect(Manager::System).await?;
         let (facts, version) = tokio::join!(manager.unit_properties(&unit.name), manager.version());
         let (facts, version) = (facts?, version?);
-        let reader = Arc::clone(&self.readers).try_acquire_owned()?;
+        let reader = Arc::clone(&self.readers).acquire_owned().await?;
         let read = move || {
             let _reader = reader;
             let groups = self.groups(version);

@@ -12,13 +12,13 @@
 //! on 64-bit ARM 6.4, unless the kernel is built without.
 
 use super::bpf::{BpfError, BpfLoader, BpfObject, KernelFunctions};
-use super::call_notes::join_path;
+use super::call_notes::{halves, join_path};
 use super::clock::Clocks;
 use super::exit_cgroups::cgroup_names::LEVELS;
 use super::heap;
 use super::tap::FailedCall;
 use super::tap::call_rules::{CallRule, call_rules};
-use super::tap::failed_call::{FailureCount, FailureKey, halves};
+use super::tap::failed_call::{FAILURE_WORDS, FailureCount, FailureKey};
 use crate::syscalls::Abi;
 use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, MapData, RingBuf};
@@ -32,8 +32,8 @@ use tokio::io::unix::AsyncFd;
 /// The programs, from `src/kernel/bpf/call_failures.bpf.c`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/call_failures.bpf.o"));
 
-/// What identifies a failure (`struct report_key`): the cgroup, a hash of what the call names, the capabilities that were
-/// missed, and the call's number with what it returned.
+/// What identifies a failure (`struct report_key`): the cgroup; a hash of what the call names, the program, where a relative
+/// path starts, and the effective uid; the capabilities that were missed; and the call's number with what it returned.
 pub(crate) type ReportKey = [u64; 4];
 /// How often a failure was, and the time of the latest (`struct report_count`).
 type ReportCount = [u64; 2];
@@ -42,7 +42,6 @@ type ReportCount = [u64; 2];
 const REPORT_WORDS: usize = KEY_WORDS + 2 + LEVELS + 2 * PATH_WORDS + FAILURE_WORDS;
 const KEY_WORDS: usize = 4;
 const PATH_WORDS: usize = 49;
-const FAILURE_WORDS: usize = 57;
 
 /// The prefix of the names of the programs at the end of calls.
 const OF_CALLS: &str = "at_end_";
@@ -150,7 +149,7 @@ impl AsRawFd for CallFailures {
     }
 }
 
-/// Attaches the programs: those at the end of calls first, so that nothing is noted for a call at whose end no program looks.
+/// Attaches the programs: those at the end of calls and of processes first, so that nothing is noted for a call at whose end no program looks.
 fn attach(programs: &mut BpfObject, functions: &KernelFunctions) -> Result<(), BpfError> {
     let mut rules: Array<MapData, CallRule> = programs.take_map("rules")?;
     let known: collections::HashMap<u32, CallRule> = call_rules(Abi::native()).collect();
@@ -166,6 +165,7 @@ fn attach(programs: &mut BpfObject, functions: &KernelFunctions) -> Result<(), B
             rules.set(number, rule, 0)?;
         }
     }
+    programs.attach("hardenwhy_gone", "sched_process_exit")?;
     let mut sees_mounts = false;
     for (program, function) in MOUNT_CHECKS {
         sees_mounts |= attach_if_present(programs, program, function, functions)?;
@@ -201,7 +201,7 @@ impl FailureReport {
         let (directory, rest) = rest.split_first_chunk::<PATH_WORDS>()?;
         let failure: &FailureCount = rest.first_chunk()?;
         let [_, _, _, call] = key;
-        let ((pid, is_at_root), (number, returned)) = (halves(*process), halves(*call));
+        let ([pid, is_at_root], [number, returned]) = (halves(*process), halves(*call));
         let key_of_failure: FailureKey = [pid, number, 0, returned, 0, 0];
         Some(Self {
             key: *key,
@@ -217,7 +217,7 @@ impl FailureReport {
 /// Reads a path (`struct path_names`); `None` if the kernel did not read it whole.
 fn read_path(words: &[u64; PATH_WORDS]) -> Option<Vec<u8>> {
     let [lengths, names @ ..] = words;
-    let (length, is_whole) = halves(*lengths);
+    let [length, is_whole] = halves(*lengths);
     let names: Vec<u8> = names.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let names = names.get(..usize::try_from(length).ok()?)?;
     (is_whole != 0).then(|| join_path(names, true))
@@ -296,12 +296,61 @@ mod tests {
         None
     }
 
+    /// Loads the programs; `None` if the kernel has no programs at the end of functions, or permits none. The verifier must
+    /// accept them.
+    fn open() -> Option<CallFailures> {
+        let error = match CallFailures::open() {
+            Ok(failures) => return Some(failures),
+            Err(error) => error,
+        };
+        let is_required = std::env::var_os("HARDEN_WHY_REQUIRE_FEXIT").is_some_and(|value| value == "1");
+        assert!(
+            !is_required && error.verifier_log().is_none(),
+            "{error}: {}",
+            error.verifier_log().unwrap_or_default()
+        );
+        None
+    }
+
+    #[test]
+    fn failure_of_another_program_directory_or_user_is_reported_again() {
+        let Some(mut failures) = open() else { return };
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for directory in [&first, &second] {
+            std::fs::write(directory.path().join("f"), "").unwrap();
+            std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let perl = "perl -e 'chown 1, -1, \"f\"'";
+        let by_user = "perl -e '$> = 65534; chown 1, -1, \"f\"'";
+        let script = format!(
+            "cd {}; chown 1 f; chown 1 f; {perl}; {perl}; {by_user}; cd {}; chown 1 f; chown 1 f; true",
+            first.path().display(),
+            second.path().display()
+        );
+        start_without_chown(Command::new("/bin/sh").args(["-c", &script])).unwrap().wait().unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        let mut seen = Vec::new();
+        while let Some(call) = failures.next() {
+            if call.failed.missed == 1 && call.failed.text == CallText::Path(b"f".to_vec()) {
+                let name = call.failed.program.clone();
+                seen.push((String::from_utf8(name).unwrap(), call.failed.credentials.effective_uid, call.directory));
+            }
+        }
+        let place = |directory: &tempfile::TempDir| {
+            Some(std::fs::canonicalize(directory).unwrap().into_os_string().into_encoded_bytes())
+        };
+        let expected = [
+            ("chown".to_owned(), 0, place(&first)),
+            ("perl".to_owned(), 0, place(&first)),
+            ("perl".to_owned(), 65_534, place(&first)),
+            ("chown".to_owned(), 0, place(&second)),
+        ];
+        assert_eq!(seen, expected);
+    }
+
     #[test]
     fn failing_call_is_reported_once_and_then_counted() {
-        let mut failures = match CallFailures::open() {
-            Ok(failures) => failures,
-            Err(error) => return println!("skipped: the kernel refuses the programs: {error}"),
-        };
+        let Some(mut failures) = open() else { return };
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("f"), "").unwrap();
         let script = "chown 1 f; chown 1 f; chown 1 f; chown 1 no-such-file; true";
@@ -324,10 +373,7 @@ mod tests {
 
     #[test]
     fn one_owner_has_a_limit_for_reports() {
-        let mut failures = match CallFailures::open() {
-            Ok(failures) => failures,
-            Err(error) => return println!("skipped: the kernel refuses the programs: {error}"),
-        };
+        let Some(mut failures) = open() else { return };
         let directory = tempfile::tempdir().unwrap();
         let script = "for i in $(seq 100); do : >$i; done; chown 1 *; true";
         let mut command = Command::new("/bin/sh");

@@ -91,8 +91,8 @@ fn bytes_of_words(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// Returns the two halves of a word, in the order of the memory.
-fn halves(word: u64) -> [u32; 2] {
+/// Returns the two numbers of 32 bits that follow each other in memory.
+pub(super) fn halves(word: u64) -> [u32; 2] {
     let [a, b, c, d, rest @ ..] = word.to_ne_bytes();
     [[a, b, c, d], rest].map(u32::from_ne_bytes)
 }

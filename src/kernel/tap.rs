@@ -209,7 +209,8 @@ impl Tap {
         }
         programs.attach("hardenwhy_enter", "sys_enter")?;
         // An older kernel cannot find the code of a call.
-        if programs.attach("hardenwhy_site", "sys_exit").is_err() {
+        if let Err(error) = programs.attach("hardenwhy_site", "sys_exit") {
+            tracing::debug!("the tap cannot note where calls are made: {error}");
             programs.attach("hardenwhy_leave", "sys_exit")?;
         }
         tap.programs = Some(programs);

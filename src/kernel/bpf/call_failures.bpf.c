@@ -136,13 +136,16 @@ INLINE u64 find_path(s32 descriptor)
     return file ? (u64)&file->f_path : 0;
 }
 
-// Fills in the current process. A relative path starts in an open directory, or in the working directory.
+// Fills in the current process. A relative path starts in an open directory, or in the working directory. The same call of
+// another program or user, or from another directory, is another failure.
 CHECKED_ONCE int describe(struct failure_report *draft, s32 directory)
 {
     struct task_struct *task = current_task();
     struct fs_struct *fs = 0;
     struct mm_struct *memory = 0;
     struct file *file = 0;
+    struct inode *program = 0;
+    struct dentry *start = 0;
     if (!draft)
         return 0;
 #pragma unroll
@@ -150,12 +153,19 @@ CHECKED_ONCE int describe(struct failure_report *draft, s32 directory)
         draft->cgroups[level] = current_ancestor_cgroup(level);
     READ(memory, task->mm);
     READ(file, memory->exe_file);
+    READ(program, file->f_inode);
     read_path_at(&draft->program, file ? (u64)&file->f_path : 0);
     READ(fs, task->fs);
     read_path_at(&draft->directory, (u64)&fs->root);
     draft->is_at_root = draft->directory.is_whole && draft->directory.length == 0;
-    read_path_at(&draft->directory, directory == AT_FDCWD ? (u64)&fs->pwd : find_path(directory));
+    u64 path = directory == AT_FDCWD ? (u64)&fs->pwd : find_path(directory);
+    read_path_at(&draft->directory, path);
     describe_process(&draft->failure, current_pid_tgid());
+    if (path && (char)draft->failure.text.words[0] != '/')
+        READ(start, ((const struct path *)path)->dentry);
+    u64 hash = (draft->key.hash ^ (u64)program) * HASH_PRIME;
+    hash = (hash ^ (u64)start) * HASH_PRIME;
+    draft->key.hash = (hash ^ draft->failure.effective_uid) * HASH_PRIME;
     return 0;
 }
 
@@ -174,7 +184,7 @@ INLINE struct failure_report *find_draft(void)
     if (!rule || !(rule->flags & WATCHED_CALL))
         return 0;
     struct failure_report *draft = map_lookup(&drafts, &tid);
-    if (draft && draft->key.call == call)
+    if (draft && draft->key.call == call && draft->pid == thread >> 32)
         return draft;
     int is_new = !draft;
     if (map_update(&drafts, &tid, &no_report, ANY)) {
@@ -318,6 +328,16 @@ CHECKED_ONCE int look_at(s64 returned)
         report(draft, returned);
     map_delete(&drafts, &tid);
     __sync_fetch_and_add(&draft_count, -1);
+    return 0;
+}
+
+// A process that is killed within a call does not get to the end of the call.
+SECTION("raw_tp/sched_process_exit")
+int hardenwhy_gone(void *unused)
+{
+    u32 tid = current_pid_tgid();
+    if (draft_count && map_delete(&drafts, &tid) == 0)
+        __sync_fetch_and_add(&draft_count, -1);
     return 0;
 }
 

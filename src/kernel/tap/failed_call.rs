@@ -2,6 +2,7 @@
 //! do.
 
 use crate::incidents::CallSite;
+use crate::kernel::call_notes::halves;
 use crate::kernel::clock::Clocks;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,7 +10,8 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 /// call returned, and a hash.
 pub(crate) type FailureKey = [u32; 6];
 /// A count with its description (`struct failure`).
-pub(crate) type FailureCount = [u64; 57];
+pub(crate) type FailureCount = [u64; FAILURE_WORDS];
+pub(crate) const FAILURE_WORDS: usize = 57;
 
 /// Flag: no call failed, but the program got no privileges from its file.
 const EXEC: u32 = 1 << 18;
@@ -169,16 +171,19 @@ impl FailedCall {
             return None;
         }
         let [namespaces, uids, gid_and_tid, privileges_and_length, comm @ ..] = rest;
-        let (user_namespace, mount_namespace) = halves(*namespaces);
-        let (uid, effective_uid) = halves(*uids);
-        let (effective_group, tid) = halves(*gid_and_tid);
-        let (no_new_privileges, length) = halves(*privileges_and_length);
+        let [user_namespace, mount_namespace] = halves(*namespaces);
+        let [uid, effective_uid] = halves(*uids);
+        let [effective_gid, tid] = halves(*gid_and_tid);
+        let [no_new_privileges, length] = halves(*privileges_and_length);
         let bytes: Vec<u8> = comm.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let (comm, rest) = bytes.split_at_checked(16)?;
         let (program, text) = rest.split_at_checked(32)?;
         let until_zero = |name: &[u8]| name.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
         let arguments = [*a0, *a1, *a2, *a3, *a4, *a5];
-        let low = |argument: &u64| halves(*argument).0;
+        let low = |argument: &u64| {
+            let [low, _] = halves(*argument);
+            low
+        };
         Some(Self {
             target: (flags & TARGET) as usize,
             pid,
@@ -192,7 +197,7 @@ impl FailedCall {
             credentials: TapCredentials {
                 uid,
                 effective_uid,
-                effective_gid: effective_group,
+                effective_gid,
                 bounding: *bounding,
                 effective: *effective,
                 user_namespace,
@@ -210,13 +215,6 @@ impl FailedCall {
             site: None,
         })
     }
-}
-
-/// Returns the two numbers of 32 bits that follow each other in memory.
-pub(crate) fn halves(word: u64) -> (u32, u32) {
-    let bytes = word.to_ne_bytes();
-    let number = |half: Option<&[u8; 4]>| half.map_or(0, |half| u32::from_ne_bytes(*half));
-    (number(bytes.first_chunk()), number(bytes.last_chunk()))
 }
 
 #[cfg(test)]
@@ -254,7 +252,7 @@ mod tests {
 
     #[test]
     fn count_that_is_not_described_yet_is_no_failed_call() {
-        let mut value = [0; 57];
+        let mut value = [0; FAILURE_WORDS];
         value[0] = 7;
         assert_eq!(FailedCall::new([1; 6], &value, 7, &Clocks::now()), None);
         value[3] = 1;
