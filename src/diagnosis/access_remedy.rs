@@ -141,7 +141,9 @@ fn make_writable(
     let directory = directory_of(path.as_bytes());
     // systemd skips a path that does not exist, and no call can remove or rename a mount. So a call that
     // changes the directory needs the directory.
-    let needs_directory = changes_directory(denial) || !(is_shared(directory) || directory.starts_with(b"/proc/"));
+    let needs_directory = changes_directory(denial)
+        || policy.lacks_path(path.as_bytes())
+        || !(is_shared(directory) || directory.starts_with(b"/proc/"));
     let target = if needs_directory { directory } else { path.as_bytes() };
     // systemd starts no unit whose path is missing.
     let is_optional = (!needs_directory && may_not_exist(denial)) || is_volatile(target);

@@ -9,9 +9,10 @@
 //! - [`call_site_names`] names the functions of call sites, and `packages` the packages of files.
 //! - [`unit_processes`] finds the processes that a unit's processes started, wherever they were moved.
 //! - `access_verdict` weighs a call that failed: whether a unit's sandbox made it fail. `path_walk`, `host_files` and
-//!   `failure_evidence` gather what it needs.
+//!   `failure_evidence` gather what it needs. `absent_paths` finds which paths the machine lacks.
 //! - [`blind_spots`] lists the reasons why denials, or their units, stay invisible.
 
+pub(crate) mod absent_paths;
 pub(crate) mod access_verdict;
 pub mod blind_spots;
 pub mod call_site_names;

@@ -326,8 +326,7 @@ fn reason_to_keep(settings: &Settings, sandbox: &SandboxSettings, directive: Dir
     if is_dynamic && OF_DYNAMIC_USER.contains(&directive) {
         return Some("DynamicUser= implies it");
     }
-    let has_root = ["RootDirectory", "RootImage"].iter().any(|key| !settings.lines_in_force(key).is_empty());
-    if directive == Directive::PrivateDevices && has_root {
+    if directive == Directive::PrivateDevices && settings.has_own_root() {
         return Some("the unit's root directory may have no devices of its own");
     }
     let hidden: Vec<&str> = match directive {

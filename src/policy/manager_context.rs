@@ -5,6 +5,7 @@ use super::lists::Architectures;
 use super::unit_file::{Assignment, FileNote, UnitFile};
 use crate::syscalls::groups::GroupSource;
 use crate::syscalls::{Abi, Groups};
+use std::collections::BTreeSet;
 
 /// The first systemd that lets the kernel enforce `MemoryDenyWriteExecute=` if the kernel can
 /// (`apply_memory_deny_write_execute`).
@@ -20,7 +21,7 @@ const KILLS_PROCESS_SINCE: u32 = 243;
 /// The first Linux with `SECCOMP_RET_KILL_PROCESS` (`seccomp(2)`).
 const KILLS_PROCESS_KERNEL: (u32, u32) = (4, 14);
 
-/// The known facts about a unit's managers and kernel. The default has none.
+/// The known facts about a unit's managers and machine. The default has none.
 #[derive(Debug, Clone, Default)]
 pub struct ManagerContext {
     /// `SystemCallArchitectures=` of the unit's manager. The manager applies it to itself, so every process that it
@@ -30,6 +31,8 @@ pub struct ManagerContext {
     pub system_manager: Architectures,
     /// The running kernel's version.
     pub kernel: Option<(u32, u32)>,
+    /// Paths that the machine is known to lack: systemd makes no mount at them.
+    pub absent_paths: BTreeSet<Box<str>>,
 }
 
 impl ManagerContext {

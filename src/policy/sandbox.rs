@@ -85,7 +85,7 @@ impl Need<'_> {
 
 impl Policy {
     fn sandbox(&self) -> &UnitSandbox {
-        self.sandbox.get_or_init(|| UnitSandbox::new(&self.settings, self.systemd))
+        self.sandbox.get_or_init(|| UnitSandbox::new(&self.settings, self.systemd, &self.context.absent_paths))
     }
 
     /// Returns the directives that withhold what a call asks for, the deciding one first; none if the unit's settings do

@@ -300,6 +300,11 @@ impl Settings {
         self.program.can_have_capability(name) && !on.any(|directive| find_withheld(directive).contains(&name))
     }
 
+    /// Whether a unit's processes have another root directory than the machine's.
+    pub(crate) fn has_own_root(&self) -> bool {
+        ["RootDirectory", "RootImage"].iter().any(|key| !self.lines_in_force(key).is_empty())
+    }
+
     /// Whether a unit's processes gain no rights from set-uid programs: by a line, or by `DynamicUser=`, which implies it.
     #[must_use]
     pub fn has_no_new_privileges(&self) -> bool {

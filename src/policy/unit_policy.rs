@@ -78,7 +78,22 @@ impl Policy {
         self.mdwe = context.mdwe(groups);
         self.kills_processes = context.kills_processes(groups);
         self.context = context;
+        self.sandbox = OnceLock::new();
         self
+    }
+
+    /// The policy on a machine that lacks these paths, too.
+    #[must_use]
+    pub(crate) fn with_absent_paths(mut self, paths: impl IntoIterator<Item = Box<str>>) -> Self {
+        self.context.absent_paths.extend(paths);
+        self.sandbox = OnceLock::new();
+        self
+    }
+
+    /// Whether the machine is known to lack a path.
+    #[must_use]
+    pub(crate) fn lacks_path(&self, path: &[u8]) -> bool {
+        std::str::from_utf8(path).is_ok_and(|path| self.context.absent_paths.contains(path))
     }
 
     /// Returns what the unit's manager and the kernel add.

@@ -32,7 +32,10 @@ pub fn load_manager_context(root: &Path, manager: Manager, home: Option<&Path>) 
             (load_architectures(tree, "user.conf", home.as_deref(), &mut notes), system)
         }
     };
-    (ManagerContext { manager: own, system_manager: above, kernel: read_kernel_version(tree) }, notes)
+    (
+        ManagerContext { manager: own, system_manager: above, kernel: read_kernel_version(tree), ..Default::default() },
+        notes,
+    )
 }
 
 /// Finds the last line of a manager's configuration that sets a variable. `config` is the directory of a

@@ -25,15 +25,36 @@ fn denied(call: &str, errno: i32, access: Access) -> Incident {
     }
 }
 
-/// Diagnoses denials in `app.service` with these lines.
-fn diagnose_all(lines: &str, incidents: Vec<Incident>) -> Diagnosis {
+/// Returns the situation of `app.service` with these lines.
+fn situation(lines: &str) -> Situation {
     let file =
         UnitFile::parse(Path::new("app.service"), format!("[Service]\nExecStart=/usr/bin/app\n{lines}\n").as_bytes());
     let groups = Groups::embedded().with_native(Abi::X86_64);
     let policy = Policy::new(Settings::new(&"app.service".parse().unwrap(), Some(file), Vec::new()), &groups);
     let drop_in = "/etc/systemd/system/app.service.d/zz-harden-why.conf".into();
-    let situation = Situation { policy, drop_in, history: None, programs: Vec::new() };
-    diagnose(incidents, Some(&situation), &groups)
+    Situation { policy, drop_in, history: None, programs: Vec::new() }
+}
+
+/// Diagnoses denials in `app.service` with these lines.
+fn diagnose_all(lines: &str, incidents: Vec<Incident>) -> Diagnosis {
+    diagnose(incidents, Some(&situation(lines)), &Groups::embedded().with_native(Abi::X86_64))
+}
+
+#[test]
+fn path_that_the_machine_lacks_is_made_in_its_directory() {
+    let incident = || denied("openat", libc::EROFS, Access::ReadOnlyPath(path("/var/lib/state")));
+    let lines = |paths: &[&str], lines: &str| {
+        let absent = paths.iter().map(|path| Box::from(*path));
+        let mut situation = situation(lines);
+        situation.policy = situation.policy.with_absent_paths(absent);
+        let found = diagnose(vec![incident()], Some(&situation), &Groups::embedded().with_native(Abi::X86_64));
+        found.remedies.first().map_or_else(Vec::new, |remedy| remedy.lines.to_vec())
+    };
+    let strict = "ProtectSystem=strict";
+    assert_eq!(lines(&[], strict), ["ReadWritePaths=-/var/lib/state"], "it may exist");
+    assert_eq!(lines(&["/var/lib/state"], strict), ["ReadWritePaths=/var/lib"]);
+    let asked_twice = "ProtectSystem=strict\nReadWritePaths=-/var/lib/state";
+    assert_eq!(lines(&["/var/lib/state"], asked_twice), ["ReadWritePaths=/var/lib"], "that line opened nothing");
 }
 
 /// Returns the lines of the first remedy for one denial, behind `by number` if it is no default; empty if there is none.

@@ -7,6 +7,7 @@ use super::sandbox_settings::{SandboxSettings, SandboxWord};
 use crate::policy::directive::Directive;
 use crate::policy::settings::Settings;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 /// What the mounts do to a path, as words of the settings with the deciding one first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,9 +35,19 @@ pub(crate) struct MountList {
 const LOWEST_DECIDES_UNTIL: u32 = 252;
 
 impl MountList {
-    /// Simulates the mounts of a unit.
-    pub(crate) fn new(settings: &Settings, sandbox: &SandboxSettings, systemd: Option<u32>) -> Self {
+    /// Simulates the mounts of a unit on a machine that lacks some paths.
+    pub(crate) fn new(
+        settings: &Settings,
+        sandbox: &SandboxSettings,
+        systemd: Option<u32>,
+        absent: &BTreeSet<Box<str>>,
+    ) -> Self {
         let mut all = listed_mounts(sandbox);
+        // The unit's own directories are made before.
+        all.retain(|entry| {
+            let is_by = |word: &SandboxWord| word.directive == Directive::ReadWritePaths;
+            !(entry.word.as_ref().is_some_and(is_by) && absent.contains(&entry.path))
+        });
         all.extend(find_implied(settings, sandbox, systemd));
         all.extend(hostname_mounts(settings, all.is_empty()));
         for (number, entry) in all.iter_mut().enumerate() {

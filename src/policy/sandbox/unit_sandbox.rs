@@ -3,6 +3,7 @@
 use super::mount_list::MountList;
 use super::sandbox_settings::SandboxSettings;
 use crate::policy::settings::Settings;
+use std::collections::BTreeSet;
 
 /// The settings that withhold something, and the mounts that follow from them.
 #[derive(Debug, Clone)]
@@ -12,9 +13,9 @@ pub(crate) struct UnitSandbox {
 }
 
 impl UnitSandbox {
-    /// Merges the lines of a unit under a version of systemd.
-    pub(crate) fn new(settings: &Settings, systemd: Option<u32>) -> Self {
+    /// Merges the lines of a unit under a version of systemd, on a machine that lacks some paths.
+    pub(crate) fn new(settings: &Settings, systemd: Option<u32>, absent: &BTreeSet<Box<str>>) -> Self {
         let merged = SandboxSettings::new(settings);
-        Self { mounts: MountList::new(settings, &merged, systemd), settings: merged }
+        Self { mounts: MountList::new(settings, &merged, systemd, absent), settings: merged }
     }
 }
