@@ -142,10 +142,10 @@ const ALTERNATIVES: [(&str, u8, u8); 2] =
     [("setsockopt", NET_RAW, NET_ADMIN), ("perf_event_open", PERFMON, SYS_PTRACE)];
 /// Calls that change files, for which [`DAC_READ_SEARCH`] is not enough.
 const CHANGING: [&str; 8] = ["mkdir", "mkdirat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "creat"];
-/// The level of a socket's own options, and the option for a larger buffer than the machine's limit
-/// (`asm-generic/socket.h`): each `sd_notify(3)` tries it, and does without (`fd_inc_sndbuf()` of systemd).
+/// The level of a socket's own options, and the options for larger buffers than the machine's limit (`asm-generic/socket.h`):
+/// programs try them, and do without (`fd_inc_sndbuf()` and `fd_inc_rcvbuf()` of systemd, of which `sd_notify(3)` is one).
 const SOL_SOCKET: u64 = 1;
-const SO_SNDBUFFORCE: u64 = 32;
+const LARGER_BUFFERS: [u64; 2] = [32, 33]; // SO_SNDBUFFORCE, SO_RCVBUFFORCE
 /// The flags of clone(2) for new namespaces, which need `CAP_SYS_ADMIN`.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 /// A part of the paths of the nodes that systemd mounts over inaccessible paths.
@@ -177,7 +177,7 @@ pub(crate) fn weigh(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVe
         FailedEvent::Call { errno, arguments, .. } => (errno, arguments),
     };
     let call = evidence.call.unwrap_or_default();
-    if call == "setsockopt" && arguments[1] == SOL_SOCKET && arguments[2] == SO_SNDBUFFORCE {
+    if call == "setsockopt" && arguments[1] == SOL_SOCKET && LARGER_BUFFERS.contains(&arguments[2]) {
         return Harmless;
     }
     match errno {

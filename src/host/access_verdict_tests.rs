@@ -209,6 +209,7 @@ fn capability_of_several_is_the_narrowest_that_is_enough() {
     assert_eq!(named("setsockopt", &[NET_ADMIN, NET_RAW], [0; 6]), is(NET_RAW), "SO_MARK");
     assert_eq!(named("setsockopt", &[NET_ADMIN], [0; 6]), is(NET_ADMIN));
     assert_eq!(named("setsockopt", &[NET_ADMIN], [3, 1, 32, 0, 0, 4]), None, "SO_SNDBUFFORCE, as of sd_notify(3)");
+    assert_eq!(named("setsockopt", &[NET_ADMIN], [3, 1, 33, 0, 0, 4]), None, "SO_RCVBUFFORCE, as of systemd-logind");
     assert_eq!(named("setsockopt", &[NET_ADMIN], [3, 0, 32, 0, 0, 4]), is(NET_ADMIN), "an option of IP");
     assert_eq!(named("perf_event_open", &[SYS_PTRACE, PERFMON, SYS_ADMIN], [0; 6]), is(PERFMON));
     assert_eq!(named("bpf", &[SYS_ADMIN, 39], [0; 6]), is(39));

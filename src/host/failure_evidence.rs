@@ -7,7 +7,7 @@
 use super::access_verdict::{
     AccessEvidence, AccessVerdict, OwnNamespaces, UnitPrivileges, call_name, keeps_link, weigh,
 };
-use super::host_files::forbidden_by_modes;
+use super::host_files::{forbidden_by_modes, symlink_metadata};
 use super::path_walk::PathWalk;
 use crate::diagnosis::before_exec::is_systemd_before_exec;
 use crate::diagnosis::find_withholding;
@@ -18,7 +18,6 @@ use crate::kernel::tap::{CallText, FailedCall, FailedEvent};
 use crate::policy::Policy;
 use crate::syscalls::{Arch, Call};
 use std::ffi::OsStr;
-use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +28,10 @@ const INITIAL_USER_NAMESPACE: u32 = 0xefff_fffd;
 pub(crate) fn find_denial(report: &FailureReport, policy: &Policy, host_mounts: &MountTable) -> Option<AccessDenial> {
     let failed = &report.failed;
     let FailedEvent::Call { number, errno, arguments } = failed.event else { return None };
+    // The machine's files and mounts tell nothing of those below another root.
+    if errno == libc::EROFS && policy.settings.has_own_root() {
+        return None;
+    }
     // systemd's own steps before the program have words of their own in the journal.
     if is_systemd_before_exec(&failed.comm, report.exe.as_deref().unwrap_or(&failed.program)) {
         return None;
@@ -52,13 +55,25 @@ pub(crate) fn find_denial(report: &FailureReport, policy: &Policy, host_mounts: 
     (!find_withholding(&denial, policy).is_empty()).then_some(denial)
 }
 
-/// Whether programs that work make such a call in vain. One that runs as another user than root, with no other setting against it,
-/// tries much that only root may do; but no program binds a socket in vain. Signal 0 asks whether a process exists (kill(2)).
+/// Whether programs that work make such a call in vain.
+///
+/// - Signal 0 asks whether a process exists (kill(2)).
+/// - Programs look at the files of other processes, as systemd-logind at those of a new session's leader.
+/// - A program that runs as another user than root, with no other setting against it, tries much that only root may do; but no
+///   program binds a socket in vain.
 fn is_probe(access: &Access, call: Option<&str>, arguments: [u64; 6]) -> bool {
     let [_, second, third, ..] = arguments;
-    let only_asks = call == Some("kill") && second == 0 || call == Some("tgkill") && third == 0;
-    let is_by_user = matches!(access, Access::Capability { lack: CapabilityLack::NotEffective, .. });
-    only_asks || is_by_user && call != Some("bind")
+    match (call, access) {
+        (Some("kill"), _) if second == 0 => true,
+        (Some("tgkill"), _) if third == 0 => true,
+        (Some("open" | "openat" | "openat2"), Access::Capability { capability, .. })
+            if capability.name() == Some("CAP_SYS_PTRACE") =>
+        {
+            true
+        }
+        (_, Access::Capability { lack: CapabilityLack::NotEffective, .. }) => call != Some("bind"),
+        _ => false,
+    }
 }
 
 /// Adds where the path of a call leads; `None` if that is not known well enough.
@@ -95,8 +110,7 @@ fn given_path(report: &FailureReport) -> Option<PathBuf> {
 
 /// Whether it can be known that the modes of the host's files permit the call. Root needs no permission.
 fn is_judgeable(path: &Path, failed: &FailedCall) -> bool {
-    failed.credentials.effective_uid == 0
-        || path.ancestors().take(2).any(|existing| fs::symlink_metadata(existing).is_ok())
+    failed.credentials.effective_uid == 0 || path.ancestors().take(2).any(|existing| symlink_metadata(existing).is_ok())
 }
 
 #[cfg(test)]
@@ -171,6 +185,8 @@ mod tests {
             "a container's mount"
         );
         assert_eq!(find(&report("mkdirat", libc::EROFS, "/cdrom/x"), strict), None, "read-only for all");
+        let image = "ProtectSystem=strict\nRootImage=/var/lib/a.raw\n";
+        assert_eq!(find(&report("mkdirat", libc::EROFS, "/etc/x"), image), None, "other files");
         let mut other_root = report("mkdirat", libc::EROFS, "/etc/x");
         other_root.is_at_root = false;
         let mut cut = report("mkdirat", libc::EROFS, "x");
@@ -212,6 +228,14 @@ mod tests {
             find(&failed, "CapabilityBoundingSet=~CAP_KILL\n").is_some()
         };
         assert_eq!([kill(0), kill(9)], [false, true], "signal 0 only asks");
+        let mut open = report("openat", libc::EACCES, "/proc/1/environ");
+        (open.failed.missed, open.failed.credentials.bounding) = (1 << 19, !(1 << 19));
+        open.failed.credentials.effective = !(1 << 19);
+        assert_eq!(find(&open, "CapabilityBoundingSet=~CAP_SYS_PTRACE\n"), None, "programs look at others in vain");
+        let mut trace = report("ptrace", libc::EPERM, "");
+        (trace.failed.missed, trace.failed.credentials.bounding) = (1 << 19, !(1 << 19));
+        trace.failed.credentials.effective = !(1 << 19);
+        assert!(find(&trace, "CapabilityBoundingSet=~CAP_SYS_PTRACE\n").is_some());
         chown.failed.missed = 0;
         assert_eq!(find(&chown, "CapabilityBoundingSet=~CAP_CHOWN\n"), None, "the kernel missed nothing");
     }

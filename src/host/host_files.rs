@@ -16,7 +16,7 @@ const SEARCH_BY_OWNER: u32 = 0o100;
 const SEARCH_BY_OTHERS: u32 = 0o011;
 
 /// Returns the metadata of a file, or of a link itself. The process chose the path.
-fn symlink_metadata(path: &Path) -> io::Result<Metadata> {
+pub(super) fn symlink_metadata(path: &Path) -> io::Result<Metadata> {
     open_handle(path, LastLink::Itself)?.metadata()
 }
 

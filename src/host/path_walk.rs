@@ -6,6 +6,7 @@ use crate::kernel::fuse_guard::{LastLink, open_handle};
 use crate::kernel::mounts::MountTable;
 use nix::fcntl::readlinkat;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -29,7 +30,7 @@ pub(crate) struct LocatedPath {
     pub(crate) links: Vec<PathBuf>,
     /// Whether it leads through `/proc/self` or `/proc/thread-self`.
     pub(crate) is_own_entry: bool,
-    /// Whether it leads to a file system that the walk does not enter.
+    /// Whether it leads to a file system that the walk does not enter, or that fails.
     pub(crate) is_unread: bool,
 }
 
@@ -53,8 +54,10 @@ impl PathWalk<'_> {
             }
             found.is_unread = found.is_unread || self.is_foreign(&next);
             let is_kept = found.is_unread || keeps_last_link && pending.is_empty();
+            let target = if is_kept { Ok(None) } else { read_link(&next) };
+            found.is_unread = found.is_unread || target.is_err();
+            let target = target.unwrap_or_default();
             // The links of a process to its pipes and sockets lead nowhere.
-            let target = if is_kept { None } else { read_link(&next) };
             match target.filter(|target| !found.is_own_entry || target.is_absolute()) {
                 None => found.place = next,
                 Some(_) if found.links.len() >= MOST_LINKS => return None,
@@ -87,9 +90,18 @@ impl PathWalk<'_> {
     }
 }
 
-/// Returns the target of a link. The table of mounts may be older than a mount of a user.
-fn read_link(path: &Path) -> Option<PathBuf> {
-    Some(readlinkat(open_handle(path, LastLink::Itself).ok()?, "").ok()?.into())
+/// Returns the target of a link; `None` if there is no link. The table of mounts may be older than a mount of a user.
+///
+/// # Errors
+/// It is unknown whether there is a link.
+fn read_link(path: &Path) -> io::Result<Option<PathBuf>> {
+    let target = open_handle(path, LastLink::Itself).and_then(|file| Ok(readlinkat(file, "")?));
+    match target {
+        Ok(target) => Ok(Some(target.into())),
+        // The kernel answers ENOENT for what is no link, and EINVAL before Linux 2.6.39 and for some file systems.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EINVAL)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the names of a path, the last one first.
