@@ -23,7 +23,7 @@
 //! | [`incidents`] | the denials so far: folded into bounded incidents, and their store | all but `store` |
 //! | [`intake`] | the sources of records: netlink, logs, journal exports; each strips its own envelope | no |
 //! | [`diagnosis`] | the cause of a denial, and the remedy | yes |
-//! | [`kernel`] | watching this kernel: BPF, exit notes, the proc connector, tap, procfs, the clock | no |
+//! | [`kernel`] | watching this kernel: BPF, exit notes, failed calls, the proc connector, tap, procfs, the clock, guarded lookups | no |
 //! | [`unit_files`] | unit files, drop-ins and the manager's configuration below a root | no |
 //! | [`systemd`] | queries to managers, their journal, their groups, the exposure score | no |
 //! | [`host`] | this machine as a whole: the `Host` trait, late evidence, a unit's settings, blind spots | no |

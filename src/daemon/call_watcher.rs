@@ -14,7 +14,9 @@ use crate::units::{Attribution, Manager};
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
 use std::io;
+use std::mem;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
@@ -52,10 +54,9 @@ pub(super) struct CallWatcher {
     counted: VecDeque<CountedCall>,
     /// The denials of failures whose recurrences are counted.
     denials: HashMap<ReportKey, Incident>,
-    /// Failures that were not weighed: there were too many, or the settings of their unit are unknown.
+    /// Failures that were not weighed: there were too many, or the settings of their unit are unknown. Those that the kernel did
+    /// not report are among them once the watcher is off.
     dropped: u64,
-    /// Failures that the kernel did not report.
-    unreported: u64,
 }
 
 /// What happened.
@@ -88,7 +89,7 @@ struct CountedCall {
 }
 
 impl CallWatcher {
-    /// Creates a listener that is off.
+    /// Creates a watcher that is off.
     pub(super) fn new(system: Arc<SystemSettings>) -> Self {
         Self {
             state: WatcherState::Off,
@@ -99,31 +100,33 @@ impl CallWatcher {
             counted: VecDeque::new(),
             denials: HashMap::new(),
             dropped: 0,
-            unreported: 0,
         }
     }
 
-    /// Begins or ends to listen.
-    pub(super) fn set(&mut self, is_on: bool) {
+    /// Begins or ends to watch.
+    ///
+    /// # Errors
+    /// No thread can be started to load the programs.
+    pub(super) fn switch(&mut self, is_on: bool) -> io::Result<()> {
         match (&self.state, is_on) {
             (WatcherState::Off, true) => {
                 let (sender, opening) = oneshot::channel();
-                let open = move || _ = sender.send(CallFailures::open());
-                self.state = match std::thread::Builder::new().name("watcher".to_owned()).spawn(open) {
-                    Ok(_) => WatcherState::Opening(opening),
-                    Err(error) => {
-                        tracing::warn!("cannot load the programs that report failed calls: {error}");
-                        WatcherState::Off
-                    }
-                };
+                thread::Builder::new().name("watcher".to_owned()).spawn(move || sender.send(CallFailures::open()))?;
+                self.state = WatcherState::Opening(opening);
             }
             (WatcherState::Opening(_) | WatcherState::On(_), false) => {
-                self.state = WatcherState::Off;
+                if let WatcherState::On(failures) = mem::replace(&mut self.state, WatcherState::Off) {
+                    let failures = failures.into_inner();
+                    self.dropped += failures.lost();
+                    // For each program, the kernel waits until no processor is in it.
+                    _ = thread::Builder::new().name("watcher".to_owned()).spawn(move || drop(failures));
+                }
                 self.counted.clear();
                 self.denials.clear();
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// Whether the kernel reports failed calls now.
@@ -182,14 +185,16 @@ impl CallWatcher {
         let WatcherState::On(failures) = &mut self.state else { return };
         for _ in 0..MAX_REPORTS {
             let Some(call) = failures.get_mut().next() else {
-                self.unreported = failures.get_ref().lost();
                 self.is_drained = true;
                 return;
             };
             if self.counted.len() < MAX_COUNTED {
                 self.counted.push_back(CountedCall { until: now + COUNTING, key: call.key });
+            } else {
+                // The kernel reports its next recurrence.
+                _ = failures.get_mut().take_count(&call.key);
             }
-            let Some(attribution) = attribute(&call).filter(counts) else { continue };
+            let Some(attribution) = attribute(&call).filter(has_readable_settings) else { continue };
             if self.waiting.iter().map(|unit| unit.calls.len()).sum::<usize>() >= MAX_WAITING {
                 self.dropped += 1;
                 continue;
@@ -225,13 +230,17 @@ impl CallWatcher {
             && let Some(counted) = self.counted.pop_front()
         {
             let WatcherState::On(failures) = &mut self.state else { break };
-            let (count, last) = failures.get_mut().take_count(&counted.key).unwrap_or_default();
-            // The first was reported.
-            if let Some(denial) = self.denials.remove(&counted.key)
-                && count > 1
-            {
-                let last = Moment::At(last);
-                recurred.push(Incident { count: count - 1, first: last.clone(), last, ..denial });
+            let taken = failures.get_mut().take_count(&counted.key);
+            let Some(denial) = self.denials.remove(&counted.key) else { continue };
+            match taken {
+                // The first was reported.
+                Some((count, last)) if count > 1 => {
+                    let last = Moment::At(last);
+                    recurred.push(Incident { count: count - 1, first: last.clone(), last, ..denial });
+                }
+                Some(_) => {}
+                // The kernel needed its place.
+                None => self.dropped += 1,
             }
         }
         recurred
@@ -249,7 +258,11 @@ impl CallWatcher {
 
     /// Returns how many failures were not looked at so far: too many of one owner, or too many at all.
     pub(super) fn lost(&self) -> u64 {
-        self.dropped + self.unreported
+        let unreported = match &self.state {
+            WatcherState::On(failures) => failures.get_ref().lost(),
+            WatcherState::Off | WatcherState::Opening(_) => 0,
+        };
+        self.dropped + unreported
     }
 }
 
@@ -268,8 +281,8 @@ async fn wait(state: &mut WatcherState, is_drained: bool) -> io::Result<Option<R
     }
 }
 
-/// Whether the settings of a unit can be asked for, and apply to its processes.
-fn counts(attribution: &Attribution) -> bool {
+/// Whether the settings of a unit can be read, and apply to its processes.
+fn has_readable_settings(attribution: &Attribution) -> bool {
     attribution.unit.manager == Manager::System && TYPES.contains(&attribution.unit.name.suffix())
 }
 
@@ -279,11 +292,14 @@ async fn weigh(system: Arc<SystemSettings>, unit: UnitCalls) -> WeighedCalls {
     let (asked, count) = (attribution.unit.clone(), calls.len() as u64);
     let weighed = system.read(asked, move |known, _| {
         let policy = &known.situation.as_ref()?.policy;
-        let host_mounts = MountTable::read("1").unwrap_or_default();
-        let weigh = |call: &FailureReport| Some(incident(&attribution, call, find_denial(call, policy, &host_mounts)?));
+        let host_mounts = MountTable::read("1").ok()?;
+        let is_certain = |directive| known.is_certain_of(directive);
+        let find = |call: &FailureReport| find_denial(call, policy, is_certain, &host_mounts);
+        let weigh = |call: &FailureReport| Some(incident(&attribution, call, find(call)?));
         Some(calls.iter().map(|call| (call.key, weigh(call))).collect())
     });
-    weighed.await.ok().flatten().ok_or(count)
+    let weighed = weighed.await.inspect_err(|error| tracing::debug!("cannot read the settings of a unit: {error}"));
+    weighed.ok().flatten().ok_or(count)
 }
 
 fn incident(attribution: &Attribution, call: &FailureReport, denial: AccessDenial) -> Incident {

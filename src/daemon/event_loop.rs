@@ -263,7 +263,13 @@ impl EventLoop {
         } else {
             Some(CallsNotWatched::NotNow("[failed-calls] watch in harden-why.conf switches it on".to_owned()))
         };
-        self.watcher.set(not_watched.is_none());
+        let not_watched = match self.watcher.switch(not_watched.is_none()) {
+            Ok(()) => not_watched,
+            Err(error) => {
+                tracing::warn!("cannot load the programs that report failed calls: {error}");
+                Some(format!("the programs in the kernel cannot be loaded: {error}"))
+            }
+        };
         let is_loading = not_watched.is_none() && !self.watcher.is_on();
         let not_yet =
             is_loading.then(|| CallsNotWatched::NotNow("the programs in the kernel are being loaded".to_owned()));

@@ -7,7 +7,7 @@
 //! death notices ─► EventLoop::receive_exits ─► Attributor::on_notice      ▲                         │
 //! failed calls ─► CallWatcher (asks systemd for the unit's settings) ─────┤                         │
 //!                     AttributionQueue: asks systemd, then the journal ───┘                         │
-//! journal ◄─ Alerts::send ◄─ Explainer (asks systemd why) ◄─ Alerts::consider ◄─ EventLoop::on_written
+//! journal ◄─ Alerts::send ◄─ Explainer (asks systemd why) ◄─ Alerts::consider ◄─ consider_alerts
 //! D-Bus signal ◄─ BusConnection::announce ◄──────────────────────────────────────┘
 //! ```
 //!

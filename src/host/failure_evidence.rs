@@ -15,7 +15,7 @@ use crate::incidents::{Access, AccessDenial, CapabilityLack};
 use crate::kernel::call_failures::FailureReport;
 use crate::kernel::mounts::MountTable;
 use crate::kernel::tap::{CallText, FailedCall, FailedEvent};
-use crate::policy::Policy;
+use crate::policy::{Directive, Policy};
 use crate::syscalls::{Arch, Call};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -25,7 +25,13 @@ use std::path::{Path, PathBuf};
 const INITIAL_USER_NAMESPACE: u32 = 0xefff_fffd;
 
 /// Returns what a unit's settings denied a failed call; `None` if they did not make it fail, or if that is not certain.
-pub(crate) fn find_denial(report: &FailureReport, policy: &Policy, host_mounts: &MountTable) -> Option<AccessDenial> {
+/// `is_certain` tells whether the manager holds the policy's value of a directive.
+pub(crate) fn find_denial(
+    report: &FailureReport,
+    policy: &Policy,
+    is_certain: impl Fn(Directive) -> bool,
+    host_mounts: &MountTable,
+) -> Option<AccessDenial> {
     let failed = &report.failed;
     let FailedEvent::Call { number, errno, arguments } = failed.event else { return None };
     // The machine's files and mounts tell nothing of those below another root.
@@ -52,7 +58,7 @@ pub(crate) fn find_denial(report: &FailureReport, policy: &Policy, host_mounts: 
     }
     let denial = AccessDenial { call: Call::numbered(Arch::native(), number), errno, access };
     // A container's runtime withholds as much, and no line of the unit does.
-    (!find_withholding(&denial, policy).is_empty()).then_some(denial)
+    find_withholding(&denial, policy).first().is_some_and(|cause| is_certain(cause.directive)).then_some(denial)
 }
 
 /// Whether programs that work make such a call in vain.
@@ -170,7 +176,7 @@ mod tests {
     }
 
     fn find(report: &FailureReport, lines: &str) -> Option<Access> {
-        Some(find_denial(report, &policy(lines), &MountTable::parse(HOST))?.access)
+        Some(find_denial(report, &policy(lines), |_| true, &MountTable::parse(HOST))?.access)
     }
 
     #[test]
@@ -178,6 +184,13 @@ mod tests {
         let strict = "ProtectSystem=strict\n";
         let path = |path: &str| Some(Access::ReadOnlyPath(AccessPath::new(path.as_bytes())));
         assert_eq!(find(&report("mkdirat", libc::EROFS, "/etc/x"), strict), path("/etc/x"));
+        let uncertain = find_denial(
+            &report("mkdirat", libc::EROFS, "/etc/x"),
+            &policy(strict),
+            |directive| directive != Directive::ProtectSystem,
+            &MountTable::parse(HOST),
+        );
+        assert_eq!(uncertain, None, "the manager has another value");
         assert_eq!(find(&report("mkdirat", libc::EROFS, "x/y"), strict), path("/opt/x/y"), "from its directory");
         assert_eq!(
             find(&report("mkdirat", libc::EROFS, "/etc/x"), "NoNewPrivileges=yes\n"),

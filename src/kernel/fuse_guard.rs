@@ -211,17 +211,17 @@ fn open_child(directory: &File, name: &OsStr) -> io::Result<File> {
     })?;
     let open = |flags: OFlag| io::Result::Ok(File::from(openat(directory, name, flags, Mode::empty())?));
     let file = open(flags)?;
-    if !is_automount(&file, directory)? {
+    if !check_child_mount(&file, directory)? {
         return Ok(file);
     }
     // A request for a directory makes the kernel mount the file system that belongs there.
     let file = open(flags | OFlag::O_DIRECTORY)?;
-    is_automount(&file, directory)?;
+    check_child_mount(&file, directory)?;
     Ok(file)
 }
 
 /// Checks the mount of an entry if it is not the directory's. Returns whether it is one for automounts.
-fn is_automount(file: &File, directory: &File) -> io::Result<bool> {
+fn check_child_mount(file: &File, directory: &File) -> io::Result<bool> {
     with_mounts(|mounts| {
         let id = mount_id(file);
         if id == mount_id(directory) {

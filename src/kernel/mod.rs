@@ -1,4 +1,5 @@
-//! What the running kernel shows of processes: BPF programs, the proc connector, `/proc` and clocks.
+//! What the running kernel shows of processes: BPF programs, the proc connector, `/proc`, clocks, and
+//! which file systems a lookup may enter.
 
 pub(crate) mod bpf;
 pub(crate) mod call_failures;
