@@ -22,6 +22,7 @@ quiet() {
     wait "$using" 2>/dev/null
     ok "$unit works during the tap" test "$(wc -l <"$worked")" -ge 2
     ok "$unit: no finding" judged '[.units[].denials[]] == [] and all(.refusals[]; .fallback)'
+    ok "$unit: all of it was seen" judged 'all(.notes[].id; test("-not-") | not)'
     note "$unit: worked $(wc -l <"$worked") times; $(jq -c '[.notes[] | .id // .code // .]' "$answer")"
     afresh "$unit"
     rm "$answer" "$worked"

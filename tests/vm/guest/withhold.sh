@@ -24,8 +24,8 @@ withhold() {
         first=$(headline "$said")
         note "first line: $first"
         harden-why --json "$unit" >"$answer"
-        ok "each denial is of $directive, with its line" judged "[$newest | .cause.directives[0] | [.directive, .file, .line]]
-            | unique == [[\"$directive\", \"$place\", $number]]" || sed 's/^/# /' "$said"
+        ok "each denial is of $directive, with its line" judged "($told_so) and ([$newest | .cause.directives[]
+            | [.directive, .file, .line]] | unique == [[\"$directive\", \"$place\", $number]])" || sed 's/^/# /' "$said"
         remedy=()
         judged '.units[0].remedies | any(.default)' >/dev/null || remedy=(--remedy 1)
         # The restart can show the next denial, and then the exit status is 1.
