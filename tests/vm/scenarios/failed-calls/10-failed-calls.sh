@@ -106,6 +106,9 @@ ok "has no denial" answers '.units == [] or .units[0].denials == []' harmless.se
 
 note "the programs of the kernel were loaded in $(journalctl --no-pager -q -o short-monotonic -u harden-whyd |
     sed -n 's/^\[ *\([0-9.]*\)\].*the kernel reports failed calls.*/\1/p' | head -n1) s after the boot"
+resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$(systemctl show -P MainPID harden-whyd)/status"; }
+note "the daemon uses $(resident) kB"
+ok "the daemon uses at most 16 MB" test "$(resident)" -le 16384
 unit recurring.service <<'UNIT'
 [Service]
 Type=oneshot
