@@ -111,7 +111,9 @@ impl CallWatcher {
         match (&self.state, is_on) {
             (WatcherState::Off, true) => {
                 let (sender, opening) = oneshot::channel();
-                thread::Builder::new().name("watcher".to_owned()).spawn(move || sender.send(CallFailures::open()))?;
+                thread::Builder::new()
+                    .name("watcher".to_owned())
+                    .spawn(move || _ = sender.send(CallFailures::open()))?;
                 self.state = WatcherState::Opening(opening);
             }
             (WatcherState::Opening(_) | WatcherState::On(_), false) => {

@@ -267,7 +267,7 @@ impl EventLoop {
             Ok(()) => not_watched,
             Err(error) => {
                 tracing::warn!("cannot load the programs that report failed calls: {error}");
-                Some(format!("the programs in the kernel cannot be loaded: {error}"))
+                Some(CallsNotWatched::Refused(format!("the programs in the kernel cannot be loaded: {error}")))
             }
         };
         let is_loading = not_watched.is_none() && !self.watcher.is_on();

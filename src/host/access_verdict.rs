@@ -143,7 +143,7 @@ const ALTERNATIVES: [(&str, u8, u8); 2] =
 /// Calls that change files, for which [`DAC_READ_SEARCH`] is not enough.
 const CHANGING: [&str; 8] = ["mkdir", "mkdirat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "creat"];
 /// The level of a socket's own options, and the options for larger buffers than the machine's limit (`asm-generic/socket.h`):
-/// programs try them, and do without (`fd_inc_sndbuf()` and `fd_inc_rcvbuf()` of systemd, of which `sd_notify(3)` is one).
+/// programs try them, and do without (`fd_inc_sndbuf()` and `fd_inc_rcvbuf()` of systemd; `sd_notify(3)` calls the first).
 const SOL_SOCKET: u64 = 1;
 const LARGER_BUFFERS: [u64; 2] = [32, 33]; // SO_SNDBUFFORCE, SO_RCVBUFFORCE
 /// The flags of clone(2) for new namespaces, which need `CAP_SYS_ADMIN`.

@@ -48,7 +48,7 @@ fn path_that_the_machine_lacks_is_made_in_its_directory() {
         let mut situation = situation(lines);
         situation.policy = situation.policy.with_absent_paths(absent);
         let found = diagnose(vec![incident()], Some(&situation), &Groups::embedded().with_native(Abi::X86_64));
-        found.remedies.first().map_or_else(Vec::new, |remedy| remedy.lines.to_vec())
+        found.remedies.first().map_or_else(Vec::new, |remedy| remedy.lines.clone())
     };
     let strict = "ProtectSystem=strict";
     assert_eq!(lines(&[], strict), ["ReadWritePaths=-/var/lib/state"], "it may exist");

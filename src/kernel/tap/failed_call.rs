@@ -173,7 +173,7 @@ impl FailedCall {
         let [namespaces, uids, gid_and_tid, privileges_and_length, comm @ ..] = rest;
         let [user_namespace, mount_namespace] = halves(*namespaces);
         let [uid, effective_uid] = halves(*uids);
-        let [effective_gid, tid] = halves(*gid_and_tid);
+        let [group, tid] = halves(*gid_and_tid);
         let [no_new_privileges, length] = halves(*privileges_and_length);
         let bytes: Vec<u8> = comm.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let (comm, rest) = bytes.split_at_checked(16)?;
@@ -197,7 +197,7 @@ impl FailedCall {
             credentials: TapCredentials {
                 uid,
                 effective_uid,
-                effective_gid,
+                effective_gid: group,
                 bounding: *bounding,
                 effective: *effective,
                 user_namespace,
