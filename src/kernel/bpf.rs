@@ -6,7 +6,7 @@ use aya::maps::{Map, MapError};
 use aya::programs::{FExit, Program, ProgramError, RawTracePoint};
 use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader, RawTracePointRunOptions, TestRun as _};
 use std::error::Error;
-use std::io;
+use std::{fmt, io};
 
 /// How much of the end of the verifier's log is kept, in bytes. The last lines say why the verifier refused the program.
 const LOG_KEPT: usize = 8 << 10;
@@ -50,7 +50,13 @@ impl KernelFunctions {
 
 /// An object whose maps exist, and whose programs can be attached. Dropping it ends the programs.
 #[derive(Debug)]
-pub(crate) struct BpfObject(Ebpf);
+pub(crate) struct BpfObject {
+    object: Ebpf,
+    links: Vec<BpfLink>,
+}
+
+/// Keeps a program attached. Dropping it ends the program.
+pub(crate) type BpfLink = Box<dyn fmt::Debug + Send + Sync>;
 
 impl BpfObject {
     /// Creates the maps of an object, and sets constants of its programs.
@@ -66,12 +72,12 @@ impl BpfObject {
         for (name, value) in constants {
             loader.override_global(name, value, true);
         }
-        Ok(Self(loader.load(object)?))
+        Ok(Self { object: loader.load(object)?, links: Vec::new() })
     }
 
     /// Takes a map, which then lives on its own.
     pub(crate) fn take_map<M: TryFrom<Map, Error = MapError>>(&mut self, name: &str) -> Result<M, BpfError> {
-        let map = self.0.take_map(name).ok_or_else(|| BpfError::unsupported("the object lacks a map"))?;
+        let map = self.object.take_map(name).ok_or_else(|| BpfError::unsupported("the object lacks a map"))?;
         Ok(M::try_from(map)?)
     }
 
@@ -79,7 +85,9 @@ impl BpfObject {
     pub(crate) fn attach(&mut self, program: &str, tracepoint: &str) -> Result<(), BpfError> {
         let program: &mut RawTracePoint = self.program(program)?;
         program.load()?;
-        program.attach(tracepoint)?;
+        let id = program.attach(tracepoint)?;
+        let link = program.take_link(id)?;
+        self.links.push(Box::new(link));
         Ok(())
     }
 
@@ -92,13 +100,23 @@ impl BpfObject {
     ) -> Result<(), BpfError> {
         let program: &mut FExit = self.program(program)?;
         program.load(function, &functions.0)?;
-        program.attach()?;
+        let id = program.attach()?;
+        let link = program.take_link(id)?;
+        self.links.push(Box::new(link));
         Ok(())
+    }
+
+    /// Returns what keeps the programs attached, without the copy of the object, which can be megabytes.
+    pub(crate) fn into_links(self) -> Vec<BpfLink> {
+        let Self { object, links } = self;
+        drop(object);
+        heap::trim();
+        links
     }
 
     /// Returns the names of the programs.
     pub(crate) fn programs(&self) -> impl Iterator<Item = &str> {
-        self.0.programs().map(|(name, _)| name)
+        self.object.programs().map(|(name, _)| name)
     }
 
     /// Loads a program, runs it once in this process, and returns its result.
@@ -112,7 +130,8 @@ impl BpfObject {
     where
         &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
     {
-        let program = self.0.program_mut(name).ok_or_else(|| BpfError::unsupported("the object lacks a program"))?;
+        let program =
+            self.object.program_mut(name).ok_or_else(|| BpfError::unsupported("the object lacks a program"))?;
         Ok(program.try_into()?)
     }
 }

@@ -11,11 +11,10 @@
 //! Requires what the [exit notes](super::exit_cgroups) require, and programs at the end of kernel functions (fexit): Linux 5.15,
 //! on 64-bit ARM 6.4, unless the kernel is built without.
 
-use super::bpf::{BpfError, BpfLoader, BpfObject, KernelFunctions};
+use super::bpf::{BpfError, BpfLink, BpfLoader, BpfObject, KernelFunctions};
 use super::call_notes::{halves, join_path};
 use super::clock::Clocks;
 use super::exit_cgroups::cgroup_names::LEVELS;
-use super::heap;
 use super::tap::FailedCall;
 use super::tap::call_rules::{CallRule, call_rules};
 use super::tap::failed_call::{FAILURE_WORDS, FailureCount, FailureKey};
@@ -70,7 +69,7 @@ pub(crate) struct CallFailures {
     reports: RingBuf<MapData>,
     counts: HashMap<MapData, ReportKey, ReportCount>,
     lost: Array<MapData, u64>,
-    _programs: BpfObject,
+    _programs: Vec<BpfLink>,
 }
 
 /// A call that failed.
@@ -102,13 +101,12 @@ impl CallFailures {
         let functions = KernelFunctions::read()?;
         let attached = attach(&mut programs, &functions);
         drop(functions);
-        heap::trim();
         attached?;
         Ok(Self {
             reports: programs.take_map("reports")?,
             counts: programs.take_map("counts")?,
             lost: programs.take_map("lost")?,
-            _programs: programs,
+            _programs: programs.into_links(),
         })
     }
 

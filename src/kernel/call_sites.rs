@@ -5,7 +5,7 @@
 //! Requires what the [exit notes](super::exit_cgroups) require, Linux 5.17 (`bpf_find_vma`), and registers that the programs
 //! know. They find callers on x86-64 alone.
 
-use super::bpf::{BpfError, BpfLoader, BpfObject};
+use super::bpf::{BpfError, BpfLink, BpfLoader};
 use super::call_notes::{CallNote, NoteWords, page_shift};
 use super::clock::Clocks;
 use aya::include_bytes_aligned;
@@ -25,7 +25,7 @@ const MOST_APART_MS: i64 = 2_000;
 #[derive(Debug)]
 pub struct CallSites {
     notes: HashMap<MapData, u32, NoteWords>,
-    _programs: BpfObject,
+    _programs: Vec<BpfLink>,
 }
 
 impl CallSites {
@@ -46,7 +46,7 @@ impl CallSites {
         // The delivery first: the caller of every noted call is then looked up.
         programs.attach("hardenwhy_deliver", "signal_deliver")?;
         programs.attach("hardenwhy_kill", "signal_generate")?;
-        Ok(Self { notes, _programs: programs })
+        Ok(Self { notes, _programs: programs.into_links() })
     }
 
     /// Returns where a process made the call that it was killed for. The process had this pid at a time, in milliseconds since

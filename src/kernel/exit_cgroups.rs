@@ -18,7 +18,7 @@ pub(crate) mod name_cache;
 
 pub(crate) use cgroup_names::unified_mount;
 
-use super::bpf::{BpfError, BpfLoader, BpfObject};
+use super::bpf::{BpfError, BpfLink, BpfLoader};
 use super::clock::Clocks;
 use aya::include_bytes_aligned;
 use aya::maps::{HashMap, MapData};
@@ -45,7 +45,7 @@ pub struct ExitCgroups {
     /// The notes of processes that SIGSYS killed, and of others.
     processes: [HashMap<MapData, u32, [u64; WORDS]>; 2],
     cgroups: HashMap<MapData, u64, [u8; NAME_SIZE]>,
-    _programs: BpfObject,
+    _programs: Vec<BpfLink>,
     names: Mutex<CgroupNames>,
 }
 
@@ -111,7 +111,7 @@ impl ExitCgroups {
         // The names first: then every noted process whose cgroup is removed has that cgroup's name noted, too.
         programs.attach("hardenwhy_rmdir", "cgroup_rmdir")?;
         programs.attach("hardenwhy_exit", "sched_process_exit")?;
-        Ok(Self { processes, cgroups, _programs: programs, names: Mutex::new(names) })
+        Ok(Self { processes, cgroups, _programs: programs.into_links(), names: Mutex::new(names) })
     }
 
     /// Returns the cgroup of a process that is gone, which had this pid at a moment, in milliseconds since the epoch. The path

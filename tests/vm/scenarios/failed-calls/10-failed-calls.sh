@@ -6,6 +6,7 @@
 alerts() { journalctl --no-pager -q -o cat MESSAGE_ID=cdb7aeedec4b477c886271c6eaf7c9af; }
 alerted_of() { says "$2" journalctl --no-pager -q -o cat -u "$1" MESSAGE_ID=cdb7aeedec4b477c886271c6eaf7c9af; }
 works() { systemctl restart "$1" && says "$2" journalctl --no-pager -o cat -u "$1"; }
+resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$(systemctl show -P MainPID harden-whyd)/status"; }
 answer=$(mktemp)
 
 ok "the tests of the programs in the kernel pass" env HARDEN_WHY_REQUIRE_FEXIT=1 \
@@ -13,8 +14,10 @@ ok "the tests of the programs in the kernel pass" env HARDEN_WHY_REQUIRE_FEXIT=1
 ok "the daemon watches no failed calls by default" says '"watches_calls": ?false' harden-why --json status
 mkdir -p /etc/harden-why/harden-why.conf.d
 printf '[failed-calls]\nwatch = true\n' >/etc/harden-why/harden-why.conf.d/failed-calls.conf
+note "the daemon uses $(resident) kB without"
 ok "the configuration switches it on" systemctl reload harden-whyd
 ok "the daemon watches failed calls" within 60 says '"watches_calls": ?true' harden-why --json status
+note "the daemon uses $(resident) kB"
 ok "and says so" says "watch +failed calls of system units" harden-why status
 
 # Services that work, as the distribution installs them, and what they do.
@@ -106,7 +109,6 @@ ok "has no denial" answers '.units == [] or .units[0].denials == []' harmless.se
 
 note "the programs of the kernel were loaded in $(journalctl --no-pager -q -o short-monotonic -u harden-whyd |
     sed -n 's/^\[ *\([0-9.]*\)\].*the kernel reports failed calls.*/\1/p' | head -n1) s after the boot"
-resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$(systemctl show -P MainPID harden-whyd)/status"; }
 note "the daemon uses $(resident) kB"
 ok "the daemon uses at most 16 MB" test "$(resident)" -le 16384
 unit recurring.service <<'UNIT'
