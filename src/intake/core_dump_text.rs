@@ -118,6 +118,15 @@ impl CoreDumpReader {
     }
 }
 
+/// Returns where a process made its last call, by the stack in the message of systemd-coredump's entry.
+pub(crate) fn call_site_of_message(message: &[u8]) -> Option<CallSite> {
+    let mut reader = CoreDumpReader::default();
+    for line in String::from_utf8_lossy(message).lines() {
+        reader.read(line);
+    }
+    reader.finish()?.call_site()
+}
+
 /// Parses the function of `0x00007f50c3a1 __socket (libc.so.6 + 0x1234)`, and of gdb's `0x00007f50c3a1 in socket () from`.
 fn parse_frame(frame: &str) -> Option<String> {
     let mut words = frame.split_whitespace().skip_while(|word| word.starts_with("0x") || *word == "in");

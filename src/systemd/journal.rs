@@ -28,8 +28,9 @@ const CORE_AFTER_MS: i64 = 10_000;
 /// The same for a manager's entry. The manager writes it after the death.
 const EXIT_BEFORE_MS: i64 = 20;
 const EXIT_AFTER_MS: i64 = 2_000;
-/// The limits of one read: entries and time.
+/// The limits of one read: entries, core dumps and time.
 const MOST_ENTRIES: usize = 4096;
+const MOST_CORES: usize = 64;
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// The directories of journals, relative to the root.
@@ -62,6 +63,15 @@ impl From<io::Error> for JournalReadError {
     }
 }
 
+/// A process that dumped core.
+#[derive(Debug)]
+pub(crate) struct DumpedCore {
+    /// The process, and its unit.
+    pub(crate) death: DeathEntry,
+    /// What systemd-coredump logged, with the stack if it could read one. The process controls parts of it.
+    pub(crate) message: Vec<u8>,
+}
+
 impl JournalReader {
     /// Creates a reader of the journal in a directory.
     #[cfg(test)]
@@ -89,9 +99,38 @@ impl JournalReader {
         };
         Ok(gather(looked, next)?)
     }
-}
 
-impl JournalReader {
+    /// Returns the core dumps of processes that died between two times, in milliseconds since the epoch.
+    ///
+    /// Blocks on file reads.
+    ///
+    /// # Errors
+    /// The journal or the library is missing, or reading fails.
+    pub(crate) fn core_dumps(
+        &mut self,
+        pids: &[u32],
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<DumpedCore>, JournalReadError> {
+        let mut reader = self.open()?;
+        reader.add_match(&format!("MESSAGE_ID={}", journal_entry::COREDUMP))?;
+        for pid in pids {
+            reader.add_match(&format!("COREDUMP_PID={pid}"))?;
+        }
+        let times = first.saturating_sub(CORE_BEFORE_MS)..=last.saturating_add(CORE_AFTER_MS);
+        reader.seek(u64::try_from(*times.start()).unwrap_or_default().saturating_mul(1_000))?;
+        let (mut found, until) = (Vec::new(), Instant::now() + LONGEST);
+        while found.len() < MOST_CORES
+            && Instant::now() < until
+            && let Some(received) = reader.next()?
+        {
+            let death = DeathEntry::parse(received, |name| reader.get(name));
+            let Some(death) = death.filter(|death| times.contains(&death.at)) else { continue };
+            found.push(DumpedCore { death, message: reader.get(c"MESSAGE").unwrap_or_default() });
+        }
+        Ok(found)
+    }
+
     /// Opens the journal.
     fn open(&mut self) -> Result<JournalCursor<'_>, JournalReadError> {
         if self.directory.is_none() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod call_sites;
 pub(crate) mod context;
+pub(crate) mod dumped_callers;
 pub(crate) mod fleet_alerts;
 pub(crate) mod incident_source;
 pub(crate) mod log_failures;

@@ -2,6 +2,7 @@
 
 use super::call_sites::add_call_sites;
 use super::context::Context;
+use super::dumped_callers::add_dumped_callers;
 use super::incident_source::{IncidentScope, UnitIncidents};
 use super::read_only::describe_read_only;
 use super::sighting_times::SightingTimes;
@@ -55,8 +56,9 @@ pub(crate) async fn answer_for_unit(
 /// Answers for a unit, or for the instances of a template.
 pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, silent: SilentRefusals) -> Answer {
     let named = subject.named();
-    let Subject { unit, template, found: UnitIncidents { incidents, complete }, notes: mut all_notes } = subject;
+    let Subject { unit, template, found: UnitIncidents { mut incidents, complete }, notes: mut all_notes } = subject;
     let unit = &unit;
+    add_dumped_callers(&mut incidents);
     let settings = unit_settings::load(&context.managers, unit, context.groups()).await;
     all_notes.extend(find_missing_filter(&context.managers, unit, &settings).await);
     let LoadedSettings { mut situation, notes, properties, .. } = settings;

@@ -14,6 +14,8 @@ systemctl start core.service
 ok "a denial with it" within 30 denied core
 ok "its alert" within 20 alerted core
 ok "the core is there" within 30 coredumpctl --no-pager info /usr/bin/perl
+ok "the answer has the callers that its stack shows" within 20 answers \
+    '.units[0].denials | any(.call_site.further_callers | length > 0)' core.service
 # While the last process still dumps its core, a start would have no effect.
 over() { [[ $(systemctl show -P ActiveState core.service) == failed ]]; }
 for _ in 1 2 3; do
