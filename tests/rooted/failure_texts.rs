@@ -40,7 +40,7 @@ fn read_texts() -> Vec<FailureText> {
     texts
 }
 
-/// Returns the directives that the answer names, each with what it does.
+/// Returns the directives that the answer names, each with what it does. Each has to be the line that the answer points at.
 fn find_causes(text: &FailureText) -> Vec<(String, String)> {
     let root = tempfile::tempdir().unwrap();
     let units = root.path().join("etc/systemd/system");
@@ -54,7 +54,14 @@ fn find_causes(text: &FailureText) -> Vec<(String, String)> {
     let causes =
         view["units"].as_array().unwrap().iter().filter_map(|unit| unit["failure"]["possible_causes"].as_array());
     let words = |cause: &Value, key: &str| cause[key].as_str().unwrap_or_default().to_owned();
-    causes.flatten().map(|cause| (words(cause, "directive"), words(cause, "why"))).collect()
+    let lines: Vec<&str> = std::iter::once("[Service]").chain(text.unit.iter().map(String::as_str)).collect();
+    let named = causes.flatten().map(|cause| {
+        let directive = words(cause, "directive");
+        let line = lines[usize::try_from(cause["line"].as_u64().unwrap()).unwrap() - 1];
+        assert!(line.starts_with(&format!("{directive}=")), "{}: {cause} points at {line}", text.name);
+        (directive, words(cause, "why"))
+    });
+    named.collect()
 }
 
 #[test]
@@ -69,7 +76,7 @@ fn answer_to_each_failure_text_names_its_lines_and_no_others() {
         };
         let all_found = text.causes.iter().all(|cause| found.iter().any(|one| is_same(one, cause)));
         let all_right = found.iter().all(|one| text.causes.iter().any(|cause| is_same(one, cause)));
-        if !all_found || !all_right {
+        if !all_found || !all_right || found.len() != text.causes.len() {
             wrong.push(format!("{}: expected {:?}, found {found:?}", text.name, text.causes));
         }
     }
