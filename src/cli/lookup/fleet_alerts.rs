@@ -97,7 +97,7 @@ impl FleetAlerts {
 
     /// Adds the alerts of one machine that are alike, or denials that would have had such alerts.
     pub(crate) fn add_all(&mut self, alert: &GatheredAlert, more: HostAlerts) {
-        self.alerts += more.alerts;
+        self.alerts = self.alerts.saturating_add(more.alerts);
         let texts = |values: &[Vec<u8>]| values.iter().map(|value| show(value)).collect::<Vec<_>>();
         let host = show(&alert.host);
         let key = FleetKey {
@@ -111,7 +111,7 @@ impl FleetAlerts {
         let is_known = self.rows.get(&key).is_some_and(|row| row.hosts.contains_key(&host));
         if !is_known {
             if self.pairs == MOST_PAIRS {
-                self.left_out += more.alerts;
+                self.left_out = self.left_out.saturating_add(more.alerts);
                 return;
             }
             self.pairs += 1;
@@ -119,7 +119,7 @@ impl FleetAlerts {
         }
         let row = self.rows.entry(key).or_default();
         let seen = row.hosts.entry(host.clone()).or_insert(HostAlerts { alerts: 0, ..more });
-        seen.alerts += more.alerts;
+        seen.alerts = seen.alerts.saturating_add(more.alerts);
         let is_newest = more.last >= seen.last;
         (seen.first, seen.last) = (seen.first.min(more.first), seen.last.max(more.last));
         if !is_newest {
@@ -127,9 +127,8 @@ impl FleetAlerts {
         }
         // The newest settings of a machine count. The files of a machine come in any order.
         move_host(&mut row.origins, texts(&alert.origins), &host);
-        if alert.remedy.iter().all(|line| sets_sandbox(line)) {
-            move_host(&mut row.remedies, texts(&alert.remedy), &host);
-        }
+        let is_safe = alert.remedy.iter().all(|line| sets_sandbox(line));
+        move_host(&mut row.remedies, if is_safe { texts(&alert.remedy) } else { Vec::new() }, &host);
     }
 }
 
@@ -164,16 +163,18 @@ fn death_key(alert: &GatheredAlert) -> DeathKey {
     [&alert.host, &alert.manager, &alert.unit, &alert.pid].map(Clone::clone)
 }
 
-/// Makes a machine count for these values alone.
+/// Makes a machine count for these values alone; without any, for none.
 fn move_host(variants: &mut BTreeMap<Vec<String>, BTreeSet<String>>, values: Vec<String>, host: &str) {
-    if values.is_empty() || variants.get(&values).is_some_and(|hosts| hosts.contains(host)) {
+    if variants.get(&values).is_some_and(|hosts| hosts.contains(host)) {
         return;
     }
     variants.retain(|_, hosts| {
         hosts.remove(host);
         !hosts.is_empty()
     });
-    variants.entry(values).or_default().insert(host.to_owned());
+    if !values.is_empty() {
+        variants.entry(values).or_default().insert(host.to_owned());
+    }
 }
 
 #[cfg(test)]
@@ -289,6 +290,14 @@ mod tests {
         fleet.add(&alert(6, "one", "/a:3"));
         let row = fleet.rows.values().next().unwrap();
         assert_eq!(row.origins.keys().flatten().collect::<Vec<_>>(), ["/a:2"]);
+    }
+
+    #[test]
+    fn remedy_that_the_newest_alert_lacks_is_left_out() {
+        let mut fleet = FleetAlerts::default();
+        fleet.add(&alert(5, "one", "/a:1"));
+        fleet.add(&GatheredAlert { remedy: Vec::new(), ..alert(7, "one", "/a:2") });
+        assert!(fleet.rows.values().all(|row| row.remedies.is_empty() && row.origins.len() == 1));
     }
 
     #[test]
