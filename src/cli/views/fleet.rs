@@ -142,7 +142,7 @@ impl FleetReport {
 
 fn sum_hosts(row: &FleetRow) -> HostAlerts {
     row.hosts.values().fold(HostAlerts { alerts: 0, first: u64::MAX, last: 0 }, |all, host| HostAlerts {
-        alerts: all.alerts + host.alerts,
+        alerts: all.alerts.saturating_add(host.alerts),
         first: all.first.min(host.first),
         last: all.last.max(host.last),
     })
@@ -189,8 +189,7 @@ impl FleetLine {
     fn cells(&self) -> [String; 7] {
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
         let [first, last] = self.shown.clone();
-        let counts = [self.hosts.len().to_string(), self.alerts.to_string()];
-        let [hosts, alerts] = counts;
+        let (hosts, alerts) = (self.hosts.len().to_string(), self.alerts.to_string());
         [or_dash(&self.unit), or_dash(&self.directive), or_dash(&self.denied()), hosts, alerts, first, last]
     }
 
@@ -239,7 +238,7 @@ impl Reply for FleetReport {
                 FleetCount::Denials => "No denials in these journals.",
             });
         } else if !self.fleet.is_empty() {
-            add_table(&mut page, self.count, &self.fleet.iter().map(FleetLine::cells).collect::<Vec<_>>());
+            add_table(&mut page, self.count, &self.fleet);
         }
         for line in &self.fleet {
             line.add_remedy(&mut page);
@@ -274,7 +273,8 @@ impl Reply for FleetReport {
 }
 
 /// Adds the table. Where it is too wide, the first times are left out, then each row has two lines.
-fn add_table(page: &mut Page, count: FleetCount, rows: &[[String; 7]]) {
+fn add_table(page: &mut Page, count: FleetCount, lines: &[FleetLine]) {
+    let rows: Vec<[String; 7]> = lines.iter().map(FleetLine::cells).collect();
     let headings = count.headings().map(str::to_owned);
     let width = |column: usize| {
         let cells = rows.iter().chain([&headings]).filter_map(|row| row.get(column));
@@ -284,15 +284,15 @@ fn add_table(page: &mut Page, count: FleetCount, rows: &[[String; 7]]) {
     let without_first: Vec<usize> = all.iter().copied().filter(|column| *column != 5).collect();
     let fits = |shown: &[usize]| shown.iter().map(|column| width(*column) + 2).sum::<usize>() <= columns() + 2;
     let Some(shown) = [all, without_first].into_iter().find(|shown| fits(shown)) else {
-        for [unit, directive, call, hosts, alerts, first, last] in rows {
-            page.line(format_args!("{}  {directive}  {call}", styled(BOLD, unit)));
-            let counted = |number: &str, noun| plural(number.parse().unwrap_or_default(), noun);
-            let counts = format!("{}, {}", counted(hosts, "host"), counted(alerts, count.noun()));
-            page.paragraph(2, &format!("{counts}, from {first} to {last}"));
+        for (line, [unit, directive, denied, ..]) in lines.iter().zip(&rows) {
+            page.line(format_args!("{}  {directive}  {denied}", styled(BOLD, unit)));
+            let (hosts, alerts) = (plural(line.hosts.len() as u64, "host"), plural(line.alerts, count.noun()));
+            let [first, last] = &line.shown;
+            page.paragraph(2, &format!("{hosts}, {alerts}, from {first} to {last}"));
         }
         return;
     };
-    for (number, row) in [&headings].into_iter().chain(rows).enumerate() {
+    for (number, row) in [&headings].into_iter().chain(&rows).enumerate() {
         let cells = shown.iter().filter_map(|column| Some((row.get(*column)?, width(*column))));
         let line = cells.map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>().join("  ");
         let line = line.trim_end().to_owned();
