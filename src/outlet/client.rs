@@ -148,7 +148,7 @@ mod tests {
     fn value_of_another_version_is_an_error_of_the_answer() {
         let dict = IncidentDict { evidence: Some("oracle".to_owned()), ..IncidentDict::default() };
         let error = read_answer::<_, crate::incidents::Stored>(dict).unwrap_err();
-        assert_eq!(format!("{error:#}"), "cannot read harden-whyd's answer: invalid evidence in an incident");
+        assert_eq!(format!("{error:#}"), "cannot read harden-whyd's answer: invalid evidence");
     }
 
     #[tokio::test]

@@ -231,7 +231,7 @@ pub enum BusError {
 
 /// A value that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {0} in an incident")]
+#[error("invalid {0}")]
 pub struct UnexpectedValue(&'static str);
 
 impl From<&Stored> for IncidentDict {
