@@ -1,7 +1,10 @@
 //! Writes and removes the drop-ins of harden-why.
 //!
 //! A write is complete or has no effect. No write replaces another program's file, or a drop-in that another harden-why
-//! changed since the caller read it.
+//! changed since the caller read it. A new file replaces none at all.
+//!
+//! The check of a present file and its change are two steps: what another process writes between them is lost. No lock
+//! prevents that, since every user may read these directories, and so could hold a lock on them against root.
 
 use super::whole_file::{UNFINISHED, create, replace};
 use crate::audit::text::escape;
