@@ -7,7 +7,7 @@ use crate::incidents::local_time::LocalTime;
 use crate::operations::drop_in;
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::rehearsal::marker::Activity;
-use crate::operations::rehearsal::target::{TemporaryRequest, TemporaryTarget};
+use crate::operations::rehearsal::target::{ROOM, TemporaryRequest, TemporaryTarget};
 use crate::operations::service_manager::ServiceManagers;
 use crate::policy::{Hardening, Policy, UnitFile, current_key};
 use crate::systemd::syscall_groups::LoadedGroups;
@@ -86,7 +86,7 @@ impl BisectionPlan {
         let plan = Self { target, hardening, check, most };
         plan.ensure_decides()?;
         let size = plan.settings(&(0..plan.hardening.lines().len()).collect()).len() as u64;
-        drop_in::ensure_has_room(&plan.target.path, 2 * size).context("nothing was changed")?;
+        drop_in::ensure_has_room(&plan.target.path, ROOM + 2 * size).context("nothing was changed")?;
         Ok(plan)
     }
 

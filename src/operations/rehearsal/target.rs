@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 const BUSES: [&str; 2] = ["dbus.service", "dbus-broker.service"];
 
 /// How much room a drop-in and the file that replaces it take at most, without a bisection's lines.
-const ROOM: u64 = 64 << 10;
+pub(crate) const ROOM: u64 = 64 << 10;
 
 /// The most units that one note names.
 const NAMED: usize = 6;
