@@ -354,6 +354,22 @@ fn unit_that_another_unit_stops_during_a_trial_gets_no_culprit() {
 }
 
 #[test]
+fn unit_that_a_bisection_stops_runs_again_at_its_end() {
+    let Some(machine) = Machine::with(RUNS) else { return };
+    machine.manager.write("rival.service", "[Service]\nSlice=system.slice\nExecStart=/bin/sleep 1000\n");
+    machine.write(&format!("[Unit]\nConflicts=rival.service gone.service\nWants=lost.service\n{RUNS}"));
+    assert!(machine.manager.start_unit("rival.service"));
+    let output = machine.run(&["bisect", "x", "--yes", "--wait", "1s", "--check", CHECK]);
+    let out = String::from_utf8(output.stdout).unwrap();
+    let words = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    let plan = "stops what conflicts with it, which runs again at the end: rival.service";
+    assert!(words.contains(plan) && words.contains("x.service was stopped, since it did not run before"), "{out}");
+    assert!(!["gone.service", "lost.service"].iter().any(|name| out.contains(name)), "units without files: {out}");
+    let is_active = || machine.manager.systemctl(&["is-active", "rival.service"]).status.success().then_some(());
+    wait_for(is_active, || "rival.service does not run again".to_owned());
+}
+
+#[test]
 fn bisection_shows_plan_progress_and_the_line_with_its_remedy() {
     let Some(machine) = Machine::with(RUNS) else { return };
     let dry = String::from_utf8(machine.run(&["bisect", "x", "--dry-run"]).stdout).unwrap();

@@ -221,6 +221,9 @@ impl SystemdManager {
         for property in properties {
             names.extend(self.list_linked(&path, property).await?);
         }
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         let names: Vec<&str> = names.iter().map(UnitName::as_str).collect();
         let listed: Vec<ListedUnit> = self.call(PATH, MANAGER, "ListUnitsByNames", &(names,)).await?;
         let linked = listed.into_iter().filter_map(|(name, _, load_state, active_state, ..)| {
