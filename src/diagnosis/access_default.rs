@@ -2,7 +2,7 @@
 //! was asked for, and whose worst use is harmless. All others are remedies by number.
 
 use super::access_needs::may_not_exist;
-use super::access_paths::{directory_of, find_data_parent, is_at_or_below, is_shared};
+use super::access_paths::{directory_of, find_data_parent, is_at_or_below, is_guarded, is_shared};
 use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy::Directive;
 use std::collections::BTreeSet;
@@ -33,57 +33,6 @@ const HARMLESS_FAMILIES: [&str; 4] = ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_U
 
 /// The parent of directories that belong to one program each, with its files as well as its data.
 const PACKAGES: &[u8] = b"/opt/";
-
-/// Where no path is shown or made writable by default: programs, configuration, the kernel, root's files, what rules
-/// other services, what runs commands as root, and directories in which any user can make a link.
-const GUARDED: [&str; 46] = [
-    "/bin",
-    "/boot",
-    "/dev",
-    "/efi",
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/proc",
-    "/root",
-    "/run/containerd",
-    "/run/credentials",
-    "/run/crio",
-    "/run/dbus",
-    "/run/docker",
-    "/run/docker.sock",
-    "/run/libvirt",
-    "/run/lock",
-    "/run/podman",
-    "/run/sudo",
-    "/run/systemd",
-    "/run/udev",
-    "/run/user",
-    "/sbin",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/var/db/sudo",
-    "/var/lib/apt",
-    "/var/lib/containerd",
-    "/var/lib/containers",
-    "/var/lib/docker",
-    "/var/lib/dpkg",
-    "/var/lib/pacman",
-    "/var/lib/polkit-1",
-    "/var/lib/private",
-    "/var/lib/rpm",
-    "/var/lib/sudo",
-    "/var/lib/systemd",
-    "/var/log/journal",
-    "/var/spool/anacron",
-    "/var/spool/at",
-    "/var/spool/atjobs",
-    "/var/spool/cron",
-    "/var/tmp",
-];
 
 /// Where no program becomes executable by default: any user can put one there.
 const WRITABLE_FOR_ALL: [&str; 7] = ["/dev", "/home", "/proc", "/run", "/sys", "/tmp", "/var/tmp"];
@@ -171,12 +120,6 @@ fn is_program(denial: &AccessDenial, value: &str) -> bool {
     let Some(asked) = denial.access.path().map(AccessPath::as_bytes) else { return false };
     let is_open = || WRITABLE_FOR_ALL.iter().any(|above| is_at_or_below(asked, above.as_bytes()));
     unquote(value).is_some_and(|path| path.as_bytes() == asked) && !is_shared(asked) && !is_open()
-}
-
-/// Whether a path is of the whole machine, or a hidden file such as `.ssh`.
-fn is_guarded(path: &[u8]) -> bool {
-    let is_dotted = path.split(|byte| *byte == b'/').any(|part| part.starts_with(b"."));
-    is_dotted || GUARDED.iter().any(|above| is_at_or_below(path, above.as_bytes()))
 }
 
 /// Whether a unit can use a device by default: one of [`HARMLESS_DEVICES`], by a path that only root can redirect.

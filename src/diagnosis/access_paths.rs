@@ -1,9 +1,9 @@
-//! Paths in denials of accesses: their directories, and which directories are of many programs.
+//! Paths in denials of accesses: their directories, which directories are of many programs, and which are guarded.
 
-use crate::policy::Directive;
+use crate::policy::{Directive, Policy};
 
 /// The parents of directories that a unit's own lines make, and the directives of these lines.
-pub(super) const STATE_DIRECTORIES: [(&str, Directive); 4] = [
+const STATE_DIRECTORIES: [(&str, Directive); 4] = [
     ("/var/lib/", Directive::StateDirectory),
     ("/var/cache/", Directive::CacheDirectory),
     ("/var/log/", Directive::LogsDirectory),
@@ -17,6 +17,27 @@ const SERVED: &str = "/srv/";
 pub(super) fn find_data_parent(path: &[u8]) -> Option<&'static str> {
     let mut parents = STATE_DIRECTORIES.into_iter().map(|(parent, _)| parent).chain([SERVED]);
     parents.find(|parent| path.starts_with(parent.as_bytes()))
+}
+
+/// Returns the directive whose line makes a directory at a path, and the directory's name in that line.
+pub(super) fn find_own_directory(path: &str) -> Option<(Directive, &str)> {
+    let (name, directive) =
+        STATE_DIRECTORIES.into_iter().find_map(|(parent, directive)| Some((path.strip_prefix(parent)?, directive)))?;
+    // The directory of `pam_systemd(8)` is of no unit.
+    let is_name = !name.is_empty() && !name.contains('/') && path != "/run/user";
+    is_name.then_some((directive, name))
+}
+
+/// Whether a line of such a directive makes the directory, and no other instance loses it: systemd removes a runtime
+/// directory when a unit stops. A user manager makes its directories elsewhere.
+pub(super) fn can_own_directory(directive: Directive, policy: &Policy) -> bool {
+    let is_alone = directive != Directive::RuntimeDirectory || policy.settings.name().template_name().is_none();
+    is_alone && !policy.is_of_user_manager()
+}
+
+/// Whether a path may be gone after a boot.
+pub(super) fn is_volatile(path: &[u8]) -> bool {
+    ["/run", "/tmp", "/var/tmp", "/dev", "/sys/fs/cgroup"].iter().any(|above| is_at_or_below(path, above.as_bytes()))
 }
 
 /// Directories of many programs: a default remedy opens none of them as a whole.
@@ -60,6 +81,63 @@ const SHARED: [&str; 34] = [
 /// Whether a directory is of many programs; each directly below `/` is.
 pub(super) fn is_shared(directory: &[u8]) -> bool {
     is_below_root(directory) || SHARED.iter().any(|shared| shared.as_bytes() == directory)
+}
+
+/// Where no line shows a path or makes it writable unless a person chooses it: programs, configuration, the kernel, root's
+/// files, what rules other services, what runs commands as root, and directories in which any user can make a link.
+const GUARDED: [&str; 46] = [
+    "/bin",
+    "/boot",
+    "/dev",
+    "/efi",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/root",
+    "/run/containerd",
+    "/run/credentials",
+    "/run/crio",
+    "/run/dbus",
+    "/run/docker",
+    "/run/docker.sock",
+    "/run/libvirt",
+    "/run/lock",
+    "/run/podman",
+    "/run/sudo",
+    "/run/systemd",
+    "/run/udev",
+    "/run/user",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var/db/sudo",
+    "/var/lib/apt",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/dpkg",
+    "/var/lib/pacman",
+    "/var/lib/polkit-1",
+    "/var/lib/private",
+    "/var/lib/rpm",
+    "/var/lib/sudo",
+    "/var/lib/systemd",
+    "/var/log/journal",
+    "/var/spool/anacron",
+    "/var/spool/at",
+    "/var/spool/atjobs",
+    "/var/spool/cron",
+    "/var/tmp",
+];
+
+/// Whether a path is of the whole machine, or a hidden file such as `.ssh`.
+pub(super) fn is_guarded(path: &[u8]) -> bool {
+    let is_dotted = path.split(|byte| *byte == b'/').any(|part| part.starts_with(b"."));
+    is_dotted || GUARDED.iter().any(|above| is_at_or_below(path, above.as_bytes()))
 }
 
 /// Whether a path is `/`, or directly below it.

@@ -1,7 +1,7 @@
 //! Lines that grant what the unit's settings withheld from an access, and no more.
 
 use super::access_needs::{changes_directory, find_withholding, may_not_exist};
-use super::access_paths::{STATE_DIRECTORIES, directory_of, is_at_or_below, is_shared};
+use super::access_paths::{can_own_directory, directory_of, find_own_directory, is_shared, is_volatile};
 use crate::incidents::{Access, AccessDenial, AccessPath};
 use crate::policy;
 use crate::policy::{Directive, Namespaces, Need, Policy, find_withheld, reached_address};
@@ -192,24 +192,15 @@ fn without_mount(policy: &Policy, directive: Directive, path: &[u8]) -> Option<V
     Some(std::iter::once(format!("{}=no", directive.key())).chain(kept).collect())
 }
 
-/// Whether a path may be gone after a boot.
-fn is_volatile(path: &[u8]) -> bool {
-    ["/run", "/tmp", "/var/tmp", "/dev", "/sys/fs/cgroup"].iter().any(|above| is_at_or_below(path, above.as_bytes()))
-}
-
 /// Returns the line for a directory that the unit was about to make. systemd gives a directory of such a line to the
 /// unit's user and removes that of `RuntimeDirectory=` when the unit stops, so it must not exist yet, and no other
 /// instance may share it.
 fn own_directory(denial: &AccessDenial, path: &AccessPath, policy: &Policy) -> Option<String> {
-    let text = str::from_utf8(path.as_bytes()).ok()?;
-    let (rest, directive) =
-        STATE_DIRECTORIES.into_iter().find_map(|(parent, directive)| Some((text.strip_prefix(parent)?, directive)))?;
-    let name = rest.split('/').next().filter(|name| !name.is_empty() && *name != "user")?;
+    let (directive, name) = find_own_directory(str::from_utf8(path.as_bytes()).ok()?)?;
     // For a directory that exists, mkdir(2) fails with EEXIST even on a read-only mount.
-    let is_new = name == rest && denial.call.name().is_some_and(|call| call.starts_with("mkdir"));
-    let is_alone = directive != Directive::RuntimeDirectory || policy.settings.name().template_name().is_none();
+    let is_new = denial.call.name().is_some_and(|call| call.starts_with("mkdir"));
     let lists_none = policy.settings.lines(directive).count() == 0;
-    (is_new && is_alone && lists_none && !policy.is_of_user_manager())
+    (is_new && lists_none && can_own_directory(directive, policy))
         .then(|| Some(format!("{}={}", directive.key(), quote(name.as_bytes())?)))
         .flatten()
 }

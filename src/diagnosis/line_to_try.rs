@@ -1,15 +1,12 @@
 //! A line of a drop-in that may help against a possible cause. Nothing proves it, so it opens little, and a unit with it starts
 //! wherever the unit started without it.
 
-use super::access_paths::{STATE_DIRECTORIES, directory_of, find_data_parent, is_at_or_below, is_shared};
+use super::access_paths::{
+    can_own_directory, directory_of, find_data_parent, find_own_directory, is_guarded, is_shared, is_volatile,
+};
 use crate::incidents::FailedAttempt;
 use crate::policy::{CauseReason, Directive, DirectiveCause, Policy};
-
-/// Where programs keep their configuration: no place to open whole directories.
-const CONFIGURATION: &str = "/etc/";
-
-/// Directories that are empty after a boot.
-const VOLATILE: [&[u8]; 3] = [b"/run", b"/tmp", b"/var/tmp"];
+use crate::units::name::NameParts;
 
 /// A line, and what else is needed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -55,32 +52,27 @@ fn is_plain(path: &str) -> bool {
     path.starts_with('/') && path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+@".contains(c))
 }
 
-/// Returns the line that makes a path writable, and no directory of other services.
+/// Returns the line that makes a path writable, and no directory of other services. A guarded path has none: a log proves
+/// too little for it.
 ///
 /// The kernel looks up the directory of a path before it finds that it cannot write there, so that directory exists. The
 /// path itself may be missing, and systemd starts no unit with a missing path in `ReadWritePaths=`, unless `-` precedes it.
 fn make_writable(path: &str, makes_directory: bool, policy: &Policy) -> Option<LineToTry> {
-    let own = STATE_DIRECTORIES.iter().find_map(|(parent, directive)| Some((path.strip_prefix(parent)?, *directive)));
-    if let Some((name, directive)) = own.filter(|(rest, _)| !rest.contains('/')) {
-        return if policy.is_of_user_manager() {
-            None
-        } else {
-            own_directory(path, name, directive, makes_directory, policy)
-        };
-    }
-    let directory = str::from_utf8(directory_of(path.as_bytes())).ok()?;
-    let is_data = find_data_parent(path.as_bytes()).is_some();
-    if !is_data && !path.starts_with(CONFIGURATION) {
+    if find_data_parent(path.as_bytes()).is_none() || is_guarded(path.as_bytes()) {
         return None;
     }
-    let opens_directory = is_data && !is_shared(directory.as_bytes());
+    if let Some((directive, name)) = find_own_directory(path) {
+        return own_directory(path, name, directive, makes_directory, policy);
+    }
+    let directory = str::from_utf8(directory_of(path.as_bytes())).ok()?;
+    let opens_directory = !is_shared(directory.as_bytes());
     let target = if opens_directory { directory } else { path };
     // `ReadOnlyPaths=` of the same path wins (`append_access_mounts` and `drop_duplicates` in `namespace.c`).
     let is_listed = |(_, listed): &(Box<str>, Box<str>)| &**listed == target;
     if policy.listed_paths(Directive::ReadOnlyPaths).iter().any(is_listed) {
         return None;
     }
-    let is_optional = !opens_directory || VOLATILE.iter().any(|above| is_at_or_below(target.as_bytes(), above));
+    let is_optional = !opens_directory || is_volatile(target.as_bytes());
     let dash = if is_optional { "-" } else { "" };
     let also_needed = (!opens_directory).then(|| format!("create {target} before the start, if it is missing"));
     Some(LineToTry { line: Some(format!("ReadWritePaths={dash}{target}")), also_needed })
@@ -94,12 +86,11 @@ fn own_directory(
     makes_directory: bool,
     policy: &Policy,
 ) -> Option<LineToTry> {
-    let parent = path.strip_suffix(name)?;
-    let key = directive.key();
-    // systemd removes such a directory when one instance stops.
-    if directive == Directive::RuntimeDirectory && policy.settings.name().template_name().is_some() {
+    if !can_own_directory(directive, policy) {
         return None;
     }
+    let parent = path.strip_suffix(name)?;
+    let key = directive.key();
     let own = policy.settings.lines(directive).last().and_then(|line| line.value.split_whitespace().next());
     let own = own.map(|word| word.split(':').next().unwrap_or(word)).filter(|word| is_plain(&format!("/{word}")));
     if makes_directory {
@@ -109,7 +100,7 @@ fn own_directory(
         let also_needed = Some(format!("write the file as {parent}{own}/{name}: {key}= makes that directory"));
         return Some(LineToTry { line: None, also_needed });
     }
-    let stem = policy.settings.name().as_str().split(['@', '.']).next().filter(|stem| is_plain(&format!("/{stem}")))?;
-    let also_needed = Some(format!("write the file as {parent}{stem}/{name}"));
-    Some(LineToTry { line: Some(format!("{key}={stem}")), also_needed })
+    let own = NameParts::split(policy.settings.name().as_str()).prefix;
+    let also_needed = Some(format!("write the file as {parent}{own}/{name}"));
+    is_plain(&format!("/{own}")).then(|| LineToTry { line: Some(format!("{key}={own}")), also_needed })
 }

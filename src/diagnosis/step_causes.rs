@@ -1,6 +1,6 @@
 //! The lines that systemd applies in a step that failed before it executed a unit's program.
 
-use super::access_paths::STATE_DIRECTORIES;
+use super::access_paths::{can_own_directory, find_own_directory};
 use super::attempt_causes::{find_refusals, hides};
 use super::exit_steps::{ExitStep, find_tried};
 use super::possible_cause::PossibleCause;
@@ -224,12 +224,11 @@ fn describe_mount(cause: &DirectiveCause, path: &[u8], error: Option<i32>, polic
     }
     let optional = format!("write -{word} in place of {word}: systemd skips it while {name} is missing");
     let text = str::from_utf8(path).unwrap_or_default();
-    let own = STATE_DIRECTORIES.into_iter().find_map(|(parent, made)| Some((made.key(), text.strip_prefix(parent)?)));
     // A name with a dot is rather that of a file, such as a PID file, and a directory in its place does not help.
-    let own = own.filter(|(_, rest)| {
-        cause.directive == Directive::ReadWritePaths && !policy.is_of_user_manager() && !rest.contains(['/', '.'])
+    let own = find_own_directory(text).filter(|(directive, name)| {
+        cause.directive == Directive::ReadWritePaths && !name.contains('.') && can_own_directory(*directive, policy)
     });
-    let own = own.map(|(key, rest)| format!("; or write {key}={rest}, which makes it")).unwrap_or_default();
+    let own = own.map(|(own, name)| format!("; or write {}={name}, which makes it", own.key())).unwrap_or_default();
     PossibleCause { does: format!("{name} does not exist"), fix: Some(format!("{optional}{own}")), ..made }
 }
 

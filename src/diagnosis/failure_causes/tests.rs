@@ -5,8 +5,13 @@ use crate::syscalls::{Abi, Groups};
 use std::path::Path;
 
 fn policy(lines: &str) -> Policy {
-    let file = UnitFile::parse(Path::new("/etc/systemd/system/x.service"), format!("[Service]\n{lines}\n").as_bytes());
-    let settings = Settings::new(&"x.service".parse().unwrap(), Some(file), Vec::new());
+    policy_of("x.service", lines)
+}
+
+fn policy_of(unit: &str, lines: &str) -> Policy {
+    let path = Path::new("/etc/systemd/system").join(unit);
+    let file = UnitFile::parse(&path, format!("[Service]\n{lines}\n").as_bytes());
+    let settings = Settings::new(&unit.parse().unwrap(), Some(file), Vec::new());
     Policy::new(settings, &Groups::embedded().with_native(Abi::X86_64))
 }
 
@@ -316,10 +321,15 @@ fn line_to_try_opens_data_of_the_unit_and_the_lacking_capability_alone() {
         ("/var/log/nginx.log", Some("LogsDirectory=x")),
         ("/run/x.pid", Some("RuntimeDirectory=x")),
         ("/run/x/x.pid", Some("ReadWritePaths=-/run/x")),
-        ("/run/lock/x", Some("ReadWritePaths=-/run/lock/x")),
         ("/srv/a/b/c", Some("ReadWritePaths=/srv/a/b")),
         ("/srv/a", Some("ReadWritePaths=-/srv/a")),
-        ("/etc/nginx/nginx.conf", Some("ReadWritePaths=-/etc/nginx/nginx.conf")),
+        ("/etc/nginx/nginx.conf", None),
+        ("/etc/sudoers.d/x", None),
+        ("/run/lock/x", None),
+        ("/run/systemd/system/x", None),
+        ("/run/docker.sock", None),
+        ("/var/lib/docker/a/b", None),
+        ("/srv/a/.ssh/x", None),
         ("/usr/bin/x", None),
         ("/var/lib/a b/c", None),
         ("/var/lib/%h/c", None),
@@ -328,6 +338,7 @@ fn line_to_try_opens_data_of_the_unit_and_the_lacking_capability_alone() {
     }
     let made = |path| FailedAttempt { makes_directory: true, ..attempt(libc::EROFS, path) };
     assert_eq!(line("ProtectSystem=strict", made("/var/lib/a")).as_deref(), Some("StateDirectory=a"));
+    assert_eq!(line("ProtectSystem=strict", made("/var/lib/docker")), None, "of another service");
     assert_eq!(line("ReadOnlyPaths=/srv", made("/srv/a/b")).as_deref(), Some("ReadWritePaths=/srv/a"));
     assert_eq!(line("ReadOnlyPaths=/srv/a", made("/srv/a/b")), None, "the list names the path");
     let own = attempt(libc::EROFS, "/run/x.pid");
@@ -342,6 +353,24 @@ fn line_to_try_opens_data_of_the_unit_and_the_lacking_capability_alone() {
         line("CapabilityBoundingSet=CAP_CHOWN", port()).as_deref(),
         Some("CapabilityBoundingSet=CAP_NET_BIND_SERVICE")
     );
+}
+
+#[test]
+fn own_directory_has_the_name_of_the_unit_and_no_instance_loses_it() {
+    let line = |unit, path| {
+        let attempts = vec![attempt(libc::EROFS, path)];
+        let failure = UnitFailure { status: Some(1), attempts, ..UnitFailure::default() };
+        diagnose_failure(&failure, &policy_of(unit, "ProtectSystem=strict")).unwrap().causes.remove(0).line_to_try
+    };
+    assert_eq!(line("org.a.b.service", "/var/log/b.log").as_deref(), Some("LogsDirectory=org.a.b"));
+    assert_eq!(line("a@1.service", "/var/log/a.log").as_deref(), Some("LogsDirectory=a"));
+    assert_eq!(line("a@1.service", "/run/a.pid"), None);
+    let fix = |unit| {
+        let steps = vec![step("set up mount namespacing", Some("/run/a"), libc::ENOENT)];
+        let failure = UnitFailure { status: Some(226), steps, ..UnitFailure::default() };
+        diagnose_failure(&failure, &policy_of(unit, "ReadWritePaths=/run/a")).unwrap().causes.remove(0).fix.unwrap()
+    };
+    assert!(fix("a.service").contains("RuntimeDirectory=a") && !fix("a@1.service").contains("RuntimeDirectory="));
 }
 
 #[test]
