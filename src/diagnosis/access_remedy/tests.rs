@@ -292,7 +292,7 @@ fn device_is_allowed_with_the_access_asked() {
     assert_eq!(fuse("", libc::EPERM), [""; 0]);
     let closed = |at: &str, node| open("DevicePolicy=closed", libc::EPERM, at, node);
     assert_eq!(closed("/srv/fuse", (false, 10, 229)), [""; 0], "no node of the machine");
-    assert_eq!(closed("/dev/snd/timer", (false, 116, 33)), ["DeviceAllow=/dev/snd/timer rw"]);
+    assert_eq!(closed("/dev/kvm", (false, 10, 232)), ["DeviceAllow=/dev/kvm rw"]);
     for (at, node) in [
         ("/dev/sda", (true, 8, 0)),
         ("/dev/mem", (false, 1, 1)),
@@ -308,6 +308,12 @@ fn device_is_allowed_with_the_access_asked() {
         ("/dev/gpiochip0", (false, 254, 0)),
         ("/dev/fuse", (true, 10, 229)),
         ("/dev/shm/fuse", (false, 10, 229)),
+        ("/dev/video0", (false, 81, 0)),
+        ("/dev/snd/timer", (false, 116, 33)),
+        ("/dev/dsp", (false, 14, 3)),
+        ("/dev/ttyS0", (false, 4, 64)),
+        ("/dev/ttyUSB0", (false, 188, 0)),
+        ("/dev/dri/card0", (false, 226, 0)),
     ] {
         let line = format!("DeviceAllow={at} rw");
         assert_eq!(closed(at, node), ["by number", &line]);
