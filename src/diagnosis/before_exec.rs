@@ -1,6 +1,7 @@
 //! Calls that systemd's own code makes in a service process before it executes the program.
 
 use crate::incidents::{Incident, SightingSource};
+use crate::policy::program_path::is_systemd;
 
 /// The call by which systemd loads a filter. If systemd loads another filter after the one that logs, the record of
 /// this call is systemd's own. Under the unit's own settings the denying filter comes last, so this call never fails.
@@ -13,22 +14,10 @@ pub(crate) fn is_before_exec(incident: &Incident) -> bool {
 
 /// Whether a process with this name and executable is systemd's own, which has not executed the unit's program yet.
 ///
-/// systemd names a task `(program)` between fork and exec; since systemd 255 it runs systemd-executor there. Any process
-/// can choose such a name, and the file name of its executable, but only root puts one into these directories. The path is
-/// the one that the process sees: in a container it names the container's own file.
+/// systemd names a task `(program)` between fork and exec. Any process can choose such a name, but not the path of its
+/// executable.
 pub(crate) fn is_systemd_before_exec(comm: &[u8], exe: &[u8]) -> bool {
-    comm.starts_with(b"(") && is_systemds_executable(exe)
-}
-
-/// Whether a path names systemd or its executor. Some sources have no more than the file name.
-fn is_systemds_executable(exe: &[u8]) -> bool {
-    // An upgrade replaces the file of a running systemd (`d_path` in `fs/d_path.c`).
-    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
-    let Some(start) = [&b"systemd"[..], b"systemd-executor"].into_iter().find_map(|name| exe.strip_suffix(name)) else {
-        return false;
-    };
-    let is_of_store = start.starts_with(b"/nix/store/") && start.ends_with(b"/lib/systemd/");
-    matches!(start, b"" | b"/usr/lib/systemd/" | b"/lib/systemd/") || is_of_store
+    comm.starts_with(b"(") && is_systemd(exe)
 }
 
 /// The calls by which systemd starts the program. No unit works without them.

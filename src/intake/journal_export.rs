@@ -15,6 +15,7 @@ use super::logged_facts::LoggedFacts;
 use super::record_sink::{LineKind, RecordSink};
 use crate::audit::record::SIGSYS;
 use crate::audit::{Malformed, Record, Stamp, parse_fields};
+use crate::policy::program_path::is_systemd;
 use crate::units::{Manager, Unit};
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -146,10 +147,10 @@ impl JournalExport {
 
     /// Adds what an entry of systemd or of the kernel shows about the machine.
     pub(super) fn add_facts(&self, facts: &mut LoggedFacts) {
-        let is_systemd = || self.fields.get("_PID") == b"1" || self.fields.get("_EXE").ends_with(b"/systemd");
+        let is_of_systemd = || self.fields.get("_PID") == b"1" || is_systemd(self.fields.get("_EXE"));
         match self.fields.get("_TRANSPORT") {
             b"kernel" => facts.add_kernel_message(self.fields.get("MESSAGE")),
-            _ if is_systemd() => facts.add_systemd_message(self.fields.get("MESSAGE")),
+            _ if is_of_systemd() => facts.add_systemd_message(self.fields.get("MESSAGE")),
             _ => {}
         }
     }

@@ -39,12 +39,12 @@ pub(crate) fn is_task_of(program: &str, exe: &[u8], comm: &[u8]) -> bool {
 
 /// Whether the task with this executable and name runs a command of the unit, as far as the command lines show.
 #[must_use]
-pub(crate) fn runs_task(commands: &[ExecCommand], exe: &[u8], comm: &[u8]) -> bool {
+pub(crate) fn runs_task<'a>(commands: impl IntoIterator<Item = &'a ExecCommand>, exe: &[u8], comm: &[u8]) -> bool {
     let is_same = |program: &str| {
         let is_bare = !program.contains('/');
         below_usr(program.as_bytes()) == below_usr(exe) || (is_bare && program.as_bytes() == untrusted_base_name(exe))
     };
-    commands.iter().any(|command| {
+    commands.into_iter().any(|command| {
         let launched = || find_launched(&command.program, &command.arguments);
         is_same(&command.program)
             || is_task_of(&command.program, exe, comm)
@@ -58,13 +58,22 @@ pub(crate) fn runs_task(commands: &[ExecCommand], exe: &[u8], comm: &[u8]) -> bo
 pub(crate) fn find_exempt_command<'a>(commands: &'a [ExecCommand], exe: &[u8], comm: &[u8]) -> Option<&'a ExecCommand> {
     let is_its = |command: &&ExecCommand| below_usr(command.program.as_bytes()) == below_usr(exe);
     let command = commands.iter().filter(|command| command.privileged).find(is_its)?;
-    let others: Vec<ExecCommand> = commands.iter().filter(|command| !command.privileged).cloned().collect();
-    (!is_interpreter(exe) && !runs_task(&others, exe, comm)).then_some(command)
+    let others = commands.iter().filter(|command| !command.privileged);
+    (!is_interpreter(exe) && !runs_task(others, exe, comm)).then_some(command)
 }
 
-/// Whether an executable is systemd's own, which runs before a command's program.
-fn is_systemd(exe: &[u8]) -> bool {
-    matches!(untrusted_base_name(exe), b"systemd" | b"systemd-executor")
+/// Whether a path names systemd, or its executor, which runs before a command's program since systemd 255. Some sources have
+/// no more than the file name. Only root puts a file into these directories; in a container the path names the container's
+/// own file.
+#[must_use]
+pub(crate) fn is_systemd(exe: &[u8]) -> bool {
+    // An upgrade replaces the file of a running systemd (`d_path` in `fs/d_path.c`).
+    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
+    let Some(start) = [&b"systemd"[..], b"systemd-executor"].into_iter().find_map(|name| exe.strip_suffix(name)) else {
+        return false;
+    };
+    let is_of_store = start.starts_with(b"/nix/store/") && start.ends_with(b"/lib/systemd/");
+    matches!(start, b"" | b"/usr/lib/systemd/" | b"/lib/systemd/") || is_of_store
 }
 
 #[cfg(test)]
@@ -90,6 +99,7 @@ mod tests {
         assert!(is("/usr/lib/systemd/systemd-resolved", "/usr/lib/systemd/systemd-executor", "(resolved)"));
         assert!(!is("/bin/update", "/usr/lib/systemd/systemd", "(date)"));
         assert!(!is("/bin/date", "/usr/bin/date", "(date)"), "a process can choose its name");
+        assert!(!is("/bin/date", "/home/x/systemd", "(date)"), "and the name of its file");
     }
 
     #[test]
