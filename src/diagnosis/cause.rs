@@ -125,12 +125,20 @@ pub enum Elsewhere {
 /// Returns why an incident happened.
 pub(super) fn find_cause(incident: &Incident, situation: Option<&Situation>, groups: &Groups) -> DenialCause {
     let cause = find_cause_in_settings(incident, situation, groups);
-    let exempt = situation.filter(|_| !cause.directives().is_empty()).and_then(|situation| {
+    let can_be_exempt = !cause.directives().is_empty() && !is_of_filter(incident);
+    let exempt = situation.filter(|_| can_be_exempt).and_then(|situation| {
         find_exempt_command(situation.policy.settings.commands(), &incident.key.exe, &incident.sample.comm)
     });
     exempt.map_or(cause, |command| {
         DenialCause::Elsewhere(Elsewhere::ExemptCommand { key: command.key.clone(), origin: command.origin.clone() })
     })
+}
+
+/// Whether the kernel recorded what a filter did: then a filter held the process, whatever command line ran the program.
+fn is_of_filter(incident: &Incident) -> bool {
+    let is_recorded =
+        matches!(incident.key.source, SightingSource::Audit | SightingSource::Log | SightingSource::Rehearsal);
+    is_recorded && matches!(incident.key.event, IncidentEvent::Denial(_))
 }
 
 /// Returns why an incident happened, if the unit's settings hold for the process.

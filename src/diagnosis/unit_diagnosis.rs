@@ -348,16 +348,18 @@ mod tests {
 
     #[test]
     fn command_without_the_sandbox_is_not_denied_by_the_settings() {
-        let unit = "ExecStartPre=+/bin/x\nExecStart=/bin/main\nSystemCallFilter=~uname";
-        let cause = |exe: &str| {
-            let mut incident = denied("uname", Action::KillProcess, 55);
-            incident.key.exe = exe.into();
+        let unit = "ExecStartPre=+/bin/x\nExecStart=/bin/main\nSystemCallFilter=~uname:EPERM";
+        let tap = SightingSource::Tap { errno: libc::EPERM };
+        let cause = |exe: &str, source| {
+            let mut incident = denied("uname", Action::Errno, 55);
+            (incident.key.exe, incident.key.source) = (exe.into(), source);
             diagnose(vec![incident], Some(&situation(unit, None, None)), &groups()).findings.remove(0).cause
         };
-        let exempt = cause("/bin/x");
+        let exempt = cause("/bin/x", tap);
         let DenialCause::Elsewhere(Elsewhere::ExemptCommand { key, origin }) = &exempt else { panic!("{exempt:?}") };
         assert_eq!((&**key, origin.line), ("ExecStartPre", 2));
-        assert!(cause("/bin/main").is_by_unit());
+        assert!(cause("/bin/main", tap).is_by_unit());
+        assert!(cause("/bin/x", SightingSource::Audit).is_by_unit(), "a record proves that a filter held it");
     }
 
     #[test]
