@@ -7,7 +7,7 @@
 use super::death_line::{TaggedLine, parse_heading, split_tag};
 use super::errno_text::parse_errno;
 use crate::incidents::{AccessPath, FailedStep};
-use crate::units::UnitName;
+use crate::units::{Manager, UnitName};
 
 /// Where systemd assembles the files of a unit: its messages name paths below it.
 const UNIT_ROOTS: [&str; 2] = ["/run/systemd/unit-root", "/run/systemd/mount-rootfs"];
@@ -23,8 +23,6 @@ pub(super) enum FailureLine {
         /// The unit; `None` for the one that the lines are about.
         unit: Option<UnitName>,
         status: u8,
-        /// Whether a user manager wrote the line.
-        is_of_user: bool,
     },
     /// The unit failed.
     Failed {
@@ -37,8 +35,18 @@ pub(super) enum FailureLine {
     Step { unit: UnitName, step: FailedStep },
     /// The lines that follow are about this unit.
     About(UnitName),
-    /// A manager began a run of the unit.
-    Started(UnitName),
+    /// A manager starts the unit.
+    Start { unit: UnitName, phase: StartPhase },
+    /// A manager starts the unit no more: it failed too often.
+    NoRestart(UnitName),
+}
+
+/// How far a start is. A manager reports some of these for one start, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum StartPhase {
+    Scheduled,
+    Starting,
+    Started,
 }
 
 /// Parses a line of a log, or of what a terminal showed.
@@ -52,10 +60,14 @@ pub(super) fn parse(line: &str) -> Option<FailureLine> {
     if !is_of_manager {
         return None;
     }
-    let is_of_user = matches!(tag, Some((_, Some(pid))) if pid != 1);
-    parse_message(body, is_of_user)
-        .or_else(|| parse_status_line(body))
-        .or_else(|| parse_heading(body).map(FailureLine::About))
+    parse_message(body).or_else(|| parse_status_line(body)).or_else(|| parse_heading(body).map(FailureLine::About))
+}
+
+/// Returns the manager that wrote a line, by its tag; `None` if the line has none, or a process before its program wrote it.
+pub(super) fn find_manager(line: &str) -> Option<Manager> {
+    let (name, pid) = split_tag(line.trim_end()).tag?;
+    let pid = pid.filter(|_| name == "systemd")?;
+    Some(if pid == 1 { Manager::System } else { Manager::User(Manager::SOME_USER) })
 }
 
 /// Whether a tag is systemd's: its own, or that of a process which it started and which has not executed its program yet
@@ -65,23 +77,27 @@ pub(super) fn is_manager(tag: &str) -> bool {
 }
 
 /// Parses a message of a manager or of its child.
-pub(super) fn parse_message(body: &str, is_of_user: bool) -> Option<FailureLine> {
+pub(super) fn parse_message(body: &str) -> Option<FailureLine> {
     if let Some(unit) = body.strip_prefix("Unit ").and_then(|rest| rest.strip_suffix(" entered failed state.")) {
         return Some(FailureLine::Failed { unit: Some(unit.parse().ok()?), result: None });
     }
-    if let Some(unit) = body.strip_prefix("Started ").or_else(|| body.strip_prefix("Starting ")) {
+    let started = [("Starting ", StartPhase::Starting), ("Started ", StartPhase::Started)];
+    if let Some((unit, phase)) = started.iter().find_map(|(word, phase)| Some((body.strip_prefix(word)?, *phase))) {
         // Before version 249, a description stood in place of the name (`unit_status_string` in `unit.c`).
         let word = unit.split(' ').next()?;
-        return word.trim_end_matches('.').parse().ok().map(FailureLine::Started);
+        return word.trim_end_matches('.').parse().ok().map(|unit| FailureLine::Start { unit, phase });
     }
     let (name, event) = body.split_once(": ")?;
     let unit: UnitName = name.parse().ok()?;
     if event.starts_with("Scheduled restart job") {
-        return Some(FailureLine::Started(unit));
+        return Some(FailureLine::Start { unit, phase: StartPhase::Scheduled });
+    }
+    if event.contains("tart request repeated too quickly") {
+        return Some(FailureLine::NoRestart(unit));
     }
     if let Some((_, rest)) = event.split_once("rocess exited, code=exited") {
         let status = parse_status(rest)?;
-        return (status > 0).then_some(FailureLine::Exited { unit: Some(unit), status, is_of_user });
+        return (status > 0).then_some(FailureLine::Exited { unit: Some(unit), status });
     }
     if let Some(result) = event.strip_prefix("Failed with result '") {
         let result = result.split('\'').next().filter(|word| is_word(word)).map(Into::into);
@@ -142,7 +158,7 @@ fn parse_status_line(body: &str) -> Option<FailureLine> {
     if is_process {
         let (_, exit) = body.split_once("(code=exited, ")?;
         let status = parse_status(exit)?;
-        return (status > 0).then_some(FailureLine::Exited { unit: None, status, is_of_user: false });
+        return (status > 0).then_some(FailureLine::Exited { unit: None, status });
     }
     let state = body.strip_prefix("Active: ")?;
     let result = state.split_once("(Result: ").map(|(_, rest)| rest.split(')').next().unwrap_or_default());
@@ -238,36 +254,38 @@ mod tests {
 
     #[test]
     fn end_of_process_names_unit_and_status() {
-        for (line, of, status, is_of_user) in [
+        let (system, user) = (Some(Manager::System), Some(Manager::User(Manager::SOME_USER)));
+        for (line, of, status, manager) in [
             (
                 "Nov 23 22:01:02 web systemd[1]: a.service: Main process exited, code=exited, status=226/NAMESPACE",
                 true,
                 226,
-                false,
+                system,
             ),
             (
                 "Nov 23 22:01:02 web systemd[1]: a.service: Control process exited, code=exited, status=203/EXEC",
                 true,
                 203,
-                false,
+                system,
             ),
             (
                 "Nov 23 22:01:02 web systemd[1]: a.service: control process exited, code=exited status=226",
                 true,
                 226,
-                false,
+                system,
             ),
             (
                 "Nov 23 22:01:02 web systemd[1762]: a.service: Main process exited, code=exited, status=218/CAPABILITIES",
                 true,
                 218,
-                true,
+                user,
             ),
-            ("   Main PID: 10395 (code=exited, status=226/NAMESPACE)", false, 226, false),
-            ("    Process: 10395 ExecStart=/bin/true (code=exited, status=1/FAILURE)", false, 1, false),
+            ("   Main PID: 10395 (code=exited, status=226/NAMESPACE)", false, 226, None),
+            ("    Process: 10395 ExecStart=/bin/true (code=exited, status=1/FAILURE)", false, 1, None),
         ] {
             let unit = of.then(|| "a.service".parse().unwrap());
-            assert_eq!(parse(line), Some(FailureLine::Exited { unit, status, is_of_user }), "{line}");
+            assert_eq!(parse(line), Some(FailureLine::Exited { unit, status }), "{line}");
+            assert_eq!(find_manager(line), manager, "{line}");
         }
         let failed = |unit: Option<&str>| FailureLine::Failed {
             unit: unit.map(|unit| unit.parse().unwrap()),

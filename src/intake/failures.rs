@@ -8,12 +8,12 @@ use super::death_line::{TaggedLine, split_tag};
 use super::failed_call_records;
 use super::failed_call_records::{CallRecordReader, RecordedFailure, find_field};
 use super::failure_line;
-use super::failure_line::{FailureLine, is_manager};
+use super::failure_line::{FailureLine, StartPhase, is_manager};
 use super::failure_message;
 use super::failure_message::{add_source_lines, parse_message};
 use super::line_prefix::is_audit_tag;
-use super::traceback::{TRACEBACK, Traceback};
-use crate::incidents::{FailedAttempt, UnitFailure};
+use super::traceback::{TRACEBACK, Tracebacks, TracedLine, Writer};
+use crate::incidents::{FailedAttempt, FailedStep, UnitFailure};
 use crate::units::{Manager, Unit, UnitName};
 use memchr::memmem;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -55,8 +55,38 @@ pub(crate) struct LoggedFailure {
     pub(crate) failure: UnitFailure,
     /// The lines that report it: the latest few.
     lines: VecDeque<u64>,
+    /// Those that report the end of a run with a failure.
+    ends: VecDeque<u64>,
     /// The lines that report the start of a run: the latest few.
     starts: VecDeque<u64>,
+    /// What systemd itself could not do in any run, with the latest line that says so.
+    steps: VecDeque<(u64, FailedStep)>,
+}
+
+/// The starts of a unit.
+#[derive(Debug, Default)]
+struct Starts {
+    /// The first line of each: the latest few.
+    lines: VecDeque<u64>,
+    /// How far the latest one is.
+    phase: Option<StartPhase>,
+}
+
+impl Starts {
+    fn add(&mut self, line: u64, phase: StartPhase) {
+        let is_same = self.phase.is_some_and(|before| before < phase);
+        self.phase = Some(phase);
+        if !is_same {
+            push_line(&mut self.lines, line);
+        }
+    }
+
+    /// Forgets a scheduled start that does not happen.
+    fn cancel(&mut self) {
+        if self.phase.take_if(|phase| *phase == StartPhase::Scheduled).is_some() {
+            self.lines.pop_back();
+        }
+    }
 }
 
 /// Who logged an attempt.
@@ -102,15 +132,15 @@ impl LoggedFailure {
         self.lines.iter().any(near)
     }
 
-    /// Whether a line is of the run that failed, as far as the log tells.
-    pub(crate) fn is_of_last_run(&self, attempt: &LoggedAttempt) -> bool {
-        let Some(end) = self.lines.back() else { return true };
+    /// Whether a line is of the run that failed last, as far as the log tells.
+    pub(crate) fn is_of_last_run(&self, line: u64) -> bool {
+        let Some(end) = self.ends.back() else { return true };
         let Some(start) = self.starts.iter().rfind(|start| *start <= end) else { return true };
         let next = self.starts.iter().find(|start| *start > end);
         // The lines of a program and of its manager take different ways to the log.
-        let earlier = self.lines.iter().rfind(|line| *line < start).copied();
+        let earlier = self.ends.iter().rfind(|line| *line < start).copied();
         let first = earlier.unwrap_or_else(|| start.saturating_sub(SWAPPED));
-        attempt.line > first && next.is_none_or(|next| attempt.line < *next)
+        line > first && next.is_none_or(|next| line < *next)
     }
 }
 
@@ -123,12 +153,6 @@ fn push_line(lines: &mut VecDeque<u64>, line: u64) {
     lines.push_back(line);
 }
 
-fn push_start(starts: &mut HashMap<UnitName, VecDeque<u64>>, unit: UnitName, line: u64) {
-    if starts.len() < MOST_STARTED || starts.contains_key(&unit) {
-        push_line(starts.entry(unit).or_default(), line);
-    }
-}
-
 /// Collects failures as a log is read.
 #[derive(Debug, Default)]
 pub(crate) struct FailureReader {
@@ -139,13 +163,13 @@ pub(crate) struct FailureReader {
     /// The unit that the lines are about, and the line that names it.
     about: Option<(UnitName, u64)>,
     /// The latest lines at which runs of units began.
-    starts: HashMap<UnitName, VecDeque<u64>>,
-    traceback: Traceback,
+    starts: HashMap<Unit, Starts>,
+    tracebacks: Tracebacks,
 }
 
 /// Whether lines may tell a failure.
 fn may_tell(lines: &[u8]) -> bool {
-    const WORDS: [&[u8]; 9] = [
+    const WORDS: [&[u8]; 11] = [
         b": Failed ",
         b": Unable to ",
         b": Changing ",
@@ -153,6 +177,8 @@ fn may_tell(lines: &[u8]) -> bool {
         b"(code=exited, status=",
         b"entered failed state",
         b"Loaded: loaded (",
+        b": Scheduled restart job",
+        b"tart request repeated too quickly",
         b" res=failed",
         TRACEBACK.as_bytes(),
     ];
@@ -168,7 +194,7 @@ impl FailureReader {
             return;
         }
         let whole = lines.strip_suffix(b"\n").unwrap_or(lines);
-        if !self.calls.is_open() && !self.traceback.is_open() && !may_tell(lines) {
+        if !self.calls.is_open() && !self.tracebacks.is_open() && !may_tell(lines) {
             self.read_starts(whole);
             return;
         }
@@ -194,7 +220,10 @@ impl FailureReader {
             known = start;
             let text = String::from_utf8_lossy(&lines[start..end.min(start + LONGEST)]);
             match failure_line::parse(&text) {
-                Some(FailureLine::Started(unit)) => push_start(&mut self.starts, unit, self.line + 1),
+                Some(FailureLine::Start { unit, phase }) => {
+                    let unit = self.find_unit(unit, failure_line::find_manager(&text));
+                    self.add_start(unit, phase, self.line + 1);
+                }
                 Some(FailureLine::About(unit)) => self.about = Some((unit, self.line + 1)),
                 _ => {}
             }
@@ -207,7 +236,7 @@ impl FailureReader {
             let (is_record, call) = self.calls.read_line(line);
             self.add_call(call);
             if let Some(unit) = parse_service_record(line).filter(|_| is_record) {
-                self.report(Unit { manager: Manager::System, name: unit });
+                self.report_end(Unit { manager: Manager::System, name: unit });
             }
             if is_record {
                 return;
@@ -215,12 +244,17 @@ impl FailureReader {
         }
         let text = String::from_utf8_lossy(line);
         if let Some(found) = failure_line::parse(&text) {
-            self.add_line(found);
+            self.add_line(found, failure_line::find_manager(&text));
             return;
         }
         let TaggedLine { tag, body } = split_tag(text.trim_end());
-        let is_traced = self.traceback.read(tag.map_or("", |(name, _)| name), body);
-        if is_traced || !failure_message::may_tell(line) {
+        let find_writer = || tag.map_or(Writer::Unknown, |(name, pid)| Writer::Program(name.into(), pid));
+        let source_lines = match self.tracebacks.read(body, find_writer) {
+            TracedLine::Inside => return,
+            TracedLine::Error(source) => source,
+            TracedLine::Outside => Vec::new(),
+        };
+        if !failure_message::may_tell(line) {
             return;
         }
         let source = match tag {
@@ -230,52 +264,48 @@ impl FailureReader {
         };
         let message = if source == AttemptSource::Untagged { text.trim_end() } else { body };
         if let Some(mut attempt) = parse_message(message) {
-            add_source_lines(&mut attempt, &self.traceback.take());
+            add_source_lines(&mut attempt, &source_lines);
             self.add_attempt(source, attempt);
         }
     }
 
-    fn add_line(&mut self, line: FailureLine) {
+    /// Adds what a line says about a unit. `manager` is its writer, if the tag tells.
+    fn add_line(&mut self, line: FailureLine, manager: Option<Manager>) {
         let is_recent = |(_, at): &(UnitName, u64)| self.line - at <= ABOUT_LINES;
         let about = self.about.clone().filter(is_recent).map(|(name, _)| name);
-        let system = |name: Option<UnitName>| name.or(about).map(|name| Unit { manager: Manager::System, name });
         match line {
             FailureLine::About(name) => self.about = Some((name, self.line)),
-            FailureLine::Started(name) => self.add_start(name),
-            FailureLine::Exited { unit, status, is_of_user } => {
-                let Some(mut unit) = system(unit) else { return };
-                if is_of_user {
-                    unit.manager = Manager::User(Manager::SOME_USER);
-                }
-                if let Some(failure) = self.report(unit) {
+            FailureLine::Start { unit, phase } => {
+                let unit = self.find_unit(unit, manager);
+                self.add_start(unit, phase, self.line);
+            }
+            FailureLine::NoRestart(unit) => self.cancel_start(&self.find_unit(unit, manager)),
+            FailureLine::Exited { unit, status } => {
+                let Some(unit) = unit.or(about) else { return };
+                if let Some(failure) = self.report_end(self.find_unit(unit, manager)) {
                     failure.status = Some(status);
                 }
             }
             FailureLine::Failed { unit, result } => {
-                let Some(unit) = system(unit) else { return };
-                let unit = self.known(unit);
-                if let Some(failure) = self.report(unit) {
+                let Some(unit) = unit.or(about) else { return };
+                if let Some(failure) = self.report_end(self.find_unit(unit, manager)) {
                     failure.result = result.or(failure.result.take());
                 }
             }
             // The process that writes it has another pid than its manager.
-            FailureLine::Step { unit, step } => {
-                let unit = self.known(Unit { manager: Manager::System, name: unit });
-                if let Some(failure) = self.report(unit) {
-                    failure.add_step(step);
-                }
-            }
+            FailureLine::Step { unit, step } => self.add_step(self.find_unit(unit, None), step),
         }
     }
 
-    /// Returns the unit of the same name that failed already, whose manager is known then.
-    fn known(&self, unit: Unit) -> Unit {
-        let mut known = self.found.units.keys().filter(|known| known.name == unit.name);
-        known.next().cloned().unwrap_or(unit)
+    /// Returns a unit of a manager; of an unknown one, the unit of this name that failed already, or the system's.
+    fn find_unit(&self, name: UnitName, manager: Option<Manager>) -> Unit {
+        let known = || self.found.units.keys().find(|known| known.name == name).map(|known| known.manager);
+        let manager = manager.or_else(known).unwrap_or(Manager::System);
+        Unit { manager, name }
     }
 
     /// Notes that the line reports a failure of a unit; `None` if too many units failed.
-    fn report(&mut self, unit: Unit) -> Option<&mut UnitFailure> {
+    fn report(&mut self, unit: Unit) -> Option<&mut LoggedFailure> {
         let of_name = Unit { manager: Manager::System, name: unit.name.clone() };
         if unit.manager != Manager::System
             && let Some(earlier) = self.found.units.remove(&of_name)
@@ -287,11 +317,41 @@ impl FailureReader {
         }
         let failed = self.found.units.entry(unit).or_default();
         push_line(&mut failed.lines, self.line);
+        Some(failed)
+    }
+
+    /// Notes that the line reports the end of a run with a failure. What an earlier run ended with counts no more.
+    fn report_end(&mut self, unit: Unit) -> Option<&mut UnitFailure> {
+        let start = self.starts.get(&unit).and_then(|starts| starts.lines.back().copied());
+        let line = self.line;
+        let failed = self.report(unit)?;
+        if failed.ends.back().zip(start).is_some_and(|(end, start)| *end < start) {
+            failed.failure = UnitFailure::default();
+        }
+        push_line(&mut failed.ends, line);
         Some(&mut failed.failure)
     }
 
-    fn add_start(&mut self, unit: UnitName) {
-        push_start(&mut self.starts, unit, self.line);
+    fn add_step(&mut self, unit: Unit, step: FailedStep) {
+        let line = self.line;
+        let Some(LoggedFailure { steps, .. }) = self.report(unit) else { return };
+        steps.retain(|(_, known)| *known != step);
+        if steps.len() >= MOST_OF_SOURCE {
+            steps.pop_front();
+        }
+        steps.push_back((line, step));
+    }
+
+    fn add_start(&mut self, unit: Unit, phase: StartPhase, line: u64) {
+        if self.starts.len() < MOST_STARTED || self.starts.contains_key(&unit) {
+            self.starts.entry(unit).or_default().add(line, phase);
+        }
+    }
+
+    fn cancel_start(&mut self, unit: &Unit) {
+        if let Some(starts) = self.starts.get_mut(unit) {
+            starts.cancel();
+        }
     }
 
     fn add_attempt(&mut self, source: AttemptSource, attempt: FailedAttempt) {
@@ -323,47 +383,42 @@ impl FailureReader {
     /// Reads the message of a journal entry.
     pub(crate) fn read_message(&mut self, message: &[u8], writer: EntryWriter<'_>) {
         self.line += 1;
-        if !may_tell(message) && !self.traceback.is_open() && !message.starts_with(b"Start") {
+        if !may_tell(message) && !self.tracebacks.is_open() && !message.starts_with(b"Start") {
             return;
         }
         for line in message[..message.len().min(LONGEST)].split(|byte| *byte == b'\n') {
             let text = String::from_utf8_lossy(line);
-            match (failure_line::parse_message(&text, false), writer) {
+            match (failure_line::parse_message(&text), writer) {
                 (Some(found), EntryWriter::Manager(manager)) => self.add_entry(found, manager),
                 (Some(FailureLine::Step { unit, step }), EntryWriter::Process(own)) if own.name == unit => {
-                    self.add_entry(FailureLine::Step { unit, step }, own.manager);
+                    self.add_step(own.clone(), step);
                 }
-                (None, EntryWriter::Process(unit)) => {
-                    if self.traceback.read("", &text) {
-                        continue;
-                    }
-                    if let Some(mut attempt) = parse_message(&text) {
-                        add_source_lines(&mut attempt, &self.traceback.take());
-                        self.add_attempt(AttemptSource::Unit(unit.clone()), attempt);
-                    }
-                }
+                (None, EntryWriter::Process(unit)) => self.read_text(unit, &text),
                 _ => {}
             }
         }
     }
 
-    /// Adds what an entry says about a unit of a manager.
-    fn add_entry(&mut self, found: FailureLine, manager: Manager) {
-        if let FailureLine::Started(unit) = found {
-            return self.add_start(unit);
-        }
-        let (FailureLine::Exited { unit: Some(name), .. }
-        | FailureLine::Failed { unit: Some(name), .. }
-        | FailureLine::Step { unit: name, .. }) = &found
-        else {
-            return;
+    /// Reads what a process of a unit wrote.
+    fn read_text(&mut self, unit: &Unit, text: &str) {
+        let source_lines = match self.tracebacks.read(text, || Writer::Unit(unit.clone())) {
+            TracedLine::Inside => return,
+            TracedLine::Error(source) => source,
+            TracedLine::Outside => Vec::new(),
         };
-        let Some(failure) = self.report(Unit { manager, name: name.clone() }) else { return };
+        if let Some(mut attempt) = parse_message(text) {
+            add_source_lines(&mut attempt, &source_lines);
+            self.add_attempt(AttemptSource::Unit(unit.clone()), attempt);
+        }
+    }
+
+    /// Adds what an entry of a manager says about one of its units by name.
+    fn add_entry(&mut self, found: FailureLine, manager: Manager) {
         match found {
-            FailureLine::Exited { status, .. } => failure.status = Some(status),
-            FailureLine::Failed { result, .. } => failure.result = result,
-            FailureLine::Step { step, .. } => failure.add_step(step),
-            FailureLine::About(_) | FailureLine::Started(_) => {}
+            FailureLine::About(_) | FailureLine::Exited { unit: None, .. } | FailureLine::Failed { unit: None, .. } => {
+            }
+            FailureLine::Step { unit, step } => self.add_step(Unit { manager, name: unit }, step),
+            found => self.add_line(found, Some(manager)),
         }
     }
 
@@ -379,7 +434,12 @@ impl FailureReader {
             self.add_call(Some(call));
         }
         for (unit, failed) in &mut self.found.units {
-            failed.starts = self.starts.get(&unit.name).cloned().unwrap_or_default();
+            failed.starts = self.starts.remove(unit).unwrap_or_default().lines;
+            for (line, step) in std::mem::take(&mut failed.steps) {
+                if failed.is_of_last_run(line) {
+                    failed.failure.add_step(step);
+                }
+            }
         }
         self.found
     }

@@ -51,7 +51,7 @@ pub(crate) fn collect_failures(
         let mut own = find_attempts(logged, candidate, &candidates, failed);
         own.sort_by_key(|attempt| attempt.line());
         for attempt in own {
-            if failed.is_none_or(|failed| failed.is_of_last_run(attempt)) {
+            if failed.is_none_or(|failed| failed.is_of_last_run(attempt.line())) {
                 failure.add_attempt(attempt.attempt.clone());
             } else {
                 failure.add_earlier(attempt.attempt.clone());

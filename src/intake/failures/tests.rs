@@ -85,7 +85,7 @@ fn attempt_before_the_latest_start_is_of_an_earlier_run() {
     let is_of_last = |text: &str| {
         let found = read(text);
         let failed = found.units.values().next().unwrap();
-        failed.is_of_last_run(&found.attempts.values().next().unwrap()[0])
+        failed.is_of_last_run(found.attempts.values().next().unwrap()[0].line)
     };
     assert!(is_of_last(&format!("{attempt}{other}{FAILED}")), "no start is known");
     assert!(is_of_last(&format!("{start}{attempt}{FAILED}")));
@@ -93,6 +93,56 @@ fn attempt_before_the_latest_start_is_of_an_earlier_run() {
     assert!(!is_of_last(&format!("{attempt}{other}{start}{FAILED}")));
     assert!(!is_of_last(&format!("{attempt}{FAILED}{start}{FAILED}")), "the run before failed as well");
     assert!(!is_of_last(&format!("{start}{FAILED}{start}{attempt}")), "a run after the failure");
+    let starting = start.replace("Started", "Starting");
+    assert!(is_of_last(&format!("{starting}{attempt}{other}{start}{FAILED}")), "one start has two reports");
+    let event = |words: &str| format!("Nov 23 22:01:02 web systemd[1]: web.service: {words}.\n");
+    let (scheduled, refused) = (event("Scheduled restart job"), event("Start request repeated too quickly"));
+    assert!(!is_of_last(&format!("{attempt}{other}{scheduled}{FAILED}")), "a restart");
+    assert!(is_of_last(&format!("{start}{attempt}{FAILED}{scheduled}{refused}{FAILED}")), "no restart");
+    let of_user = start.replace("systemd[1]", "systemd[812]");
+    assert!(is_of_last(&format!("{attempt}{other}{of_user}{FAILED}")), "another manager's unit");
+}
+
+#[test]
+fn end_and_steps_of_an_earlier_run_count_no_more() {
+    let start = "Nov 23 22:01:02 web systemd[1]: Started web.service - Web.\n";
+    let exit = "Nov 23 22:01:02 web systemd[1]: web.service: Main process exited, code=exited, status=1/FAILURE\n";
+    let other = "other\n".repeat(5);
+    let (step, end) = FAILED.split_at(FAILED.find("Nov 23 22:01:02 web systemd").unwrap());
+    let last = |text: &str| told(&read(text)).0;
+    assert_eq!(last(&format!("{FAILED}{other}{start}{exit}")), ["system web.service 1 - "]);
+    let own = "system web.service 226 exit-code set up mount namespacing,NAMESPACE";
+    assert_eq!(last(&format!("{FAILED}{other}{step}{start}{end}")), [own], "logged before the report of the start");
+}
+
+#[test]
+fn restart_in_a_journal_begins_a_run() {
+    let mut reader = FailureReader::default();
+    let manager = EntryWriter::Manager(Manager::System);
+    let unit = Unit { manager: Manager::System, name: "web.service".parse().unwrap() };
+    let end = b"web.service: Failed with result 'exit-code'.";
+    reader.read_message(end, manager);
+    reader.read_message(b"web.service: Scheduled restart job, restart counter is at 1.", manager);
+    reader.read_message(b"/srv/x: Read-only file system", EntryWriter::Process(&unit));
+    reader.read_message(end, manager);
+    let found = reader.finish();
+    assert_eq!(found.units[&unit].starts, [2]);
+}
+
+#[test]
+fn traceback_of_one_unit_tells_nothing_about_another() {
+    let unit = |name: &str| Unit { manager: Manager::System, name: name.parse().unwrap() };
+    let (a, b) = (unit("a.service"), unit("b.service"));
+    let mut reader = FailureReader::default();
+    for line in [TRACEBACK, "  File \"/a.py\", line 2, in <module>", "    os.chown('x', 1, 1)"] {
+        reader.read_message(line.as_bytes(), EntryWriter::Process(&a));
+    }
+    for unit in [&b, &a] {
+        reader.read_message(b"PermissionError: [Errno 1] Operation not permitted", EntryWriter::Process(unit));
+    }
+    let found = reader.finish();
+    let call = |unit: &Unit| found.attempts[&AttemptSource::Unit(unit.clone())][0].attempt.call;
+    assert_eq!((call(&a), call(&b)), (Some("chown"), None));
 }
 
 #[test]
