@@ -116,14 +116,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     let not_stored = report_to_daemon(&common.bus, incidents).await;
     let is_stored = not_stored.is_none();
     notes.extend(not_stored);
-    let is_answered = |refusal: &UnitRefusal| refusal.kind.result == CallResult::Answered && refusal.killed.is_none();
-    if finished.refusals.iter().any(is_answered) {
-        notes.push(Note::new(
-            "answered-by-others",
-            "some denied calls returned no error, as no filter of systemd's does: a supervisor, a tracer, or the \
-            program's own handler of SIGSYS answered them",
-        ));
-    }
+    notes.extend(answered_note(&finished.refusals));
     let mut answers = Vec::new();
     for (tapped, diagnosis) in finished.units.iter().zip(&diagnoses) {
         let mut answer = answer(tapped, diagnosis, &loaded.groups, ShownPackages::from_options(common));
@@ -185,6 +178,18 @@ fn diagnose_denials(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups
     let denials = denials.into_iter().map(|finding| finding.incident).collect();
     let fallbacks = fallbacks.into_iter().map(|finding| finding.incident).collect();
     (diagnose(denials, tapped.situation(), groups), fallbacks)
+}
+
+/// Says that something else than systemd's filters answered calls.
+fn answered_note(refusals: &[UnitRefusal]) -> Option<Note> {
+    let is_answered = |refusal: &UnitRefusal| refusal.kind.result == CallResult::Answered && refusal.killed.is_none();
+    refusals.iter().any(is_answered).then(|| {
+        Note::new(
+            "answered-by-others",
+            "some denied calls returned no error, as no filter of systemd's does: a supervisor, a tracer, or the \
+            program's own handler of SIGSYS answered them",
+        )
+    })
 }
 
 /// Says which refusals are no denials.
