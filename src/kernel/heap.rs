@@ -4,8 +4,21 @@
 /// did the work.
 pub(crate) fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: the call only releases free memory at the end of each heap and in its middle (`malloc_trim(3)`).
+    // SAFETY: the call only releases free memory at the end of the first heap and in the middle of all (`malloc_trim(3)`).
     unsafe {
         nix::libc::malloc_trim(0);
+    }
+}
+
+/// Makes all threads give memory back that they free at the ends of their heaps. glibc would keep as much as twice the largest
+/// block that a thread ever freed (`M_TRIM_THRESHOLD` in `mallopt(3)`), and [`trim`] reaches this part of one heap alone.
+pub(crate) fn trim_always() {
+    /// What a heap may keep, in bytes: glibc's own value before it adapts it.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    const KEPT: nix::libc::c_int = 128 << 10;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the call sets a number in glibc, under glibc's lock.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, KEPT);
     }
 }
