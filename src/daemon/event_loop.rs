@@ -284,7 +284,10 @@ impl EventLoop {
             }
             WatcherEvent::Opened(Err(error)) => {
                 tracing::info!("the kernel does not report failed calls: {error}");
-                let why = CallsNotWatched::Refused(format!("the kernel refuses the programs: {error}"));
+                let why = format!("the kernel refuses the programs: {error}");
+                // Most older kernels lack what the programs need. What the verifier refuses is a fault.
+                let is_fault = error.verifier_log().is_some();
+                let why = if is_fault { CallsNotWatched::Refused(why) } else { CallsNotWatched::NotNow(why) };
                 self.status.lock().set_calls_watched(Some(why));
             }
             WatcherEvent::Reported => {

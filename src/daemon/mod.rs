@@ -48,6 +48,7 @@ use crate::kernel::bpf::BpfLoader;
 use crate::kernel::call_sites::CallSites;
 use crate::kernel::clock::now_millis;
 use crate::kernel::exit_cgroups::ExitCgroups;
+use crate::kernel::heap;
 use crate::outlet::wire::Status;
 use crate::outlet::{client_requests, journal};
 use crate::systemd::bus_address::BusAddress;
@@ -87,6 +88,7 @@ pub struct Options {
 /// # Errors
 /// The store cannot be used by this daemon, or the audit stream cannot be opened for lack of memory, or ends.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
+    heap::trim_always();
     let stop = StopSignals::register()?;
     let config = ReloadableConfig::load(options.config.clone())?;
     let settings = config.current().clone();
