@@ -5,6 +5,7 @@ use super::sightings::{TapSightings, list_targets};
 use super::start::{StartedUnits, start_slices};
 use super::targets::ResolvedTarget;
 use crate::audit::Note;
+use crate::host::absent_paths::add_absent_paths;
 use crate::host::program_files::read_programs;
 use crate::incidents::Incident;
 use crate::kernel::tap::{Tap, TapLosses, TapOptions};
@@ -141,10 +142,17 @@ impl TapSession {
             });
         }
         let refusals = seen.refusals();
-        let accesses = seen.accesses.incidents().cloned().collect();
+        let accesses: Vec<Incident> = seen.accesses.incidents().cloned().collect();
         let (unjudged, uncounted) = (seen.accesses.unknown(), seen.uncounted());
         let (watched, mut units) = seen.into_parts();
         read_histories(machine, &watched, &mut units, groups).await;
+        for tapped in &mut units {
+            let own = accesses.iter().filter(|incident| incident.key.unit == tapped.unit).cloned();
+            let own: Vec<Incident> = own.collect();
+            if let Some(situation) = tapped.settings.as_mut().and_then(|settings| settings.situation.as_mut()) {
+                add_absent_paths(situation, &own);
+            }
+        }
         Ok(FinishedTap {
             units,
             refusals,
