@@ -445,6 +445,14 @@ mod tests {
             ("x.sh : ligne 3 : 812 Appel système erroné        (core dumped)/usr/bin/a", Some(812), Some("/usr/bin/a")),
             ("x.sh: línea 3: 812 Llamada al sistema errónea  a", Some(812), Some("a")),
             ("x.sh: строка 3: 812 Неверный системный вызов  a", Some(812), Some("a")),
+            (
+                " installed web package post-installation script subprocess was killed by signal (Bad system call)",
+                None,
+                None,
+            ),
+            ("installing web: its worker was killed by signal 31", None, None),
+            ("make: *** [Makefile:3: all] Bad system call (core dumped)", None, None),
+            ("[1]+  Bad system call         (core dumped) ./a", None, None),
             ("zsh: invalid system call (core dumped)  ./a", None, Some("./a")),
             ("fish: Job 1, './a' terminated by signal SIGSYS (Bad system call)", None, None),
             ("2026-01-01 10:00:00,123 WARN exited: web (terminated by SIGSYS; not expected)", None, Some("web")),
@@ -482,6 +490,9 @@ mod tests {
             "the server returned 159 rows, status 159",
             "errno names: EINTR, \"Bad system call\"",
             "config: Bad system call handler is sd_bad",
+            "the name of signal (Bad system call",
+            "[info] Bad system call is the text of a signal",
+            "died: handler of signal 31",
         ] {
             assert_eq!(death(line), None, "{line}");
         }

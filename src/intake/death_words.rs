@@ -61,7 +61,8 @@ const SIGNAL: [&str; 9] = [
 /// Parts of words about the end of a process.
 const ENDS: [&str; 9] = ["kill", "died", "terminat", "exit", "crash", "dump", "abort", "fail", "code="];
 
-/// Parts of words about a signal that ends no process.
+/// Parts of words near a signal that ends no process, and how near, in bytes.
+const NEAR: usize = 12;
 const SPARES: [&str; 5] = ["ignor", "handl", "block", "mask", "install"];
 
 /// Returns what stands before and after the first words in a line which say that SIGSYS ended a process.
@@ -82,23 +83,32 @@ fn find_told(line: &str, words: &str, is_end: impl Fn(&str, &str) -> bool) -> Op
     line.match_indices(words).map(|(at, _)| at).find(|at| is_told(*at)).map(|at| (at, words.len()))
 }
 
-/// Whether words between two texts are those of a shell about a process: at the start, behind its pid or behind a name and
-/// a colon. Other programs can quote the text of the signal.
+/// Whether words between two texts are those of a shell about a process: at the start, behind its pid, or behind a name and
+/// a colon; of make, behind its target; or of dpkg, in parentheses. Other programs can quote the text of the signal.
 fn is_shell_report(before: &str, after: &str) -> bool {
     let before = before.trim_end();
     let is_pid = before.rsplit(' ').next().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
     let rest = after.trim_start();
     let ends_message = rest.is_empty() || rest.starts_with(['(', '\u{ff08}']) || after.starts_with("  ");
-    before.is_empty() || is_pid || before.ends_with("signal") || (before.ends_with(':') && ends_message)
+    // `make: *** [Makefile:3: all] Bad system call`, and `[1]+  Bad system call` of a job.
+    let is_target = before.ends_with(']') && before.contains("*** [");
+    let is_job = before.starts_with('[') && before.trim_end_matches(['+', '-', ' ']).ends_with(']');
+    let is_behind = before.ends_with(':') || is_target || (is_job && !before.contains(' '));
+    // `subprocess was killed by signal (Bad system call)`
+    let is_in_parentheses = after.starts_with(')') && before.to_lowercase().ends_with("signal (");
+    before.is_empty() || is_pid || before.ends_with("signal") || is_in_parentheses || (is_behind && ends_message)
 }
 
 /// Whether the texts before and after a signal's name say that it ended a process.
 fn names_end(before: &str, after: &str) -> bool {
     let (before, after) = (before.to_ascii_lowercase(), after.to_ascii_lowercase());
-    let has = |words: &[&str]| words.iter().any(|word| before.contains(word) || after.contains(word));
+    let has_end = ENDS.iter().any(|word| before.contains(word) || after.contains(word));
+    let start = before.floor_char_boundary(before.len().saturating_sub(NEAR));
+    let near = [&before[start..], &after[..after.floor_char_boundary(NEAR)]];
+    let is_spare = SPARES.iter().any(|word| near.iter().any(|near| near.contains(word)));
     // `signal: 31 (SIGSYS)` is how Rust and coredumpctl print the end of a process.
     let is_field = before.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ').ends_with("signal:");
-    is_field || (has(&ENDS) && !has(&SPARES))
+    is_field || (has_end && !is_spare)
 }
 
 /// Whether lines may have such words.
