@@ -63,6 +63,7 @@
 //! | the effect of a policy on a call | [`policy::Policy::verdict`] |
 //! | what a policy withholds from a call that the kernel executes | [`policy::Policy::withholding`], in `src/policy/sandbox.rs` and below |
 //! | which lines can be the cause of a failure without a record | `src/diagnosis/attempt_causes.rs` for what programs could not do, `src/diagnosis/step_causes.rs` and `src/diagnosis/exit_steps.rs` for systemd's own steps |
+//! | a line that may help against such a cause | `src/diagnosis/line_to_try.rs` |
 //! | which lines of a log tell a failure | `src/intake/failure_line.rs` for those of managers, `src/intake/failure_message.rs` for those of programs |
 //! | the refusal of a drop-in that would start an allow-list | `would_start_allow_list` in `src/diagnosis/proof.rs` |
 //! | what a default remedy may open | [`diagnosis::DefaultScope`]; [`diagnosis::relatives`] lists the calls that give no further power |

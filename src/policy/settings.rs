@@ -384,15 +384,15 @@ fn describe_mistyped_key(line: &Assignment) -> Option<FileNote> {
     const SAME_START: usize = 3;
     const MOST_MISTAKES: usize = 2;
     let key = &*line.key;
-    let is_similar = |known: &&str| {
-        known.len().abs_diff(key.len()) <= MOST_MISTAKES
-            && known.get(..SAME_START) == key.get(..SAME_START)
-            && strsim::osa_distance(key, known) <= MOST_MISTAKES
-    };
-    let meant = Directive::ALL.iter().map(|directive| directive.key()).find(is_similar)?;
     if is_relevant(key) {
         return None;
     }
+    let is_near = |known: &&str| {
+        known.len().abs_diff(key.len()) <= MOST_MISTAKES && known.get(..SAME_START) == key.get(..SAME_START)
+    };
+    let distances = Directive::ALL.iter().map(|directive| directive.key()).filter(is_near);
+    let distances = distances.map(|known| (strsim::osa_distance(key, known), known));
+    let (_, meant) = distances.filter(|(distance, _)| *distance <= MOST_MISTAKES).min()?;
     Some(FileNote::at(&line.origin, format!("{}= is unknown, ignored: did you mean {meant}=?", escape_excerpt(key))))
 }
 
@@ -427,6 +427,8 @@ mod tests {
         };
         let family = "x.service:2: RestrictAddressFamiles= is unknown, ignored: did you mean RestrictAddressFamilies=?";
         assert_eq!(noted("RestrictAddressFamiles=AF_INET"), [family]);
+        let nearest = "x.service:2: ExecPath= is unknown, ignored: did you mean ExecPaths=?";
+        assert_eq!(noted("ExecPath=/a"), [nearest]);
         assert_eq!(noted("ProtectSystem=stict"), ["x.service:2: stict is no known value of ProtectSystem=, ignored"]);
         for line in
             ["ProtectSystem=", "ProtectSystem=1", "PrivateIPC=yes", "ReadOnlyDirectories=/a", "LogsDirectoryMode=7"]
