@@ -10,7 +10,14 @@ use crate::policy::lists::parse_boolean;
 use crate::policy::{Assignment, Capability, Directive, DirectiveCause, Need, Origin, Policy, errno, find_withheld};
 
 /// The keys of lines for which a unit needs a mount namespace of its own (`needs_mount_namespace` in `execute.c`).
-const NAMESPACED: [&str; 20] = [
+const NAMESPACED: [&str; 27] = [
+    "DynamicUser",
+    "IPCNamespacePath",
+    "NetworkNamespacePath",
+    "PrivateIPC",
+    "PrivateMounts",
+    "PrivateNetwork",
+    "PrivatePIDs",
     "RootDirectory",
     "RootImage",
     "ProtectSystem",
@@ -79,16 +86,26 @@ pub(super) fn find_step_causes(step: ExitStep, reported: &[&FailedStep], policy:
     }
 }
 
-/// Whether a line turns its key off. A number can be a value of a list.
+/// Whether a line turns its key off, or names its default. A number can be a value of a list.
 fn is_off(line: &Assignment) -> bool {
     let is_switch = line.key.starts_with("Private") || Directive::from_key(&line.key).is_some();
-    parse_boolean(&line.value) == Some(false) && (is_switch || &*line.value != "0")
+    let is_default = matches!((&*line.key, &*line.value), ("ProtectProc", "default") | ("ProcSubset", "all"));
+    is_default || (parse_boolean(&line.value) == Some(false) && (is_switch || &*line.value != "0"))
 }
 
 fn describe_line(line: &Assignment, error: Option<i32>) -> PossibleCause {
     let does = format!("systemd could not apply it{}", describe_error(error));
     let (key, origin) = (line.key.clone(), Some(line.origin.clone()));
-    PossibleCause { key, origin, word: None, does, errno: error, fix: None, line_to_try: None, also_needed: None }
+    PossibleCause {
+        key,
+        origin,
+        word: None,
+        does,
+        errno: error,
+        fix: None,
+        line_to_try: None,
+        also_needed: None,
+    }
 }
 
 /// Returns the value of the line that a cause names.

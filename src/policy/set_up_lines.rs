@@ -1,6 +1,7 @@
 //! The lines that systemd applies before it executes a unit's program, as they are in force.
 
 use super::directive::{Directive, ValueKind};
+use super::hardening_keys::SWITCHES;
 use super::set_up_keys::has_one_value;
 use super::settings::Settings;
 use super::unit_file::Assignment;
@@ -17,7 +18,7 @@ impl Settings {
         let is_word = |directive: Directive| {
             matches!(directive.spec().value, ValueKind::Word | ValueKind::Toggle | ValueKind::Switch)
         };
-        let is_value = has_one_value(key) || Directive::from_key(key).is_some_and(is_word);
+        let is_value = has_one_value(key) || SWITCHES.contains(&key) || Directive::from_key(key).is_some_and(is_word);
         let mut lines: Vec<&Assignment> = Vec::new();
         for line in self.assignments().filter(is_key) {
             if line.value.is_empty() || is_value {
