@@ -183,7 +183,7 @@ impl DeathReader {
                 self.name_last_death(&name);
                 let signal = self.signals.get(&name).cloned();
                 let known = self.failed.entry(name.clone()).or_default();
-                *known = signal.or(known.take());
+                *known = known.take().or(signal);
                 self.about = Some((name, ABOUT_LINES));
             }
             Some(DeathLine::OtherSignal { unit: named, signal, dumped }) => self.add_signal(named, signal, dumped),
@@ -221,12 +221,13 @@ impl DeathReader {
     }
 
     /// Notes that a process of a unit died of another signal than SIGSYS. A manager ends processes by such signals as well,
-    /// but lets none of them dump core.
+    /// but lets none of them dump core: only a core dump, or the status of a unit that failed, tells what ended it.
     fn add_signal(&mut self, unit: Option<UnitName>, signal: Box<str>, dumped: bool) {
+        let is_status = unit.is_none();
         let unit = unit.or_else(|| self.about.as_ref().map(|(name, _)| name.clone()));
         let Some(unit) = unit.filter(|_| self.signals.len() < MAX_SIGNALS) else { return };
-        if dumped || self.failed.contains_key(&unit) {
-            self.failed.insert(unit.clone(), Some(signal.clone()));
+        if dumped || (is_status && self.failed.contains_key(&unit)) {
+            self.failed.entry(unit.clone()).or_default().get_or_insert_with(|| signal.clone());
         }
         self.signals.insert(unit, signal);
     }

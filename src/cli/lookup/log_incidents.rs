@@ -272,7 +272,7 @@ fn signal_notes(deaths: &Deaths, recorded: &[Incident]) -> Vec<Note> {
         match signal {
             Some(signal) => Note::new(
                 "other-signal",
-                format!("{names} died of SIG{signal}: no filter killed it, since filters kill by SIGSYS"),
+                format!("SIG{signal} ended a process of {names}: no filter did, since filters kill by SIGSYS"),
             ),
             None => Note::new(
                 "signal-unknown",
