@@ -18,9 +18,11 @@ function possibleCause(cause) {
     return [
         snippet(cause),
         cause.fix && element("p", {}, `To fix it, ${cause.fix}.`),
-        cause.line_to_try && [
-            element("p", {}, "This line may help, which is not proven:"),
-            element("pre.hw-added", {}, `+ ${cause.line_to_try}`),
+        cause.lines_to_try && [
+            element("p", {}, cause.lines_to_try.length === 1
+                ? "This line may help, which is not proven:"
+                : "These lines together may help, which is not proven:"),
+            element("pre.hw-added", {}, cause.lines_to_try.map(line => `+ ${line}`).join("\n")),
         ],
         cause.also_needed && element("p", {}, `To try this, ${cause.also_needed}.`),
     ];

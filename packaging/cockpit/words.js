@@ -22,7 +22,7 @@ export function describeFailure(unit, { status, step, message }) {
 
 // Returns what comes before the command that shows the cause of a failure.
 export function introduceCheck({ check, possible_causes: causes }) {
-    const changes = causes.some(cause => cause.fix || cause.line_to_try);
+    const changes = causes.some(cause => cause.fix || cause.lines_to_try);
     if (check.includes("harden-why "))
         return changes ? "To confirm the cause:" : "To watch a start and confirm the cause:";
     return changes ? "Change the line, then:" : "Change the line and restart to confirm the cause:";

@@ -9,6 +9,7 @@ use super::line_to_try::{LineToTry, find_line_to_try};
 use super::possible_cause::PossibleCause;
 use crate::audit::text::escape;
 use crate::incidents::{Access, AccessDenial, AccessPath, AddressRole, FailedAttempt, KnownArgument, name_access};
+use crate::policy::lists::parse_boolean;
 use crate::policy::{
     Assignment, Capability, CauseReason, DeviceUse, Directive, DirectiveCause, Effect, Need, Policy, Verdict, errno,
     family_name,
@@ -95,7 +96,11 @@ pub(super) fn find_error_causes(error: i32, policy: &Policy) -> Vec<PossibleCaus
 /// Makes a possible cause of an attempt, with a line that may help. `name` is what the cause withholds, escaped.
 fn with_line(cause: &DirectiveCause, name: &str, attempt: &FailedAttempt, policy: &Policy) -> PossibleCause {
     let LineToTry { line, also_needed } = find_line_to_try(cause, name, attempt, policy);
-    PossibleCause { line_to_try: line, also_needed, ..PossibleCause::new(cause, name, Some(attempt.errno)) }
+    PossibleCause {
+        lines_to_try: line.into_iter().collect(),
+        also_needed,
+        ..PossibleCause::new(cause, name, Some(attempt.errno))
+    }
 }
 
 /// Returns the directives that hide a path, if they can give this error; without an error, all that hide it.
@@ -197,7 +202,7 @@ fn address_causes(
 /// Returns the line that leaves a unit no network but its own loopback device.
 fn private_network_causes(policy: &Policy) -> Vec<PossibleCause> {
     let lines = policy.settings.lines_in_force("PrivateNetwork");
-    let on = lines.into_iter().filter(|line| matches!(&*line.value, "yes" | "true" | "on" | "1"));
+    let on = lines.into_iter().filter(|line| parse_boolean(&line.value) == Some(true));
     on.map(|line| PossibleCause {
         key: line.key.clone(),
         origin: Some(line.origin.clone()),
@@ -205,7 +210,7 @@ fn private_network_causes(policy: &Policy) -> Vec<PossibleCause> {
         does: "leaves the unit no network but its own loopback device".to_owned(),
         errno: Some(libc::ENETUNREACH),
         fix: None,
-        line_to_try: None,
+        lines_to_try: Vec::new(),
         also_needed: None,
     })
     .collect()

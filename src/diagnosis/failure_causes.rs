@@ -40,17 +40,17 @@ pub enum FailureKind {
 pub fn diagnose_failure(failure: &UnitFailure, policy: &Policy) -> Option<FailureDiagnosis> {
     // A program can end with such a status as well, but then systemd reports no failed step.
     let has_steps = failure.steps.iter().any(|step| find_tried(&step.tried).is_some());
-    let of_program = || {
-        let earlier =
-            || Some(FailureDiagnosis { is_of_earlier_run: true, ..diagnose_attempts(&failure.earlier, policy)? });
-        diagnose_attempts(&failure.attempts, policy).or_else(earlier)
-    };
+    let of_program = || diagnose_attempts(&failure.attempts, policy);
+    let earlier = || Some(FailureDiagnosis { is_of_earlier_run: true, ..diagnose_attempts(&failure.earlier, policy)? });
     let of_step = || {
         let (step, told) = find_failed_step(failure)?;
         let kind = FailureKind::BeforeProgram(step.status, step.name);
         FailureDiagnosis::new(kind, find_step_causes(step, &told, policy))
     };
-    if has_steps { of_step() } else { of_program().or_else(of_step).or_else(|| diagnose_error(failure, policy)) }
+    if has_steps {
+        return of_step();
+    }
+    of_program().or_else(of_step).or_else(|| diagnose_error(failure, policy)).or_else(earlier)
 }
 
 /// Returns the lines that give the latest error of a unit that failed, where no message names what it could not do.

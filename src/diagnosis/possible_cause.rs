@@ -18,8 +18,8 @@ pub struct PossibleCause {
     pub errno: Option<i32>,
     /// What surely helps, in words, if anything does. Escaped.
     pub fix: Option<String>,
-    /// A line of a drop-in that may help, which nothing proves.
-    pub line_to_try: Option<String>,
+    /// Lines of a drop-in that may help together, one for each key. Nothing proves them.
+    pub lines_to_try: Vec<String>,
     /// What such a line needs besides, in words. Escaped.
     pub also_needed: Option<String>,
 }
@@ -44,36 +44,37 @@ impl PossibleCause {
             does,
             errno,
             fix: None,
-            line_to_try: None,
+            lines_to_try: Vec::new(),
             also_needed: None,
         }
     }
 
     /// Adds what may help against another cause of the same line.
     pub(super) fn add_help(&mut self, other: Self) {
-        self.line_to_try = match (self.line_to_try.take(), other.line_to_try) {
-            (Some(line), Some(other)) => Some(join_lines(line, &other)),
-            (line, other) => line.or(other),
-        };
+        for line in other.lines_to_try {
+            self.add_line(line);
+        }
         self.also_needed = match (self.also_needed.take(), other.also_needed) {
             (Some(words), Some(other)) if words != other => Some(format!("{words}, and {other}")),
             (words, other) => words.or(other),
         };
     }
 
+    /// Adds a line to those that may help: its words to the line of the same key, if there is one.
+    fn add_line(&mut self, line: String) {
+        let own = line.split_once('=').and_then(|(key, word)| {
+            let is_of_key = |own: &&mut String| own.strip_prefix(key).is_some_and(|rest| rest.starts_with('='));
+            Some((self.lines_to_try.iter_mut().find(is_of_key)?, word))
+        });
+        match own {
+            Some((own, word)) if !own.split(['=', ' ']).any(|known| known == word) => *own = format!("{own} {word}"),
+            Some(_) => {}
+            None => self.lines_to_try.push(line),
+        }
+    }
+
     /// Whether two causes are the same part of a line.
     pub(super) fn is_same_line(&self, other: &Self) -> bool {
         (&self.key, &self.origin, &self.word) == (&other.key, &other.origin, &other.word)
     }
-}
-
-/// Returns a line with the words of another one of the same key.
-fn join_lines(line: String, other: &str) -> String {
-    let (Some((key, words)), Some((other_key, more))) = (line.split_once('='), other.split_once('=')) else {
-        return line;
-    };
-    if key != other_key || words.split(' ').any(|word| word == more) {
-        return line;
-    }
-    format!("{line} {more}")
 }

@@ -103,7 +103,7 @@ fn describe_line(line: &Assignment, error: Option<i32>) -> PossibleCause {
         does,
         errno: error,
         fix: None,
-        line_to_try: None,
+        lines_to_try: Vec::new(),
         also_needed: None,
     }
 }
@@ -269,7 +269,7 @@ fn describe_directive(directive: Directive, origin: Origin, does: String, errno:
         does,
         errno,
         fix: None,
-        line_to_try: None,
+        lines_to_try: Vec::new(),
         also_needed: None,
     }
 }

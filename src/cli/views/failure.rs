@@ -47,9 +47,9 @@ pub struct PossibleCauseView {
     pub why: String,
     /// What surely helps.
     pub fix: Option<String>,
-    /// A line of a drop-in that may help, which nothing proves.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line_to_try: Option<String>,
+    /// Lines of a drop-in that may help together, which nothing proves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines_to_try: Vec<String>,
     /// What it needs besides, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub also_needed: Option<String>,
@@ -121,7 +121,7 @@ impl PossibleCauseView {
             errno: cause.errno.and_then(errno::name),
             why: cause.does.clone(),
             fix: cause.fix.clone(),
-            line_to_try: cause.line_to_try.clone(),
+            lines_to_try: cause.lines_to_try.clone(),
             also_needed: cause.also_needed.clone(),
             source,
         }

@@ -77,7 +77,7 @@ fn add_other_messages(page: &mut Page, messages: &[String], detail: Detail) {
 
 /// Adds the lines that may help together, and what they need besides. Returns whether there is one.
 fn add_lines_to_try(page: &mut Page, causes: &[PossibleCauseView]) -> bool {
-    let lines: BTreeSet<&String> = causes.iter().filter_map(|cause| cause.line_to_try.as_ref()).collect();
+    let lines: BTreeSet<&String> = causes.iter().flat_map(|cause| &cause.lines_to_try).collect();
     let words: BTreeSet<&String> = causes.iter().filter_map(|cause| cause.also_needed.as_ref()).collect();
     let help = styled(BOLD, "help:");
     match lines.len() {

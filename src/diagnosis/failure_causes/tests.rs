@@ -193,6 +193,17 @@ fn failed_step_names_the_lines_that_it_applies() {
 }
 
 #[test]
+fn lines_that_need_a_namespace_are_causes_unless_they_are_off() {
+    let of = |lines: &str| of_steps(226, lines, vec![step("set up mount namespacing", None, libc::EPERM)]);
+    for key in ["DynamicUser", "PrivateMounts", "PrivateIPC", "PrivatePIDs"] {
+        assert_eq!(of(&format!("{key}=yes")), [key]);
+        assert_eq!(of(&format!("{key}=yes\n{key}=no")), [""; 0], "{key}");
+        assert_eq!(of(&format!("{key}=yes\n{key}=")), [""; 0], "{key}");
+    }
+    assert_eq!(of("ProtectProc=default\nProcSubset=all\nProtectSystem=no"), [""; 0]);
+}
+
+#[test]
 fn missing_path_is_fixed_by_a_prefix_or_a_directory_of_the_unit() {
     let fix = |lines: &str, path: &str| {
         let steps = vec![step("set up mount namespacing", Some(path), libc::ENOENT)];
@@ -289,6 +300,9 @@ fn every_message_of_the_run_counts_and_an_earlier_run_only_alone() {
     failure.attempts.clear();
     let found = diagnose_failure(&failure, &policy(lines)).unwrap();
     assert!(found.is_of_earlier_run && &*found.causes[0].key == "ProtectSystem");
+    failure.status = Some(217);
+    let found = diagnose_failure(&failure, &policy(&format!("{lines}\nUser=gone"))).unwrap();
+    assert!(!found.is_of_earlier_run && &*found.causes[0].key == "User", "this run failed in a step");
 }
 
 #[test]
@@ -296,8 +310,13 @@ fn lines_for_several_paths_are_joined() {
     let attempts = vec![attempt(libc::EROFS, "/var/lib/a/x"), attempt(libc::EROFS, "/var/cache/b/y")];
     let failure = UnitFailure { attempts, ..UnitFailure::default() };
     let found = diagnose_failure(&failure, &policy("ProtectSystem=strict")).unwrap();
-    assert_eq!(found.causes[0].line_to_try.as_deref(), Some("ReadWritePaths=/var/cache/b /var/lib/a"));
+    assert_eq!(found.causes[0].lines_to_try, ["ReadWritePaths=/var/cache/b /var/lib/a"]);
     assert_eq!(found.others, ["/var/lib/a/x".into()]);
+    let made = FailedAttempt { makes_directory: true, ..attempt(libc::EROFS, "/var/lib/c") };
+    let attempts = vec![made, attempt(libc::EROFS, "/var/lib/a/x"), attempt(libc::EROFS, "/var/lib/a/y")];
+    let failure = UnitFailure { attempts, ..UnitFailure::default() };
+    let found = diagnose_failure(&failure, &policy("ProtectSystem=strict")).unwrap();
+    assert_eq!(found.causes[0].lines_to_try, ["ReadWritePaths=/var/lib/a", "StateDirectory=c"]);
 }
 
 #[test]
@@ -305,7 +324,8 @@ fn failed_step_outweighs_messages() {
     let attempts = vec![attempt(libc::EROFS, "/srv/a"), attempt(libc::EROFS, "/usr/b"), attempt(libc::EACCES, "/x")];
     let lines = "ReadOnlyPaths=/srv\nProtectSystem=yes\nUser=gone";
     let mut failure = UnitFailure { status: Some(217), attempts, ..UnitFailure::default() };
-    assert_eq!(keys(lines, &failure)[0], "ProtectSystem", "the program ended with 217 itself");
+    let of_program = ["ProtectSystem", "ReadOnlyPaths=/srv"];
+    assert_eq!(keys(lines, &failure), of_program, "the program ended with 217 itself");
     failure.steps = vec![step("USER", None, libc::ESRCH)];
     assert_eq!(keys(lines, &failure), ["User"]);
 }
@@ -314,7 +334,7 @@ fn failed_step_outweighs_messages() {
 fn line_to_try_opens_data_of_the_unit_and_the_lacking_capability_alone() {
     let line = |lines: &str, attempt: FailedAttempt| {
         let failure = UnitFailure { status: Some(1), attempts: vec![attempt], ..UnitFailure::default() };
-        diagnose_failure(&failure, &policy(lines)).unwrap().causes.remove(0).line_to_try
+        diagnose_failure(&failure, &policy(lines)).unwrap().causes.remove(0).lines_to_try.pop()
     };
     for (path, expected) in [
         ("/var/log/nginx/access.log", Some("ReadWritePaths=/var/log/nginx")),
@@ -360,7 +380,12 @@ fn own_directory_has_the_name_of_the_unit_and_no_instance_loses_it() {
     let line = |unit, path| {
         let attempts = vec![attempt(libc::EROFS, path)];
         let failure = UnitFailure { status: Some(1), attempts, ..UnitFailure::default() };
-        diagnose_failure(&failure, &policy_of(unit, "ProtectSystem=strict")).unwrap().causes.remove(0).line_to_try
+        diagnose_failure(&failure, &policy_of(unit, "ProtectSystem=strict"))
+            .unwrap()
+            .causes
+            .remove(0)
+            .lines_to_try
+            .pop()
     };
     assert_eq!(line("org.a.b.service", "/var/log/b.log").as_deref(), Some("LogsDirectory=org.a.b"));
     assert_eq!(line("a@1.service", "/var/log/a.log").as_deref(), Some("LogsDirectory=a"));
