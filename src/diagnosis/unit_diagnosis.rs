@@ -13,7 +13,7 @@ use crate::policy;
 use crate::policy::Directive;
 use crate::syscalls::Groups;
 use crate::units::{Confidence, Rung};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The answer for one unit.
 #[derive(Debug)]
@@ -85,10 +85,18 @@ pub fn diagnose_causes(incidents: Vec<Incident>, situation: Option<&Situation>, 
     let denials = incidents.into_iter().filter(|incident| !is_rehearsal_filter_load(incident));
     let mut findings: Vec<Finding> = denials.map(|incident| Finding::new(incident, situation, groups)).collect();
     let explained: BTreeSet<CalledBy> = findings.iter().filter_map(call_with_known_argument).collect();
-    let is_left: Vec<bool> = findings
-        .iter()
-        .map(|finding| !is_explained(finding, &explained) && !has_better_finding(finding, &findings))
-        .collect();
+    let mut traced: BTreeMap<TracedCall<'_>, Vec<&Finding>> = BTreeMap::new();
+    for finding in &findings {
+        if let Some(call) = traced_call(finding) {
+            traced.entry(call).or_default().push(finding);
+        }
+    }
+    let is_told_better = |finding: &Finding| {
+        let of_call = traced_call(finding).and_then(|call| traced.get(&call));
+        of_call.is_some_and(|of_call| has_better_finding(finding, of_call))
+    };
+    let is_left: Vec<bool> =
+        findings.iter().map(|finding| !is_explained(finding, &explained) && !is_told_better(finding)).collect();
     let mut is_left = is_left.into_iter();
     findings.retain(|_| is_left.next().unwrap_or(true));
     Diagnosis { findings, remedies: Vec::new(), unsolvable: Vec::new() }
@@ -115,17 +123,19 @@ fn is_explained(finding: &Finding, explained: &BTreeSet<CalledBy>) -> bool {
     call.is_some_and(|call| explained.contains(&(call.to_owned(), finding.incident.key.exe.clone())))
 }
 
-/// Whether another finding tells better why a call failed that strace showed: it has one for the call as a whole, and one for
+/// A failed call that strace showed: the error, the program and the call.
+type TracedCall<'a> = (i32, &'a [u8], Option<&'a str>);
+
+fn traced_call(finding: &Finding) -> Option<TracedCall<'_>> {
+    let SightingSource::Strace { errno, .. } = finding.incident.key.source else { return None };
+    let call = finding.incident.call().and_then(|call| call.name());
+    Some((errno, &finding.incident.key.exe, call))
+}
+
+/// Whether another finding of the same call tells better why it failed: strace shows one for the call as a whole, and one for
 /// each thing that the call asked for.
-fn has_better_finding(finding: &Finding, findings: &[Finding]) -> bool {
-    let SightingSource::Strace { errno, .. } = finding.incident.key.source else { return false };
-    let key = |finding: &Finding| finding.incident.call().and_then(|call| call.name().map(ToOwned::to_owned));
-    let call = key(finding);
-    let is_same = |other: &&Finding| {
-        let of_strace = matches!(other.incident.key.source, SightingSource::Strace { errno: own, .. } if own == errno);
-        of_strace && other.incident.key.exe == finding.incident.key.exe && key(other) == call
-    };
-    let mut others = findings.iter().filter(is_same);
+fn has_better_finding(finding: &Finding, of_call: &[&Finding]) -> bool {
+    let mut others = of_call.iter().copied();
     let is_by_unit = |other: &Finding| !other.cause.directives().is_empty();
     let is_access = |other: &Finding| other.incident.access().is_some();
     // A capability is out of reach, or only the unit's user starts without it.
