@@ -40,7 +40,7 @@ pub(super) fn may_not_exist(denial: &AccessDenial) -> bool {
 pub(crate) fn find_withholding(denial: &AccessDenial, policy: &Policy) -> Vec<policy::DirectiveCause> {
     let letters = letters_of(&denial.access);
     let mut found: Vec<policy::DirectiveCause> = Vec::new();
-    for need in needs(denial, &letters) {
+    for need in needs(denial, &letters, policy) {
         found.extend(policy.withholding(need, denial.errno));
     }
     found
@@ -51,7 +51,7 @@ pub(crate) fn find_withholding(denial: &AccessDenial, policy: &Policy) -> Vec<po
 pub(crate) fn find_undecided(denial: &AccessDenial, policy: &Policy) -> Vec<policy::DirectiveCause> {
     let letters = letters_of(&denial.access);
     let mut found: Vec<policy::DirectiveCause> = Vec::new();
-    for need in needs(denial, &letters) {
+    for need in needs(denial, &letters, policy) {
         let undecided = policy.undecided(need);
         if undecided.is_empty() && !policy.withholding(need, denial.errno).is_empty() {
             return Vec::new();
@@ -89,7 +89,7 @@ pub(super) fn is_granted(denial: &AccessDenial, policy: &Policy) -> bool {
 }
 
 /// Returns the needs of an access.
-fn needs<'a>(denial: &'a AccessDenial, letters: &'a str) -> Vec<Need<'a>> {
+fn needs<'a>(denial: &'a AccessDenial, letters: &'a str, policy: &Policy) -> Vec<Need<'a>> {
     match &denial.access {
         Access::ReadOnlyPath(path) => vec![Need::Write(path.as_bytes())],
         Access::HiddenPath(path) if changes_directory(denial) => {
@@ -102,6 +102,12 @@ fn needs<'a>(denial: &'a AccessDenial, letters: &'a str) -> Vec<Need<'a>> {
             let device =
                 DeviceUse { path: path.as_bytes(), is_block: node.is_block, major: node.major, wanted: letters };
             vec![Need::See(path.as_bytes()), Need::Device(device)]
+        }
+        // A command that keeps root's rights has what the bounding set has.
+        Access::Capability { capability, lack: CapabilityLack::NotInBoundingSet }
+            if policy.settings.has_elevated_command() =>
+        {
+            vec![Need::Bounding(*capability)]
         }
         Access::Capability { capability, lack: CapabilityLack::NotInBoundingSet } => {
             vec![Need::Bounding(*capability), Need::Effective(*capability)]

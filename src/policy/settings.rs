@@ -284,6 +284,11 @@ impl Settings {
         self.user().map_or(!is_dynamic, |user| matches!(user, "root" | "0"))
     }
 
+    /// Whether a command keeps root's rights under `User=`: by the prefix `!` (`systemd.service(5)`).
+    pub(crate) fn has_elevated_command(&self) -> bool {
+        self.commands.iter().any(|command| command.elevated && !command.privileged)
+    }
+
     /// Whether a process of the unit starts with a capability: it runs as root, or systemd gives it the capability.
     #[must_use]
     pub fn starts_with_capability(&self, name: &str) -> bool {
@@ -323,8 +328,7 @@ impl Settings {
     /// implies it elsewhere depends on its version.
     #[must_use]
     pub fn can_use_capability(&self, name: &str) -> bool {
-        let is_root =
-            self.starts_as_root() || self.commands.iter().any(|command| command.elevated && !command.privileged);
+        let is_root = self.starts_as_root() || self.has_elevated_command();
         let program = &self.program;
         self.can_have_capability(name)
             && (is_root || !self.has_no_new_privileges() || program.has_ambient_capability(name))

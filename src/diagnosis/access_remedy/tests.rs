@@ -228,6 +228,12 @@ fn capability_is_granted_alone_and_by_default_if_harmless() {
         lacking("User=app\nCapabilityBoundingSet=", "CAP_NET_BIND_SERVICE", bounding),
         ["AmbientCapabilities=CAP_NET_BIND_SERVICE", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"]
     );
+    let elevated = "ExecStart=\nExecStart=!/usr/bin/app\nUser=app\nCapabilityBoundingSet=~CAP_SYS_TIME";
+    assert_eq!(
+        lacking(elevated, "CAP_SYS_TIME", bounding),
+        ["by number", "CapabilityBoundingSet=CAP_SYS_TIME"],
+        "it starts as root"
+    );
     assert_eq!(lacking("User=app", "CAP_NET_RAW", effective), ["AmbientCapabilities=CAP_NET_RAW"]);
     assert_eq!(lacking("User=app", "CAP_CHOWN", effective), ["by number", "AmbientCapabilities=CAP_CHOWN"]);
     assert_eq!(lacking("", "CAP_CHOWN", effective), [""; 0], "the program gave it up");
