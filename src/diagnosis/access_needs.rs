@@ -103,9 +103,9 @@ fn needs<'a>(denial: &'a AccessDenial, letters: &'a str, policy: &Policy) -> Vec
                 DeviceUse { path: path.as_bytes(), is_block: node.is_block, major: node.major, wanted: letters };
             vec![Need::See(path.as_bytes()), Need::Device(device)]
         }
-        // A command that keeps root's rights has what the bounding set has.
+        // Commands that keep root's rights have what the bounding set has.
         Access::Capability { capability, lack: CapabilityLack::NotInBoundingSet }
-            if policy.settings.has_elevated_command() =>
+            if policy.settings.has_only_elevated_commands() =>
         {
             vec![Need::Bounding(*capability)]
         }

@@ -23,7 +23,7 @@ pub(super) fn find_data_parent(path: &[u8]) -> Option<&'static str> {
 pub(super) fn find_own_directory(path: &str) -> Option<(Directive, &str)> {
     let (name, directive) =
         STATE_DIRECTORIES.into_iter().find_map(|(parent, directive)| Some((path.strip_prefix(parent)?, directive)))?;
-    // The directory of `pam_systemd(8)` is of no unit.
+    // The directory of `pam_systemd(8)` belongs to no unit.
     let is_name = !name.is_empty() && !name.contains('/') && path != "/run/user";
     is_name.then_some((directive, name))
 }

@@ -85,18 +85,18 @@ pub fn diagnose_causes(incidents: Vec<Incident>, situation: Option<&Situation>, 
     let denials = incidents.into_iter().filter(|incident| !is_rehearsal_filter_load(incident));
     let mut findings: Vec<Finding> = denials.map(|incident| Finding::new(incident, situation, groups)).collect();
     let explained: BTreeSet<CalledBy> = findings.iter().filter_map(call_with_known_argument).collect();
-    let mut traced: BTreeMap<TracedCall<'_>, Vec<&Finding>> = BTreeMap::new();
+    let mut traced: BTreeMap<FailedCallKey<'_>, Vec<&Finding>> = BTreeMap::new();
     for finding in &findings {
         if let Some(call) = traced_call(finding) {
             traced.entry(call).or_default().push(finding);
         }
     }
-    let is_told_better = |finding: &Finding| {
+    let has_better_explanation = |finding: &Finding| {
         let of_call = traced_call(finding).and_then(|call| traced.get(&call));
         of_call.is_some_and(|of_call| has_better_finding(finding, of_call))
     };
     let is_left: Vec<bool> =
-        findings.iter().map(|finding| !is_explained(finding, &explained) && !is_told_better(finding)).collect();
+        findings.iter().map(|finding| !is_explained(finding, &explained) && !has_better_explanation(finding)).collect();
     let mut is_left = is_left.into_iter();
     findings.retain(|_| is_left.next().unwrap_or(true));
     Diagnosis { findings, remedies: Vec::new(), unsolvable: Vec::new() }
@@ -124,15 +124,15 @@ fn is_explained(finding: &Finding, explained: &BTreeSet<CalledBy>) -> bool {
 }
 
 /// A failed call that strace showed: the error, the program and the call.
-type TracedCall<'a> = (i32, &'a [u8], Option<&'a str>);
+type FailedCallKey<'a> = (i32, &'a [u8], Option<&'a str>);
 
-fn traced_call(finding: &Finding) -> Option<TracedCall<'_>> {
+fn traced_call(finding: &Finding) -> Option<FailedCallKey<'_>> {
     let SightingSource::Strace { errno, .. } = finding.incident.key.source else { return None };
     let call = finding.incident.call().and_then(|call| call.name());
     Some((errno, &finding.incident.key.exe, call))
 }
 
-/// Whether another finding of the same call tells better why it failed: strace shows one for the call as a whole, and one for
+/// Whether another finding of the same call explains its failure better: strace shows one for the call as a whole, and one for
 /// each thing that the call asked for.
 fn has_better_finding(finding: &Finding, of_call: &[&Finding]) -> bool {
     let mut others = of_call.iter().copied();

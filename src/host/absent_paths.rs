@@ -1,62 +1,105 @@
-//! Which paths the host lacks. systemd makes no mount at them, so a line such as `ReadWritePaths=-/path` opens nothing.
+//! Which denied paths the machine lacks. systemd makes no mount at such a path, so `ReadWritePaths=-/path` would open nothing.
 
 use super::host_files::symlink_metadata;
 use crate::diagnosis::Situation;
 use crate::incidents::{Access, Incident, IncidentEvent};
-use crate::policy::{Directive, Policy};
-use std::ffi::OsStr;
+use crate::policy::{Need, Policy};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// Returns the policy with the paths of its own lines that this machine lacks.
-pub(crate) fn without_listed_absent(policy: Policy) -> Policy {
-    let listed = policy.listed_paths(Directive::ReadWritePaths).into_iter();
-    let absent: Vec<Box<str>> = listed.map(|(_, path)| path).filter(|path| is_absent(path)).collect();
-    policy.with_absent_paths(absent)
-}
+/// File systems of the kernel, whose entries come and go.
+const OF_THE_KERNEL: [&str; 2] = ["/proc/", "/sys/"];
 
-/// Adds the read-only paths of incidents that this machine lacks: the calls were to make them.
-pub(crate) fn add_absent_paths(situation: &mut Situation, incidents: &[Incident]) {
-    let asked = incidents.iter().filter_map(|incident| match &incident.key.event {
+/// Notes which read-only paths of incidents the machine below a root lacks, while it has their directories: the calls were to
+/// make them.
+pub(crate) fn add_absent_paths(situation: &mut Situation, root: &Path, incidents: &[Incident]) {
+    let policy = &situation.policy;
+    let denied = incidents.iter().filter_map(|incident| match &incident.key.event {
         IncidentEvent::Access(denial) => match &denial.access {
             Access::ReadOnlyPath(path) => std::str::from_utf8(path.as_bytes()).ok(),
             _ => None,
         },
         _ => None,
     });
-    let absent: Vec<Box<str>> = asked.filter(|path| is_absent(path)).map(Box::from).collect();
+    let absent: Vec<Box<str>> =
+        denied.filter(|path| shows_host(policy, path) && is_absent(root, path)).map(Box::from).collect();
     if !absent.is_empty() {
         situation.policy = situation.policy.clone().with_absent_paths(absent);
     }
 }
 
-fn is_absent(path: &str) -> bool {
-    let found = symlink_metadata(Path::new(OsStr::from_bytes(path.as_bytes())));
-    found.is_err_and(|error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
+/// Whether the unit sees the machine's files at a path.
+fn shows_host(policy: &Policy, path: &str) -> bool {
+    !policy.settings.has_own_root()
+        && !OF_THE_KERNEL.iter().any(|above| path.starts_with(above))
+        && policy.withholding(Need::See(path.as_bytes()), libc::ENOENT).is_empty()
+}
+
+fn is_absent(root: &Path, path: &str) -> bool {
+    let path = root.join(path.trim_start_matches('/'));
+    let is_missing = symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    is_missing && path.parent().is_some_and(|above| symlink_metadata(above).is_ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Need, Settings, UnitFile};
-    use crate::syscalls::Groups;
+    use crate::incidents::{AccessDenial, AccessPath, IncidentKey, Moment, Sample, SightingSource};
+    use crate::policy::{Settings, UnitFile};
+    use crate::syscalls::{Arch, Call, Groups};
+
+    fn situation(lines: &str) -> Situation {
+        let file = UnitFile::parse(Path::new("a.service"), format!("[Service]\n{lines}").as_bytes());
+        let settings = Settings::new(&"a.service".parse().unwrap(), Some(file), Vec::new());
+        let policy = Policy::new(settings, &Groups::embedded());
+        Situation { policy, drop_in: "zz.conf".into(), history: None, programs: Vec::new() }
+    }
+
+    fn incident(path: &str) -> Incident {
+        let access = Access::ReadOnlyPath(AccessPath::new(path.as_bytes()));
+        let call = Call::named(Arch::X86_64, "openat");
+        let event = IncidentEvent::Access(AccessDenial { call, errno: libc::EROFS, access });
+        let key = IncidentKey { unit: None, event, exe: Vec::new(), source: SightingSource::Audit };
+        let (first, last) = (Moment::Unknown, Moment::Unknown);
+        Incident { key, rung: None, count: 1, first, last, sample: Sample::default() }
+    }
 
     #[test]
     fn optional_line_for_an_absent_path_opens_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let place = std::fs::canonicalize(&directory).unwrap().join("new");
-        let path = place.to_str().unwrap();
-        let lines = format!("[Service]\nProtectSystem=strict\nReadWritePaths=-{path}\n");
-        let file = UnitFile::parse(Path::new("a.service"), lines.as_bytes());
-        let settings = Settings::new(&"a.service".parse().unwrap(), Some(file), Vec::new());
-        let policy = || without_listed_absent(Policy::new(settings.clone(), &Groups::embedded()));
-        let withholding = |policy: &Policy| policy.withholding(Need::Write(path.as_bytes()), libc::EROFS).len();
-        let absent = policy();
-        assert_eq!((withholding(&absent), absent.lacks_path(path.as_bytes())), (1, true));
-        let later = absent.with_dropin(Path::new("b.conf"), b"[Service]\nReadWritePaths=-/x\n", &Groups::embedded());
-        assert_eq!(withholding(&later), 1, "the proof of a remedy knows it as well");
-        std::fs::write(&place, "").unwrap();
-        assert_eq!((withholding(&policy()), policy().lacks_path(path.as_bytes())), (0, false));
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("var/lib")).unwrap();
+        let path = "/var/lib/new";
+        let withholding = |lines: &str| {
+            let mut situation = situation(lines);
+            add_absent_paths(&mut situation, root.path(), &[incident(path)]);
+            let groups = Groups::embedded();
+            let later = situation.policy.with_dropin(Path::new("b.conf"), b"[Service]\nReadWritePaths=-/x\n", &groups);
+            assert_eq!(later.lacks_path(path.as_bytes()), situation.policy.lacks_path(path.as_bytes()), "the proof");
+            situation.policy.withholding(Need::Write(path.as_bytes()), libc::EROFS).len()
+        };
+        let line = "ProtectSystem=strict\nReadWritePaths=-/var/lib/new\n";
+        assert_eq!(withholding(line), 1);
+        assert_eq!(withholding("ProtectSystem=strict\nReadWritePaths=/var/lib\n"), 0, "its directory is open");
+        std::fs::write(root.path().join("var/lib/new"), "").unwrap();
+        assert_eq!(withholding(line), 0, "it exists now");
+    }
+
+    #[test]
+    fn path_that_the_machine_does_not_show_is_not_called_absent() {
+        let root = tempfile::tempdir().unwrap();
+        for directory in ["data", "proc/sys", "var"] {
+            std::fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        let is_absent = |lines: &str, path: &str| {
+            let mut situation = situation(lines);
+            add_absent_paths(&mut situation, root.path(), &[incident(path)]);
+            situation.policy.lacks_path(path.as_bytes())
+        };
+        assert!(is_absent("ProtectSystem=strict\n", "/data/new"));
+        assert!(!is_absent("ProtectSystem=strict\n", "/data/gone/new"), "its directory is gone as well");
+        assert!(!is_absent("ProtectKernelTunables=yes\n", "/proc/sys/new"));
+        assert!(!is_absent("ProtectSystem=strict\nRootImage=/a.raw\n", "/data/new"));
+        assert!(!is_absent("ProtectSystem=strict\nBindReadOnlyPaths=/var:/data\n", "/data/new"));
+        assert!(!is_absent("ProtectSystem=strict\nTemporaryFileSystem=/data:ro\n", "/data/new"));
     }
 }

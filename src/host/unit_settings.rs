@@ -4,7 +4,6 @@ pub(crate) mod compare_with_manager;
 
 pub(crate) use compare_with_manager::describe_unparsed;
 
-use super::absent_paths::without_listed_absent;
 use crate::audit::Note;
 use crate::audit::note::{UNKNOWN_CALL, UNKNOWN_GROUP, put_root_causes_first};
 use crate::audit::text::escape;
@@ -200,15 +199,13 @@ fn from_loaded_files(
         Some(properties) => compare(policy, properties, unit.manager, groups),
         None => Comparison { policy, note: None, uncertain: None },
     };
-    let policy = comparison.policy;
-    let policy = if root == Path::new("/") { without_listed_absent(policy) } else { policy };
     let matches_manager = properties.is_some() && comparison.note.is_none();
     notes.extend(comparison.note);
     let owner = unit_files::drop_in_owner(unit, loaded.files.fragment.as_deref());
     let drop_in = unit_files::dropin_path(&owner, home, REMEDY_DROP_IN);
     let changes = || unit_files::changes(root, unit, home, &loaded.files);
     let history = properties.as_ref().map(|properties| build_history(properties, changes()));
-    let situation = Situation { policy, drop_in, history, programs: Vec::new() };
+    let situation = Situation { policy: comparison.policy, drop_in, history, programs: Vec::new() };
     LoadedSettings {
         situation: Some(situation),
         notes,

@@ -98,7 +98,7 @@ impl ApplyPlan {
             );
         }
         read_programs(&mut situation, unit.manager, &machine.resolve(Path::new("/")), &incidents);
-        add_absent_paths(&mut situation, &incidents);
+        add_absent_paths(&mut situation, &machine.resolve(Path::new("/")), &incidents);
         let path = situation.remedy_path().to_owned();
         let mut present = drop_in::read(&path)?;
         let chosen = match choose(incidents, situation, present.as_deref(), remedy, &unit.name, groups)? {
@@ -152,8 +152,8 @@ impl ApplyPlan {
     /// Writes the drop-in and confirms it.
     ///
     /// # Errors
-    /// The drop-in was changed since the plan or cannot be written, systemd does not apply it as predicted, or a signal came. Either the files and
-    /// systemd's settings are as before, or the error says what is left.
+    /// The drop-in was changed since the plan or cannot be written, systemd does not apply it as predicted, or a signal came. Either
+    /// the files and systemd's settings are as before, or the error says what is left.
     pub(crate) async fn write<M: ServiceManagers>(
         &self,
         machine: LocalMachine<'_, M>,

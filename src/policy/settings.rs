@@ -284,9 +284,9 @@ impl Settings {
         self.user().map_or(!is_dynamic, |user| matches!(user, "root" | "0"))
     }
 
-    /// Whether a command keeps root's rights under `User=`: by the prefix `!` (`systemd.service(5)`).
-    pub(crate) fn has_elevated_command(&self) -> bool {
-        self.commands.iter().any(|command| command.elevated && !command.privileged)
+    /// Whether all commands keep root's rights under `User=`: by the prefix `!` (`systemd.service(5)`).
+    pub(crate) fn has_only_elevated_commands(&self) -> bool {
+        !self.commands.is_empty() && self.commands.iter().all(|command| command.elevated)
     }
 
     /// Whether a process of the unit starts with a capability: it runs as root, or systemd gives it the capability.
@@ -328,7 +328,8 @@ impl Settings {
     /// implies it elsewhere depends on its version.
     #[must_use]
     pub fn can_use_capability(&self, name: &str) -> bool {
-        let is_root = self.starts_as_root() || self.has_elevated_command();
+        let is_root =
+            self.starts_as_root() || self.commands.iter().any(|command| command.elevated && !command.privileged);
         let program = &self.program;
         self.can_have_capability(name)
             && (is_root || !self.has_no_new_privileges() || program.has_ambient_capability(name))

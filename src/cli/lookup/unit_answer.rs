@@ -64,7 +64,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     let LoadedSettings { mut situation, notes, properties, .. } = settings;
     if let Some(situation) = &mut situation {
         read_programs(situation, unit.manager, Path::new("/"), &incidents);
-        add_absent_paths(situation, &incidents);
+        add_absent_paths(situation, Path::new("/"), &incidents);
     }
     all_notes.extend(notes);
     all_notes.extend(truncation_note(complete));

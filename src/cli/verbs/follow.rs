@@ -370,7 +370,7 @@ impl Follower {
         }
         if let Some((situation, unit)) = situation.as_mut().zip(unit.as_ref()) {
             read_programs(situation, unit.manager, Path::new("/"), std::slice::from_ref(incident));
-            add_absent_paths(situation, std::slice::from_ref(incident));
+            add_absent_paths(situation, Path::new("/"), std::slice::from_ref(incident));
         }
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
         let mut answer = Answer::new(unit.as_ref(), &diagnosis, situation.as_ref(), groups, &clock, notes);

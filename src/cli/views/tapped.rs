@@ -150,7 +150,7 @@ impl Tapped {
         let whom = if units.is_empty() { String::new() } else { format!(" to {}", join(units.into_iter())) };
         let why = describe_totals(&refused, &[]).map_or_else(
             || "no filter refused a call, and no sandbox made an access fail".to_owned(),
-            |refused| format!("the settings of no unit explain the rest ({refused})"),
+            |refused| format!("no unit's settings explain the refused calls ({refused})"),
         );
         format!("Nothing was denied{whom}: {why}.")
     }

@@ -231,8 +231,13 @@ fn capability_is_granted_alone_and_by_default_if_harmless() {
     let elevated = "ExecStart=\nExecStart=!/usr/bin/app\nUser=app\nCapabilityBoundingSet=~CAP_SYS_TIME";
     assert_eq!(
         lacking(elevated, "CAP_SYS_TIME", bounding),
-        ["by number", "CapabilityBoundingSet=CAP_SYS_TIME"],
+        ["CapabilityBoundingSet=CAP_SYS_TIME"],
         "it starts as root"
+    );
+    assert_eq!(
+        lacking(&elevated.replace("ExecStart=\n", "ExecStartPre=/usr/bin/app\nExecStart=\n"), "CAP_SYS_TIME", bounding),
+        ["AmbientCapabilities=CAP_SYS_TIME", "CapabilityBoundingSet=CAP_SYS_TIME"],
+        "another command does not"
     );
     assert_eq!(lacking("User=app", "CAP_NET_RAW", effective), ["AmbientCapabilities=CAP_NET_RAW"]);
     assert_eq!(lacking("User=app", "CAP_CHOWN", effective), ["by number", "AmbientCapabilities=CAP_CHOWN"]);

@@ -150,7 +150,7 @@ impl TapSession {
             let own = accesses.iter().filter(|incident| incident.key.unit == tapped.unit).cloned();
             let own: Vec<Incident> = own.collect();
             if let Some(situation) = tapped.settings.as_mut().and_then(|settings| settings.situation.as_mut()) {
-                add_absent_paths(situation, &own);
+                add_absent_paths(situation, &machine.resolve(Path::new("/")), &own);
             }
         }
         Ok(FinishedTap {
