@@ -103,7 +103,7 @@ impl CallWatcher {
         }
     }
 
-    /// Begins or ends to watch.
+    /// Starts or stops watching. What was not weighed by then is dropped.
     ///
     /// # Errors
     /// No thread can be started to load the programs.
@@ -123,6 +123,8 @@ impl CallWatcher {
                     // For each program, the kernel waits until no processor is in it.
                     _ = thread::Builder::new().name("watcher".to_owned()).spawn(move || drop(failures));
                 }
+                self.dropped += self.waiting.drain(..).map(|unit| unit.calls.len() as u64).sum::<u64>();
+                self.asked = JoinSet::new();
                 self.counted.clear();
                 self.denials.clear();
             }
@@ -232,6 +234,11 @@ impl CallWatcher {
             && let Some(counted) = self.counted.pop_front()
         {
             let WatcherState::On(failures) = &mut self.state else { break };
+            let is_undecided = !self.waiting.is_empty() || !self.asked.is_empty();
+            if is_undecided && !self.denials.contains_key(&counted.key) {
+                self.counted.push_back(CountedCall { until: now + COUNTING, ..counted });
+                continue;
+            }
             let taken = failures.get_mut().take_count(&counted.key);
             let Some(denial) = self.denials.remove(&counted.key) else { continue };
             match taken {

@@ -256,13 +256,17 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Begins or ends to watch failed calls, as the configuration says.
+    /// Starts or stops watching failed calls, as the configuration says.
     pub(super) fn watch_calls(&mut self) {
         let not_watched = if self.config.current().watches_calls {
             self.attributor.cannot_attribute_calls().map(CallsNotWatched::Refused)
         } else {
             Some(CallsNotWatched::NotNow("[failed-calls] watch in harden-why.conf switches it on".to_owned()))
         };
+        if not_watched.is_some() {
+            let recurred = self.watcher.finish();
+            self.add_failures(recurred);
+        }
         let not_watched = match self.watcher.switch(not_watched.is_none()) {
             Ok(()) => not_watched,
             Err(error) => {
@@ -284,10 +288,12 @@ impl EventLoop {
             }
             WatcherEvent::Opened(Err(error)) => {
                 tracing::info!("the kernel does not report failed calls: {error}");
-                let why = format!("the kernel refuses the programs: {error}");
-                // Most older kernels lack what the programs need. What the verifier refuses is a fault.
-                let is_fault = error.verifier_log().is_some();
-                let why = if is_fault { CallsNotWatched::Refused(why) } else { CallsNotWatched::NotNow(why) };
+                // An older kernel lacks what the programs need. What the verifier refuses is a fault.
+                let why = if error.verifier_log().is_some() {
+                    CallsNotWatched::Refused(format!("the kernel refuses the programs: {error}"))
+                } else {
+                    CallsNotWatched::NotNow(format!("the kernel lacks what this needs: {error}"))
+                };
                 self.status.lock().set_calls_watched(Some(why));
             }
             WatcherEvent::Reported => {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
-/// How many threads read files. A read that hangs occupies its thread, and others wait until their callers give up.
+/// How many threads read files. A read that hangs occupies its thread.
 const MAX_READERS: usize = 6;
 
 /// Why settings are unknown.
@@ -43,7 +43,7 @@ impl SystemSettings {
         let manager = self.managers.connect(Manager::System).await?;
         let (facts, version) = tokio::join!(manager.unit_properties(&unit.name), manager.version());
         let (facts, version) = (facts?, version?);
-        let reader = Arc::clone(&self.readers).acquire_owned().await?;
+        let reader = Arc::clone(&self.readers).try_acquire_owned()?;
         let read = move || {
             let _reader = reader;
             let groups = self.groups(version);

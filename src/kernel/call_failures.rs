@@ -147,7 +147,8 @@ impl AsRawFd for CallFailures {
     }
 }
 
-/// Attaches the programs: those at the end of calls and of processes first, so that nothing is noted for a call at whose end no program looks.
+/// Attaches the programs: those at the end of calls and of processes first, so that nothing is noted for a call at whose end no
+/// program looks.
 fn attach(programs: &mut BpfObject, functions: &KernelFunctions) -> Result<(), BpfError> {
     let mut rules: Array<MapData, CallRule> = programs.take_map("rules")?;
     let known: collections::HashMap<u32, CallRule> = call_rules(Abi::native()).collect();

@@ -36,10 +36,13 @@ pub(crate) async fn restart_instances<M: ServiceManagers>(
             running.map(|one| one.name).partition(UnitName::is_per_connection);
         instances.connections = connections;
         rest = others.into();
-        while let Some(name) = rest.front().cloned() {
+        while let Some(name) = rest.pop_front() {
+            // A signal can end the wait for the answer.
+            requested = Some(name.clone());
             let answer = manager.start_job(&name, UnitJob::Restart).await;
-            if !answer.as_ref().is_err_and(SystemdError::is_refusal) {
-                requested = rest.pop_front();
+            if answer.as_ref().is_err_and(SystemdError::is_refusal) {
+                rest.extend(requested.take());
+                rest.rotate_right(1);
             }
             answer?;
             let outcome = manager.wait_for_job(&name, JOB_PATIENCE).await?;

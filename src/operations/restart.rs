@@ -37,6 +37,8 @@ pub(crate) async fn restart<M: ServiceManagers>(
     let restart = async {
         let (name, manager) = (&unit.name, machine.connect(unit.manager).await?);
         let start = RequestedStart::prepare(&manager, name).await.ok();
+        // A signal can end the wait for the answer.
+        is_requested = true;
         let answer = manager.start_job(name, UnitJob::Restart).await;
         is_requested = !answer.as_ref().is_err_and(SystemdError::is_refusal);
         answer?;

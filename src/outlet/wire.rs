@@ -178,7 +178,7 @@ pub struct Status {
     pub watches_calls: bool,
     /// Why it does not.
     pub calls_not_watched: Option<String>,
-    /// Whether the reason is that the kernel refuses it.
+    /// Whether the reason is a fault, and not a setting or an older kernel.
     pub watch_refused: bool,
     /// How many failed calls it did not look at, because there were too many of one owner.
     pub calls_skipped: u64,
@@ -189,9 +189,9 @@ pub struct Status {
 /// Why the daemon does not watch failed calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallsNotWatched {
-    /// It is switched off, or not ready.
+    /// It is switched off or not ready, or the kernel is too old.
     NotNow(String),
-    /// The kernel refuses it.
+    /// The kernel refuses the programs, or they cannot be loaded.
     Refused(String),
 }
 

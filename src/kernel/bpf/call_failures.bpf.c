@@ -23,6 +23,7 @@
 // The size of the reports that wait to be read, in bytes.
 #define RING (1 << 19)
 
+#define PF_EXITING 0x4        // `include/linux/sched.h`
 #define PF_IO_WORKER 0x10     // `include/linux/sched.h`
 #define PF_KTHREAD 0x200000   // `include/linux/sched.h`
 #define CAP_OPT_NOAUDIT 2     // `include/linux/security.h`
@@ -161,7 +162,8 @@ CHECKED_ONCE int describe(struct failure_report *draft, s32 directory)
     u64 path = directory == AT_FDCWD ? (u64)&fs->pwd : find_path(directory);
     read_path_at(&draft->directory, path);
     describe_process(&draft->failure, current_pid_tgid());
-    if (path && (char)draft->failure.text.words[0] != '/')
+    char first = draft->failure.text.words[0];
+    if (path && first && first != '/')
         READ(start, ((const struct path *)path)->dentry);
     u64 hash = (draft->key.hash ^ (u64)program) * HASH_PRIME;
     hash = (hash ^ (u64)start) * HASH_PRIME;
@@ -176,7 +178,7 @@ INLINE struct failure_report *find_draft(void)
     u64 thread = current_pid_tgid();
     unsigned int flags = 0;
     READ(flags, task->flags);
-    if ((flags & (PF_KTHREAD | PF_IO_WORKER)) || is_compat() || thread >> 32 == watcher)
+    if ((flags & (PF_KTHREAD | PF_IO_WORKER | PF_EXITING)) || is_compat() || thread >> 32 == watcher)
         return 0;
     struct pt_regs *registers = task_registers(task);
     u32 tid = thread, call = call_number(registers);

@@ -170,8 +170,12 @@ async fn find_ended<'a, M: ServiceManagers>(
     connections: &'a mut Connections<'_, M>,
     unit: &Unit,
 ) -> Option<(&'a M::Connection, UnitState)> {
-    let manager = connections.get(unit.manager).await.ok()?;
-    let state = manager.unit_state(&unit.name).await.ok()?;
+    let answer = connections.get(unit.manager).await.ok()?.unit_state(&unit.name).await;
+    if answer.as_ref().is_err_and(|error| !error.is_refusal()) {
+        // A manager that was executed again has a new socket.
+        connections.open.remove(&unit.manager);
+    }
+    let (state, manager) = (answer.ok()?, connections.get(unit.manager).await.ok()?);
     (!state.busy && has_ended(&state.outcome.active_state)).then_some((manager, state))
 }
 

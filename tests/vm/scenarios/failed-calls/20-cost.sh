@@ -7,13 +7,22 @@ switch() {
     systemctl reload harden-whyd
     within 90 says "\"watches_calls\": ?$1" harden-why --json status >/dev/null
 }
-# Prints the nanoseconds and the runs of the programs at the ends of functions (BPF_PROG_TYPE_TRACING), since they were loaded.
+# Prints the nanoseconds and the runs of the programs at the ends of functions, since they were loaded. The daemon holds what
+# attaches them; the kernel counts by program (BPF_PROG_GET_FD_BY_ID of bpf(2)).
 spent() {
-    cat /proc/"$(systemctl show -P MainPID harden-whyd)"/fdinfo/* 2>/dev/null | awk '
-        $1 == "prog_type:" { tracing = $2 == 26 }
-        tracing && $1 == "run_time_ns:" { ns += $2 }
-        tracing && $1 == "run_cnt:" { n += $2 }
-        END { print ns + 0, n + 0 }'
+    perl -MPOSIX -e 'my ($ns, $runs) = (0, 0);
+        sub text { open(my $file, "<", $_[0]) or return ""; local $/; <$file> // "" }
+        for my $link (glob "/proc/$ARGV[0]/fdinfo/*") {
+            my $text = text($link);
+            $text =~ /^link_type:\s*tracing/m && $text =~ /^prog_id:\s*(\d+)/m or next;
+            my $asked = pack("L3", $1, 0, 0);
+            my $program = syscall(321, 13, $asked, 12);
+            next if $program < 0;
+            my $counts = text("/proc/self/fdinfo/$program");
+            $ns += $1 if $counts =~ /^run_time_ns:\s*(\d+)/m;
+            $runs += $1 if $counts =~ /^run_cnt:\s*(\d+)/m;
+            POSIX::close($program) }
+        print "$ns $runs\n"' "$(systemctl show -P MainPID harden-whyd)"
 }
 now() { date +%s%N; }
 
