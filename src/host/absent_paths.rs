@@ -1,9 +1,9 @@
 //! Which denied paths the machine lacks. systemd makes no mount at such a path, so `ReadWritePaths=-/path` would open nothing.
 
-use super::host_files::symlink_metadata;
 use crate::diagnosis::Situation;
 use crate::incidents::{Access, Incident, IncidentEvent};
 use crate::policy::{Need, Policy};
+use crate::unit_files::rooted::RootedTree;
 use std::io;
 use std::path::Path;
 
@@ -21,8 +21,10 @@ pub(crate) fn add_absent_paths(situation: &mut Situation, root: &Path, incidents
         },
         _ => None,
     });
-    let absent: Vec<Box<str>> =
-        denied.filter(|path| shows_host(policy, path) && is_absent(root, path)).map(Box::from).collect();
+    let absent: Vec<Box<str>> = denied
+        .filter(|path| shows_host(policy, path) && is_absent(RootedTree::new(root), path))
+        .map(Box::from)
+        .collect();
     if !absent.is_empty() {
         situation.policy = situation.policy.clone().with_absent_paths(absent);
     }
@@ -35,10 +37,10 @@ fn shows_host(policy: &Policy, path: &str) -> bool {
         && policy.withholding(Need::See(path.as_bytes()), libc::ENOENT).is_empty()
 }
 
-fn is_absent(root: &Path, path: &str) -> bool {
-    let path = root.join(path.trim_start_matches('/'));
-    let is_missing = symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    is_missing && path.parent().is_some_and(|above| symlink_metadata(above).is_ok())
+fn is_absent(tree: RootedTree<'_>, path: &str) -> bool {
+    let path = Path::new(path);
+    let is_missing = tree.symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    is_missing && path.parent().is_some_and(|above| tree.symlink_metadata(above).is_ok())
 }
 
 #[cfg(test)]

@@ -236,7 +236,7 @@ fn capability_is_granted_alone_and_by_default_if_harmless() {
     );
     assert_eq!(
         lacking(&elevated.replace("ExecStart=\n", "ExecStartPre=/usr/bin/app\nExecStart=\n"), "CAP_SYS_TIME", bounding),
-        ["AmbientCapabilities=CAP_SYS_TIME", "CapabilityBoundingSet=CAP_SYS_TIME"],
+        ["by number", "AmbientCapabilities=CAP_SYS_TIME", "CapabilityBoundingSet=CAP_SYS_TIME"],
         "another command does not"
     );
     assert_eq!(lacking("User=app", "CAP_NET_RAW", effective), ["AmbientCapabilities=CAP_NET_RAW"]);
