@@ -276,7 +276,11 @@ fn restart_without_an_answer_changes_nothing() {
     for (arguments, status, words) in [
         (&["tap", "--restart", "x.service"][..], 2, "add --yes"),
         (&["tap", "--restart", "--yes", "1"], 2, "a process cannot be restarted"),
-        (&["tap", "x.service"], 1, "'harden-why tap --restart x.service' starts it"),
+        (
+            &["tap", "x.service"],
+            1,
+            "starts it, and watches it from its first call on: harden-why tap --restart x.service",
+        ),
     ] {
         let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus];
         let output = manager.command(&[&client, arguments].concat()).stdin(Stdio::null()).output().unwrap();
