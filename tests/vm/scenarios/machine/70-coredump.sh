@@ -8,7 +8,8 @@ systemctl daemon-reload
 systemctl start no-core.service
 ok "a denial without it" within 20 denied no-core
 
-ok "it is installed" apt-get -q -y install "$PAYLOAD_DEBS"/systemd-coredump/*.deb
+ok "it is installed, with the library that reads stacks" apt-get -q -y install \
+    "$PAYLOAD_DEBS"/{systemd-coredump,elfutils}/*.deb
 ok "and takes cores" says systemd-coredump sysctl kernel.core_pattern
 systemctl start core.service
 ok "a denial with it" within 30 denied core
