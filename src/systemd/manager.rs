@@ -93,7 +93,7 @@ pub enum SystemdError {
 }
 
 impl SystemdError {
-    /// Whether the manager surely did not do what it was asked to. Other errors can hide the answer alone.
+    /// Whether the manager did not do what it was asked for. After any other error, it is unknown whether it did.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::NoSuchUnit(_) | Self::AccessDenied(_) | Self::Unreachable { .. })
     }
@@ -322,9 +322,14 @@ fn interface(suffix: &str) -> Option<&'static str> {
     })
 }
 
+/// The names of the bus's own errors for a call whose answer did not come: the manager may have done what it was asked for.
+const LOST_ANSWERS: [&str; 3] =
+    ["org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Timeout", "org.freedesktop.DBus.Error.TimedOut"];
+
 /// Classifies a D-Bus error. Its text comes from another process and is escaped.
 fn classify_error(err: zbus::Error) -> SystemdError {
     match err {
+        zbus::Error::MethodError(name, ..) if LOST_ANSWERS.contains(&name.as_str()) => SystemdError::TimedOut,
         zbus::Error::MethodError(name, detail, _) => {
             let detail = detail.unwrap_or_default();
             SystemdError::Refused(escape(format!("{}: {detail}", name.as_str()).as_bytes()))
@@ -334,6 +339,7 @@ fn classify_error(err: zbus::Error) -> SystemdError {
                 SystemdError::AccessDenied(escape(why.as_bytes()))
             }
             fdo::Error::Timeout(_) | fdo::Error::TimedOut(_) | fdo::Error::NoReply(_) => SystemdError::TimedOut,
+            fdo::Error::Disconnected(why) => SystemdError::BadReply(escape(why.as_bytes())),
             other => SystemdError::Refused(escape(other.to_string().as_bytes())),
         },
         zbus::Error::InputOutput(err) | zbus::Error::Connection(err, _)
@@ -353,6 +359,21 @@ mod tests {
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn answer_that_did_not_come_is_no_refusal() {
+        let message = zbus::message::Message::method_call("/x", "X").build(&()).unwrap();
+        let error = |name: &str| {
+            let name = zbus::names::OwnedErrorName::try_from(name).unwrap();
+            classify_error(zbus::Error::MethodError(name, None, message.clone()))
+        };
+        for name in LOST_ANSWERS {
+            assert!(!error(name).is_refusal(), "{name}");
+        }
+        assert!(error("org.freedesktop.systemd1.UnitMasked").is_refusal());
+        let gone = zbus::Error::FDO(Box::new(fdo::Error::Disconnected("gone".to_owned())));
+        assert!(!classify_error(gone).is_refusal());
     }
 
     #[test]
