@@ -1,5 +1,5 @@
 //! What decides a unit's calls in addition to its own settings: its managers' settings, systemd's version and the
-//! kernel's.
+//! kernel's, and which paths the machine lacks.
 
 use super::lists::Architectures;
 use super::unit_file::{Assignment, FileNote, UnitFile};

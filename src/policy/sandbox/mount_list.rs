@@ -43,7 +43,7 @@ impl MountList {
         absent: &BTreeSet<Box<str>>,
     ) -> Self {
         let mut all = listed_mounts(sandbox);
-        // The unit's own directories are made before.
+        // systemd skips such a path of a list, while it makes the unit's own directories before it mounts.
         all.retain(|entry| {
             let is_by = |word: &SandboxWord| word.directive == Directive::ReadWritePaths;
             !(entry.word.as_ref().is_some_and(is_by) && absent.contains(&entry.path))

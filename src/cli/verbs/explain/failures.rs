@@ -60,8 +60,8 @@ pub(super) fn failure_note(
             first.systemctl("cat")
         ),
         FailureSearch::LimitedTime => format!(
-            "{names} failed at some time, and such a failure can have no record: without --since and --until, the answer names \
-            the lines that can be the cause"
+            "{names} failed, within that time or not: without --since and --until, the answer names the lines that can be the \
+            cause"
         ),
     };
     Some(Note::new("failed-without-record", text))
