@@ -1,9 +1,11 @@
 //! Failures without a record: real units that fail, a real manager and a real journald.
 
 use crate::journal_entries::Journald;
+use crate::support::child::PATIENCE;
 use crate::support::manager::TestManager;
 use harden_why::incidents::Store;
 use serde_json::Value;
+use std::time::Instant;
 
 /// Starts a manager, a journald and an empty store.
 fn start() -> Option<(TestManager, Journald)> {
@@ -18,8 +20,14 @@ fn start() -> Option<(TestManager, Journald)> {
 fn failed(manager: &TestManager, unit: &str, lines: &str) -> (Value, String) {
     manager.write(unit, &format!("[Service]\nType=oneshot\nStandardError=journal\n{lines}\n"));
     manager.reload();
-    assert!(!manager.start_unit(unit), "{unit} has to fail");
-    assert!(manager.command(&["journalctl", "--sync"]).output().unwrap().status.success());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(!manager.start_unit(unit), "{unit} has to fail");
+        if is_in_journal(manager, unit) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "journald never knew the unit of a process");
+    }
     let (bus, store) = (manager.bus(), manager.base().join("store").display().to_string());
     let ask = |more: &[&str]| {
         let client = [env!("CARGO_BIN_EXE_harden-why"), "--bus", &bus, "--state-dir", &store, unit];
@@ -29,6 +37,14 @@ fn failed(manager: &TestManager, unit: &str, lines: &str) -> (Value, String) {
     };
     let report: Value = serde_json::from_str(&ask(&["--json"])).unwrap();
     (report["units"][0].clone(), ask(&[]))
+}
+
+/// Whether journald knew the unit of a line. It reads the cgroup of a process after the line came, and the process may have
+/// ended by then. A system's manager also names the unit itself, in another field than this manager, which is a user's.
+fn is_in_journal(manager: &TestManager, unit: &str) -> bool {
+    assert!(manager.command(&["journalctl", "--sync"]).output().unwrap().status.success());
+    let lines = manager.command(&["journalctl", "--quiet", "--output=cat", &format!("_SYSTEMD_UNIT={unit}")]).output();
+    !lines.unwrap().stdout.is_empty()
 }
 
 #[test]

@@ -53,12 +53,13 @@ fn fields_of_processes(unit: &Unit) -> Vec<String> {
 }
 
 /// Returns the fields of a manager's lines about a unit: its own, and those that journald writes. The process that systemd
-/// forked for a command writes some of them. It often ends before journald can find its cgroup.
+/// forked for a command writes some of them. It often ends before journald can find its cgroup, but its user is certain: it
+/// comes with each line (`SCM_CREDENTIALS`, unix(7)).
 fn fields_of_manager(unit: &Unit) -> Vec<String> {
     match unit.manager {
         Manager::System => vec![format!("UNIT={}", unit.name), "_UID=0".to_owned()],
         Manager::User(uid) => {
-            vec![format!("USER_UNIT={}", unit.name), format!("_SYSTEMD_UNIT=user@{uid}.service")]
+            vec![format!("USER_UNIT={}", unit.name), format!("_UID={uid}")]
         }
     }
 }
