@@ -168,10 +168,15 @@ impl JournalExport {
         let own = pid.and_then(|pid| self.processes.get(&pid)).map(|process| &process.unit);
         let user = || own.filter(|unit| unit.manager == Manager::System)?.name.as_str().strip_prefix("user@");
         let uid = || user()?.strip_suffix(".service")?.parse().ok();
+        let is_of_root = || self.fields.get("_UID") == b"0";
         let writer = match (pid, own) {
-            (Some(1), _) if self.fields.get("_UID") == b"0" => Some(EntryWriter::Manager(Manager::System)),
+            (Some(1), _) if is_of_root() => Some(EntryWriter::Manager(Manager::System)),
             (_, Some(own)) => {
                 Some(uid().map_or(EntryWriter::Process(own), |uid| EntryWriter::Manager(Manager::User(uid))))
+            }
+            // The process that PID 1 forks for a command. It often ends before journald can find its cgroup.
+            (_, None) if is_of_root() && self.fields.find("UNIT").is_some() => {
+                Some(EntryWriter::Manager(Manager::System))
             }
             _ => None,
         };
@@ -317,6 +322,19 @@ mod tests {
         let hello = entry("hello", "_PID=7\n_SYSTEMD_UNIT=a.service\n").replace("_BOOT_ID=b", "_BOOT_ID=c");
         let denial = entry(&format!("SECCOMP {RECORD}"), "_TRANSPORT=audit\n_AUDIT_TYPE=1326\n");
         assert_eq!(units(format!("{hello}{denial}")).0, [None]);
+    }
+
+    #[test]
+    fn step_of_process_that_ended_before_journald_read_its_cgroup_is_of_its_unit() {
+        let failed = |more: &str| {
+            let message = "a.service: Failed at step NAMESPACE spawning /a: No such file or directory";
+            let text = entry(message, &format!("_TRANSPORT=journal\n_PID=9\n{more}"));
+            let summary = read_log(&mut text.as_bytes(), &mut |_, _, _| ()).unwrap();
+            summary.failures.units.into_keys().map(|unit| format!("{} {}", unit.manager, unit.name)).collect::<Vec<_>>()
+        };
+        assert_eq!(failed("_UID=0\nUNIT=a.service\n"), ["system a.service"]);
+        assert_eq!(failed("_UID=7\nUNIT=a.service\n"), [""; 0], "not root");
+        assert_eq!(failed("_UID=0\n"), [""; 0], "of no unit");
     }
 
     #[test]
