@@ -109,7 +109,7 @@ impl TemporaryTarget {
         notes.extend(note_needed_units(&unit.name, &manager).await?);
         notes.extend(groups_note(&loaded));
         Ok(Self {
-            marker: RehearsalMarker::new(activity, &facts, stopped.interrupted),
+            marker: RehearsalMarker::new(activity, &facts, stopped.interrupted()),
             notes,
             today: clock.today(),
             unit,
@@ -128,7 +128,7 @@ impl TemporaryTarget {
         let manager = machine.connect(self.unit.manager).await.context("nothing was changed")?;
         self.facts = manager.unit_properties(&self.unit.name).await.context("nothing was changed")?;
         let stopped = StoppedUnits::find(&self.facts, &manager).await?;
-        self.marker = RehearsalMarker::new(self.marker.activity, &self.facts, stopped.interrupted);
+        self.marker = RehearsalMarker::new(self.marker.activity, &self.facts, stopped.interrupted());
         Ok(())
     }
 
@@ -187,14 +187,14 @@ fn ensure_can_restart(unit: &Unit, facts: &UnitProperties, activity: Activity) -
 }
 
 /// The running units that jobs of the unit stop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct StoppedUnits {
-    /// Whether the unit itself runs.
-    is_running: bool,
-    /// Those that can run again at the end: what depends on a unit that ran before, or conflicts with one that did not.
-    interrupted: Vec<UnitName>,
-    /// Those that cannot, since the unit has its earlier state then.
-    lost: Vec<UnitName>,
+    /// Whether the unit itself ran before.
+    ran: bool,
+    /// Those that stop with the unit. They run again at the end if the unit ran before.
+    dependents: Vec<UnitName>,
+    /// Those that the unit's start stops. They run again at the end if the unit did not run before.
+    conflicting: Vec<UnitName>,
 }
 
 impl StoppedUnits {
@@ -204,7 +204,7 @@ impl StoppedUnits {
     /// This program would stop as well, or the manager does not answer.
     async fn find(facts: &UnitProperties, manager: &impl ServiceManager) -> anyhow::Result<Self> {
         const UNCHANGED: &str = "nothing was changed";
-        let (name, is_running) = (&facts.id, facts.is_running());
+        let name = &facts.id;
         let dependents = ensure_survives(manager, name).await.context(UNCHANGED)?;
         let linked = manager.linked_units(name, &["Conflicts", "ConflictedBy"]).await.context(UNCHANGED)?;
         let conflicting: Vec<UnitName> =
@@ -212,27 +212,27 @@ impl StoppedUnits {
         if let Some(own) = find_own_unit(manager, &conflicting).await.context(UNCHANGED)? {
             bail!("{UNCHANGED}: this harden-why runs within {own}, which the start of {name} stops");
         }
-        let (interrupted, lost) = if is_running { (dependents, conflicting) } else { (conflicting, dependents) };
-        Ok(Self { is_running, interrupted, lost })
+        Ok(Self { ran: facts.is_running(), dependents, conflicting })
+    }
+
+    /// Returns those that run again at the end.
+    fn interrupted(self) -> Vec<UnitName> {
+        if self.ran { self.dependents } else { self.conflicting }
     }
 
     /// Notes which units stop, and whether they run again.
     fn describe(&self, name: &UnitName) -> Vec<Note> {
-        const AGAIN: &str = "which runs again at the end";
-        const FOR_GOOD: &str = "and nothing starts it again";
-        let (dependents, conflicting) = if self.is_running {
-            ((&self.interrupted, AGAIN), (&self.lost, FOR_GOOD))
-        } else {
-            ((&self.lost, FOR_GOOD), (&self.interrupted, AGAIN))
-        };
+        let fate = |runs_again| if runs_again { "which runs again at the end" } else { "and nothing starts it again" };
         let mut notes = Vec::new();
-        if let (units @ [_, ..], rest) = (&dependents.0[..], dependents.1) {
-            let when = if self.is_running { "every restart" } else { "the end" };
-            let text = format!("{when} of {name} stops what depends on it, {rest}: {}", list_units(units));
+        if !self.dependents.is_empty() {
+            let when = if self.ran { "every restart" } else { "the end" };
+            let (fate, units) = (fate(self.ran), list_units(&self.dependents));
+            let text = format!("{when} of {name} stops what depends on it, {fate}: {units}");
             notes.push(Note::new("dependents-stop", text));
         }
-        if let (units @ [_, ..], rest) = (&conflicting.0[..], conflicting.1) {
-            let text = format!("the start of {name} stops what conflicts with it, {rest}: {}", list_units(units));
+        if !self.conflicting.is_empty() {
+            let (fate, units) = (fate(!self.ran), list_units(&self.conflicting));
+            let text = format!("the start of {name} stops what conflicts with it, {fate}: {units}");
             notes.push(Note::new("conflicting-units-stop", text));
         }
         notes
