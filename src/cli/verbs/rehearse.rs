@@ -29,9 +29,10 @@ use crate::operations::interruption::{Interrupted, Interruption};
 use crate::operations::local_machine::LocalMachine;
 use crate::operations::outcome::{DropInIsRead, DropInOutcome, RehearsalOutcome};
 use crate::operations::rehearsal::daemon_feed::{DaemonFeed, ListeningDaemon};
+use crate::operations::rehearsal::follow_up::{FollowedRehearsal, StoppedRehearsal, rehearse_then};
 use crate::operations::rehearsal::plan::{Limits, RehearsalPlan, RehearsalRequest, parse_kept};
 use crate::operations::rehearsal::run;
-use crate::operations::rehearsal::run::{FinishedRehearsal, FollowedRehearsal, StoppedRehearsal};
+use crate::operations::rehearsal::run::FinishedRehearsal;
 use crate::operations::rehearsal::session::describe_state;
 use crate::operations::rehearsal::watch::RehearsalEnd;
 use crate::operations::tap::background::BackgroundTap;
@@ -112,7 +113,7 @@ pub(crate) async fn rehearse(
     let work = RehearsalAnswerer { common, asked, plan: &plan, client: feed.client(), tap, color };
     if asked.apply {
         let follow_up = async |stopped: &StoppedRehearsal| work.apply(stopped).await;
-        let rehearsal = run::rehearse_then(machine, &plan, &mut feed, &mut show, &mut interruption, follow_up);
+        let rehearsal = rehearse_then(machine, &plan, &mut feed, &mut show, &mut interruption, follow_up);
         let FollowedRehearsal { finished, followed } = Box::pin(rehearsal).await?;
         return match finished {
             Ok(finished) => {

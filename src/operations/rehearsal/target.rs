@@ -277,6 +277,7 @@ mod tests {
     use super::*;
     use crate::kernel::procfs::Procfs;
     use crate::operations::fake_manager::{FakeMachine, GROUPS};
+    use crate::operations::rehearsal::fake_rehearsal::kill_rehearsal;
     use jiff::tz::TimeZone;
 
     fn prepare(fake: &FakeMachine, candidates: &[Manager]) -> anyhow::Result<TemporaryTarget> {
@@ -329,5 +330,26 @@ mod tests {
                 assert_eq!(format!("{error:#}"), format!("nothing was changed: {expected}"));
             }
         }
+    }
+
+    #[test]
+    fn rehearsal_of_a_rehearsed_unit_is_refused() {
+        let fake = FakeMachine::running();
+        kill_rehearsal(&fake);
+        let error = || prepare(&fake, &[Manager::System]).unwrap_err().to_string();
+        fake.repair();
+        assert!(error().contains("is rehearsing x.service already"), "{}", error());
+        fake.end_process();
+        assert!(error().contains("left") && error().contains("harden-why restore"), "{}", error());
+    }
+
+    #[test]
+    fn refresh_reads_whether_the_unit_runs_now() {
+        let fake = FakeMachine::running();
+        let mut target = prepare(&fake, &[Manager::System]).unwrap();
+        assert!(target.marker.ran);
+        fake.stop();
+        fake.run(target.refresh(fake.machine())).unwrap().unwrap();
+        assert!(!target.marker.ran);
     }
 }
