@@ -1,7 +1,7 @@
 //! Calls that systemd's own code makes in a service process before it executes the program.
 
 use crate::incidents::{Incident, SightingSource};
-use crate::policy::program_path::is_systemd;
+use crate::policy::program_path::{is_systemd, is_systemd_executor};
 
 /// The call by which systemd loads a filter. If systemd loads another filter after the one that logs, the record of
 /// this call is systemd's own. Under the unit's own settings the denying filter comes last, so this call never fails.
@@ -15,9 +15,10 @@ pub(crate) fn is_before_exec(incident: &Incident) -> bool {
 /// Whether a process with this name and executable is systemd's own, which has not executed the unit's program yet.
 ///
 /// systemd names a task `(program)` between fork and exec. Any process can choose such a name, but not the path of its
-/// executable.
+/// executable. The executor runs only then, and has another name at first: systemd executes it by its descriptor, whose number the
+/// kernel takes for the name (`exec_invoke.c`, execveat(2)).
 pub(crate) fn is_systemd_before_exec(comm: &[u8], exe: &[u8]) -> bool {
-    comm.starts_with(b"(") && is_systemd(exe)
+    is_systemd_executor(exe) || (comm.starts_with(b"(") && is_systemd(exe))
 }
 
 /// The calls by which systemd starts the program. No unit works without them.
@@ -50,6 +51,7 @@ mod tests {
         assert!(is(b"(nginx)", b"/usr/lib/systemd/systemd-executor") && is(b"(nginx)", b"systemd"));
         assert!(is(b"(nginx)", b"/lib/systemd/systemd") && is(b"(nginx)", b"/usr/lib/systemd/systemd (deleted)"));
         assert!(is(b"(nginx)", b"/nix/store/x-systemd-257/lib/systemd/systemd"));
+        assert!(is(b"16", b"/usr/lib/systemd/systemd-executor") && !is(b"16", b"/home/x/systemd-executor"));
         assert!(!is(b"(x)", b"python3.11") && !is(b"(x)", b"") && !is(b"systemd", b"systemd"));
         for own in ["/home/x/systemd", "/home/x/lib/systemd/systemd", "./systemd", "/usr/lib/systemd/xsystemd"] {
             assert!(!is(b"(x)", own.as_bytes()), "{own}");

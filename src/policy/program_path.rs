@@ -67,11 +67,19 @@ pub(crate) fn find_exempt_command<'a>(commands: &'a [ExecCommand], exe: &[u8], c
 /// own file.
 #[must_use]
 pub(crate) fn is_systemd(exe: &[u8]) -> bool {
+    is_systemd_file(b"systemd", exe) || is_systemd_executor(exe)
+}
+
+/// Whether a path names systemd's executor, as [`is_systemd`] does.
+#[must_use]
+pub(crate) fn is_systemd_executor(exe: &[u8]) -> bool {
+    is_systemd_file(b"systemd-executor", exe)
+}
+
+fn is_systemd_file(name: &[u8], exe: &[u8]) -> bool {
     // An upgrade replaces the file of a running systemd (`d_path` in `fs/d_path.c`).
     let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
-    let Some(start) = [&b"systemd"[..], b"systemd-executor"].into_iter().find_map(|name| exe.strip_suffix(name)) else {
-        return false;
-    };
+    let Some(start) = exe.strip_suffix(name) else { return false };
     let is_of_store = start.starts_with(b"/nix/store/") && start.ends_with(b"/lib/systemd/");
     matches!(start, b"" | b"/usr/lib/systemd/" | b"/lib/systemd/") || is_of_store
 }
