@@ -1,17 +1,16 @@
 //! A unit's settings that restrict what the unit's processes may do, merged from its files in systemd's order.
 
 use super::call_list::{CallList, Dialect};
-use super::capabilities::find_withheld;
 use super::directive::{Directive, Rule, ValueKind};
 use super::effect::DefaultEffect;
 use super::exec_command;
 use super::exec_command::ExecCommand;
-use super::hardening_keys::{current_key, is_hardening_key};
-use super::lists::{Architectures, Namespaces, parse_boolean};
+use super::lists::{Architectures, Namespaces};
 use super::program_settings;
 use super::program_settings::ProgramSettings;
+use super::relevant_lines::{end_at_refused_line, exec_section, select_lines};
 use super::sandbox::word_value::parse_word;
-use super::set_up_keys::is_set_up_key;
+use super::switch::{Switch, describe_bad_value};
 use super::unit_file::{Assignment, FileNote, Origin, UnitFile};
 use crate::audit::text::escape_excerpt;
 use crate::syscalls::Groups;
@@ -21,18 +20,6 @@ use std::path::Path;
 
 /// The limit on notes kept for a unit. Further notes are only counted.
 const MOST_NOTES: usize = 200;
-
-/// The key that sets the user of a unit's processes.
-const USER: &str = "User";
-
-/// A yes-or-no setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Switch {
-    /// Its last valid value.
-    pub on: bool,
-    /// The line of that value.
-    pub origin: Origin,
-}
 
 /// A unit's settings. The struct keeps the files, so that it can add or remove a drop-in and merge the files again.
 #[derive(Debug, Clone)]
@@ -46,7 +33,6 @@ pub struct Settings {
     namespaces: Option<Namespaces>,
     architectures: Architectures,
     commands: Vec<ExecCommand>,
-    user: Option<Box<str>>,
     program: ProgramSettings,
     notes: Vec<FileNote>,
 }
@@ -56,41 +42,18 @@ impl Settings {
     /// processes (a timer, a target) has no settings.
     #[must_use]
     pub fn new(name: &UnitName, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
-        Self::from_files(name.clone(), fragment, dropins)
-    }
-
-    fn from_files(name: UnitName, fragment: Option<UnitFile>, dropins: Vec<UnitFile>) -> Self {
-        let section = exec_section(&name);
-        let relevant = |mut file: UnitFile| {
-            for line in &mut file.assignments {
-                let now = current_key(&line.key);
-                if now != &*line.key {
-                    line.key = now.into();
-                }
-            }
-            file.assignments.retain(|line| &*line.section == section);
-            file.notes.extend(file.assignments.iter().filter_map(describe_mistyped_key));
-            file.assignments.retain(|line| is_relevant(&line.key));
-            file
-        };
-        let until_refused = |mut file: UnitFile| {
-            // The drop-in's earlier lines count, and other drop-ins.
-            if let Some(at) = file.assignments.iter().position(is_refused) {
-                file.assignments.truncate(at + 1);
-            }
-            file
-        };
+        let section = exec_section(name);
+        let select = |file| select_lines(file, section);
         let mut settings = Self {
-            name,
+            name: name.clone(),
             section,
-            fragment: fragment.map(relevant),
-            dropins: dropins.into_iter().map(relevant).map(until_refused).collect(),
+            fragment: fragment.map(select),
+            dropins: dropins.into_iter().map(select).map(end_at_refused_line).collect(),
             switches: BTreeMap::new(),
             default_effect: DefaultEffect::default(),
             namespaces: None,
             architectures: Architectures::default(),
             commands: Vec::new(),
-            user: None,
             program: ProgramSettings::default(),
             notes: Vec::new(),
         };
@@ -108,7 +71,7 @@ impl Settings {
             Some(other) if other.path.file_name() == path.file_name() => *other = file,
             _ => dropins.insert(at, file),
         }
-        Self::from_files(self.name.clone(), self.fragment.clone(), dropins)
+        Self::new(&self.name, self.fragment.clone(), dropins)
     }
 
     /// The settings with more lines at the end of the unit file.
@@ -119,14 +82,14 @@ impl Settings {
             let more = UnitFile::parse(&fragment.path, content);
             fragment.assignments.extend(more.assignments);
         }
-        Self::from_files(self.name.clone(), fragment, self.dropins.clone())
+        Self::new(&self.name, fragment, self.dropins.clone())
     }
 
     /// The settings without some of their drop-ins.
     #[must_use]
     pub fn without_dropins(&self, is_removed: impl Fn(&Path) -> bool) -> Self {
         let dropins = self.dropins.iter().filter(|file| !is_removed(&file.path)).cloned().collect();
-        Self::from_files(self.name.clone(), self.fragment.clone(), dropins)
+        Self::new(&self.name, self.fragment.clone(), dropins)
     }
 
     /// The drop-ins that systemd reads after a drop-in of this name. Their lines override that drop-in's lines.
@@ -139,29 +102,22 @@ impl Settings {
         let files = self.fragment.iter().chain(&self.dropins);
         let mut notes: Vec<FileNote> = files.clone().flat_map(|file| file.notes.iter().cloned()).collect();
         let mut commands: BTreeMap<&str, Vec<ExecCommand>> = BTreeMap::new();
-        let mut user = None;
-        let mut program = ProgramSettings::default();
         let fragment = self.fragment.as_ref();
         for line in files.flat_map(|file| &file.assignments) {
-            if &*line.key == USER {
-                user = Some(&*line.value).filter(|value| !value.is_empty());
+            let key = &*line.key;
+            if program_settings::KEYS.contains(&key) {
+                self.program.apply(line);
                 continue;
             }
-            if program_settings::KEYS.contains(&&*line.key) {
-                program.apply(line);
-                continue;
-            }
-            let Some(directive) = Directive::from_key(&line.key) else {
-                if !exec_command::KEYS.contains(&&*line.key) {
-                    continue;
-                }
+            if exec_command::KEYS.contains(&key) {
                 if line.value.is_empty() {
-                    commands.remove(&*line.key);
+                    commands.remove(key);
                 } else {
-                    commands.entry(&line.key).or_default().extend(ExecCommand::parse(line));
+                    commands.entry(key).or_default().extend(ExecCommand::parse(line));
                 }
                 continue;
-            };
+            }
+            let Some(directive) = Directive::from_key(key) else { continue };
             let mut ignored = |why: &str| {
                 notes.push(FileNote::at(&line.origin, format!("{} {why}, ignored", escape_excerpt(&line.value))));
             };
@@ -170,14 +126,9 @@ impl Settings {
                 ValueKind::ErrorNumber => ignored("is no error number"),
                 ValueKind::Namespaces => Namespaces::apply(&mut self.namespaces, line, &mut notes),
                 ValueKind::Architectures => self.architectures.apply(line, &mut notes),
-                ValueKind::Switch => match parse_switch(directive, &line.value) {
-                    Some(on) => {
-                        self.switches.insert(directive, Switch { on, origin: line.origin.clone() });
-                    }
-                    None if is_refused(line) => {
-                        notes.push(FileNote::at(&line.origin, describe_refusal(line, fragment)));
-                    }
-                    None => ignored("is neither yes nor no"),
+                ValueKind::Switch => match Switch::parse(directive, line) {
+                    Some(switch) => _ = self.switches.insert(directive, switch),
+                    None => notes.push(FileNote::at(&line.origin, describe_bad_value(line, fragment))),
                 },
                 ValueKind::Word | ValueKind::Toggle
                     if !line.value.is_empty() && parse_word(directive, &line.value).is_none() =>
@@ -189,8 +140,6 @@ impl Settings {
                 _ => {}
             }
         }
-        self.user = user.map(Into::into);
-        self.program = program;
         self.commands = commands.into_values().flatten().collect();
         if notes.len() > MOST_NOTES {
             let text = format!("and {} more notes", notes.len() - MOST_NOTES);
@@ -274,35 +223,7 @@ impl Settings {
     /// The user that `User=` sets, as written; `None` if no line sets one.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    /// Whether its processes start as root, apart from those of commands with a prefix.
-    #[must_use]
-    pub fn starts_as_root(&self) -> bool {
-        let is_dynamic = self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
-        self.user().map_or(!is_dynamic, |user| matches!(user, "root" | "0"))
-    }
-
-    /// Whether all commands keep root's rights under `User=`: by the prefix `!` (`systemd.service(5)`).
-    pub(crate) fn has_only_elevated_commands(&self) -> bool {
-        !self.commands.is_empty() && self.commands.iter().all(|command| command.elevated)
-    }
-
-    /// Whether a process of the unit starts with a capability: it runs as root, or systemd gives it the capability.
-    #[must_use]
-    pub fn starts_with_capability(&self, name: &str) -> bool {
-        let can_be_root = self.starts_as_root() || self.commands.iter().any(|command| command.elevated);
-        self.can_have_capability(name) && (can_be_root || self.program.has_ambient_capability(name))
-    }
-
-    /// Whether a process of the unit can have a capability, such as `CAP_SETUID`: the bounding set holds it, and no
-    /// directive such as `ProtectClock=` takes it from the set.
-    #[must_use]
-    pub fn can_have_capability(&self, name: &str) -> bool {
-        let is_on = |directive: &Directive| self.switch(*directive).is_some_and(|switch| switch.on);
-        let mut on = Directive::switches().filter(is_on);
-        self.program.can_have_capability(name) && !on.any(|directive| find_withheld(directive).contains(&name))
+        self.lines(Directive::User).last().map(|line| &*line.value).filter(|user| !user.is_empty())
     }
 
     /// Whether a unit's processes have another root directory than the machine's.
@@ -310,29 +231,10 @@ impl Settings {
         ["RootDirectory", "RootImage"].iter().any(|key| !self.lines_in_force(key).is_empty())
     }
 
-    /// Whether a unit's processes gain no rights from set-uid programs: by a line, or by `DynamicUser=`, which implies it.
-    #[must_use]
-    pub fn has_no_new_privileges(&self) -> bool {
-        self.program.no_new_privileges || self.switch(Directive::DynamicUser).is_some_and(|switch| switch.on)
-    }
-
     /// The settings that show what the program does.
     #[must_use]
     pub fn program(&self) -> &ProgramSettings {
         &self.program
-    }
-
-    /// Whether a process of the unit that its filter holds can use a capability, such as `CAP_SETUID`. A program of
-    /// another user than root loses its capabilities, except ambient ones, and gets none back under `NoNewPrivileges=`
-    /// (`capabilities(7)`). `NoNewPrivileges=` counts only where a line sets it, or `DynamicUser=` is on: whether systemd
-    /// implies it elsewhere depends on its version.
-    #[must_use]
-    pub fn can_use_capability(&self, name: &str) -> bool {
-        let is_root =
-            self.starts_as_root() || self.commands.iter().any(|command| command.elevated && !command.privileged);
-        let program = &self.program;
-        self.can_have_capability(name)
-            && (is_root || !self.has_no_new_privileges() || program.has_ambient_capability(name))
     }
 
     /// The notes about lines that systemd ignores.
@@ -350,96 +252,12 @@ impl Settings {
     }
 }
 
-/// Returns the section of a unit file that holds the settings of processes (`systemd.exec(5)`).
-pub(crate) fn exec_section(name: &UnitName) -> &'static str {
-    match name.suffix() {
-        "service" => "Service",
-        "socket" => "Socket",
-        "mount" => "Mount",
-        "swap" => "Swap",
-        _ => "",
-    }
-}
-
-/// Parses the value of a switch. `ProtectHostname=` also takes a host name after a colon, and `private`, which only
-/// unshares the name (systemd 257).
-fn parse_switch(directive: Directive, value: &str) -> Option<bool> {
-    if directive != Directive::ProtectHostname {
-        return parse_boolean(value);
-    }
-    match value.split_once(':').map_or(value, |(mode, _)| mode) {
-        "private" => Some(false),
-        mode => parse_boolean(mode),
-    }
-}
-
-/// Whether the lines with a key are kept.
-fn is_relevant(key: &str) -> bool {
-    Directive::from_key(key).is_some()
-        || exec_command::KEYS.contains(&key)
-        || key == USER
-        || program_settings::KEYS.contains(&key)
-        || is_set_up_key(key)
-        || is_hardening_key(key)
-}
-
-/// Notes a key that systemd does not know, if it resembles a directive's.
-fn describe_mistyped_key(line: &Assignment) -> Option<FileNote> {
-    /// How many first letters a mistyped key has right, and in how many places it differs at most.
-    const SAME_START: usize = 3;
-    const MOST_MISTAKES: usize = 2;
-    let key = &*line.key;
-    if is_relevant(key) {
-        return None;
-    }
-    let is_near = |known: &&str| {
-        known.len().abs_diff(key.len()) <= MOST_MISTAKES && known.get(..SAME_START) == key.get(..SAME_START)
-    };
-    let distances = Directive::ALL.iter().map(|directive| directive.key()).filter(is_near);
-    let distances = distances.map(|known| (strsim::osa_distance(key, known), known));
-    let (_, meant) = distances.filter(|(distance, _)| *distance <= MOST_MISTAKES).min()?;
-    Some(FileNote::at(&line.origin, format!("{}= is unknown, ignored: did you mean {meant}=?", escape_excerpt(key))))
-}
-
-/// Whether systemd stops reading a file at a line: it ignores other bad lines (`config_parse_bool` in
-/// `load-fragment.c`, with `DynamicUser=` alone marked as fatal).
-fn is_refused(line: &Assignment) -> bool {
-    let directive = Directive::from_key(&line.key);
-    directive == Some(Directive::DynamicUser) && parse_switch(Directive::DynamicUser, &line.value).is_none()
-}
-
-/// Says what systemd does at a line that it refuses. It loads no unit whose own file has such a line.
-fn describe_refusal(line: &Assignment, fragment: Option<&UnitFile>) -> String {
-    let is_in_fragment = fragment.is_some_and(|fragment| *fragment.path == *line.origin.path);
-    let effect = if is_in_fragment { "systemd does not load the unit" } else { "systemd ignores the rest of the file" };
-    format!("{}={} is neither yes nor no: {effect}", line.key, escape_excerpt(&line.value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn name(name: &str) -> UnitName {
         name.parse().unwrap()
-    }
-
-    #[test]
-    fn mistyped_keys_and_unknown_words_are_noted() {
-        let noted = |line: &str| {
-            let file = UnitFile::parse(Path::new("x.service"), format!("[Service]\n{line}\n").as_bytes());
-            let settings = Settings::new(&name("x.service"), Some(file), Vec::new());
-            settings.notes().iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let family = "x.service:2: RestrictAddressFamiles= is unknown, ignored: did you mean RestrictAddressFamilies=?";
-        assert_eq!(noted("RestrictAddressFamiles=AF_INET"), [family]);
-        let nearest = "x.service:2: ExecPath= is unknown, ignored: did you mean ExecPaths=?";
-        assert_eq!(noted("ExecPath=/a"), [nearest]);
-        assert_eq!(noted("ProtectSystem=stict"), ["x.service:2: stict is no known value of ProtectSystem=, ignored"]);
-        for line in
-            ["ProtectSystem=", "ProtectSystem=1", "PrivateIPC=yes", "ReadOnlyDirectories=/a", "LogsDirectoryMode=7"]
-        {
-            assert_eq!(noted(line), [""; 0], "{line}");
-        }
     }
 
     fn file(path: &str, text: &str) -> UnitFile {
@@ -462,12 +280,10 @@ mod tests {
     }
 
     #[test]
-    fn lines_outside_the_section_of_the_unit_type_are_ignored() {
-        let text = "[Unit]\nProtectClock=yes\n[Socket]\nProtectClock=yes\n";
-        let settings = |unit: &str| Settings::new(&name(unit), Some(file("x", text)), Vec::new());
-        assert!(settings("x.service").switch(Directive::ProtectClock).is_none());
-        assert!(settings("x.socket").switch(Directive::ProtectClock).is_some());
-        assert!(settings("x.timer").switch(Directive::ProtectClock).is_none());
+    fn unknown_word_is_noted() {
+        assert_eq!(settings("ProtectSystem=\nProtectSystem=1\n").notes(), []);
+        let noted = settings("ProtectSystem=stict\n").notes()[0].to_string();
+        assert_eq!(noted, "x.service:2: stict is no known value of ProtectSystem=, ignored");
     }
 
     #[test]
@@ -504,65 +320,5 @@ mod tests {
         assert_eq!(add("/etc/x.d/30-c.conf"), ["a", "b", "new", "d"]);
         assert_eq!(add("/etc/x.d/99.conf"), ["a", "b", "d", "new"]);
         assert_eq!(add("/etc/x.d/50-d.conf"), ["a", "b", "new"]);
-    }
-
-    #[test]
-    fn capability_is_usable_if_bounding_set_and_user_leave_it() {
-        let can = |lines: &str| settings(lines).can_use_capability("CAP_CHOWN");
-        assert!(can(""));
-        assert!(!can("CapabilityBoundingSet=CAP_KILL\n"));
-        assert!(can("User=web\n"), "a set-uid program has it");
-        assert!(!can("User=web\nNoNewPrivileges=yes\n"));
-        assert!(!can("DynamicUser=yes\n"), "it implies NoNewPrivileges=");
-        assert!(can("User=web\nNoNewPrivileges=yes\nNoNewPrivileges=no\n"));
-        assert!(can("User=web\nNoNewPrivileges=yes\nUser=root\n"));
-        assert!(can("User=web\nNoNewPrivileges=yes\nAmbientCapabilities=CAP_CHOWN\n"));
-        assert!(!can("User=web\nNoNewPrivileges=yes\nAmbientCapabilities=CAP_CHOWN\nCapabilityBoundingSet=\n"));
-        assert!(can("User=web\nNoNewPrivileges=yes\nExecStartPre=!/bin/chown web /run/web\n"));
-        assert!(!can("User=web\nNoNewPrivileges=yes\nExecStartPre=+/bin/chown web /run/web\n"), "no filter holds it");
-    }
-
-    #[test]
-    fn bad_value_of_dynamic_user_ends_the_drop_in_and_refuses_the_unit() {
-        let file = |path: &str, lines: &str| UnitFile::parse(Path::new(path), format!("[Service]\n{lines}").as_bytes());
-        let bad = "LockPersonality=yes\nDynamicUser=maybe\nProtectClock=yes\n";
-        let is_on = |settings: &Settings, directive| settings.switch(directive).is_some_and(|switch| switch.on);
-        let on = |settings: &Settings| {
-            [Directive::LockPersonality, Directive::ProtectClock, Directive::ProtectKernelLogs]
-                .map(|directive| is_on(settings, directive))
-        };
-        let dropins = vec![file("/x.d/10.conf", bad), file("/x.d/20.conf", "ProtectKernelLogs=yes\n")];
-        let below = Settings::new(&"x.service".parse().unwrap(), Some(file("/x", "")), dropins);
-        assert_eq!(on(&below), [true, false, true]);
-        assert!(below.notes()[0].text.ends_with("is neither yes nor no: systemd ignores the rest of the file"));
-        let own = Settings::new(&"x.service".parse().unwrap(), Some(file("/x", bad)), Vec::new());
-        assert!(
-            own.notes()[0].text.ends_with("is neither yes nor no: systemd does not load the unit"),
-            "{:?}",
-            own.notes()
-        );
-    }
-
-    #[test]
-    fn directive_withholds_capabilities_whatever_the_bounding_set() {
-        let can = |lines: &str, name: &str| settings(lines).can_use_capability(name);
-        for (directive, names) in [
-            ("PrivateDevices", &["CAP_MKNOD", "CAP_SYS_RAWIO"][..]),
-            ("ProtectKernelModules", &["CAP_SYS_MODULE"]),
-            ("ProtectKernelLogs", &["CAP_SYSLOG"]),
-            ("ProtectClock", &["CAP_SYS_TIME", "CAP_WAKE_ALARM"]),
-        ] {
-            for name in names {
-                assert!(!can(&format!("{directive}=yes\nCapabilityBoundingSet={name}\n"), name), "{directive} {name}");
-                assert!(can(&format!("{directive}=no\nCapabilityBoundingSet={name}\n"), name), "{directive} {name}");
-            }
-            assert!(can(&format!("{directive}=yes\n"), "CAP_CHOWN"), "{directive}");
-        }
-    }
-
-    #[test]
-    fn private_host_name_installs_no_filter() {
-        assert!(!settings("ProtectHostname=private:x\n").switch(Directive::ProtectHostname).unwrap().on);
-        assert!(settings("ProtectHostname=yes:x\n").switch(Directive::ProtectHostname).unwrap().on);
     }
 }

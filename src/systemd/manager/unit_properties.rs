@@ -6,7 +6,7 @@ use super::known_properties::{KnownProperties, is_known};
 use super::property_map::{PropertyMap, take};
 use crate::policy::Namespaces;
 use crate::policy::capabilities::{CapabilitySet, find_withheld};
-use crate::policy::settings::exec_section;
+use crate::policy::relevant_lines::exec_section;
 use crate::policy::{Directive, ManagerContext, Policy, Settings, SyscallFilter, UnitFile};
 use crate::syscalls::Groups;
 use crate::units::UnitName;
