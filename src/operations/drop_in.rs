@@ -1,4 +1,4 @@
-//! Writes and removes the drop-ins of harden-why.
+//! Writes and removes the drop-ins of harden-why. [`Undo`] restores the file that was there before.
 //!
 //! A write is complete or has no effect. No write replaces another program's file, or a drop-in that another harden-why
 //! changed since the caller read it. A new file replaces none at all.
@@ -6,61 +6,20 @@
 //! The check of a present file and its change are two steps: what another process writes between them is lost. No lock
 //! prevents that, since every user may read these directories, and so could hold a lock on them against root.
 
-use super::whole_file::{UNFINISHED, create, replace};
-use crate::audit::text::escape;
-use crate::kernel::procfs::Procfs;
-use nix::sys::statvfs::{FsFlags, statvfs};
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+mod directories;
+mod error;
+mod free_space;
+mod marked_file;
+
+use super::whole_file::{create, replace};
+use directories::{create_dirs, remove_dirs};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-/// The first words of every file of harden-why.
-pub(crate) const MARK: &str = "# Written by harden-why";
-
-/// harden-why writes no larger file.
-const MAX_SIZE: u64 = 1 << 20;
-
-/// Why a change to a drop-in failed. The file is unchanged.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DropInError {
-    /// Another program's file has the name.
-    #[error("harden-why did not write {}: edit it yourself, or move it away", shown(.0))]
-    Foreign(PathBuf),
-    /// A drop-in of harden-why has the name.
-    #[error("another harden-why wrote {} just now: wait until it is done", shown(.0))]
-    Exists(PathBuf),
-    /// The caller lacks the rights.
-    #[error("cannot change {} ({why}): for a system unit run harden-why as root, for a user unit as that user", shown(.path))]
-    NotAllowed {
-        /// The file or directory.
-        path: PathBuf,
-        /// The kernel's error.
-        why: io::Error,
-    },
-    /// The file system is read-only.
-    #[error("{} is on a read-only file system", shown(.0))]
-    ReadOnly(PathBuf),
-    /// A file or a dangling link has the name of the directory.
-    #[error("{} is no directory: move it away", shown(.0))]
-    NoDirectory(PathBuf),
-    /// Another process changed the file since the caller read it.
-    #[error("another process has changed {} in the meantime, so it stays as it is: look at it, then try again", shown(.0))]
-    Changed(PathBuf),
-    /// Another process removed the file.
-    #[error("{} was removed by another process", shown(.0))]
-    Gone(PathBuf),
-    /// Another error.
-    #[error("cannot change {}: {why}", shown(.path))]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The kernel's error.
-        why: io::Error,
-    },
-}
+pub(crate) use error::DropInError;
+pub(crate) use free_space::ensure_has_room;
+pub(crate) use marked_file::{MARK, compose, read};
 
 /// A change that can be undone.
 #[derive(Debug)]
@@ -72,36 +31,6 @@ pub(crate) struct Undo {
     after: Option<Vec<u8>>,
     /// The directories to remove if they are empty once the file is gone, the innermost first.
     made: Vec<PathBuf>,
-}
-
-/// Reads a drop-in of harden-why; `None` if there is none.
-///
-/// # Errors
-/// The file is another program's, or cannot be read.
-pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, DropInError> {
-    let error = |source| explain(path, source);
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(source) if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(source) => return Err(error(source)),
-    };
-    // harden-why makes no links, devices or pipes.
-    if !metadata.is_file() || metadata.len() > MAX_SIZE {
-        return Err(DropInError::Foreign(path.to_owned()));
-    }
-    let mut bytes = Vec::new();
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    opened.and_then(|file| file.take(MAX_SIZE).read_to_end(&mut bytes)).map_err(error)?;
-    if bytes.starts_with(MARK.as_bytes()) { Ok(Some(bytes)) } else { Err(DropInError::Foreign(path.to_owned())) }
-}
-
-/// Composes a drop-in. Its comments say when and why harden-why wrote it, and which command undoes it. `content` can
-/// begin with more comments.
-#[must_use]
-pub(crate) fn compose(content: &str, when: &str, why: &str, undo: &str) -> String {
-    // A line feed in a text would end the comment.
-    let line = |text: &str| escape(text.as_bytes());
-    format!("{MARK} on {}: {}\n# Undo: {}\n{content}", line(when), line(why), line(undo))
 }
 
 /// Writes a drop-in in one step that survives a crash.
@@ -122,14 +51,8 @@ pub(crate) fn write_over(path: &Path, expected: Option<&[u8]>, bytes: &[u8]) -> 
     ensure_holds(path, expected)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
     let made = create_dirs(dir)?;
-    let undo = Undo { path: path.to_owned(), before: expected.map(<[u8]>::to_vec), after: Some(bytes.to_vec()), made };
-    match place(path, expected.is_some(), bytes) {
-        Ok(()) => Ok(undo),
-        Err(error) => {
-            undo.remove_dirs();
-            Err(error)
-        }
-    }
+    place(path, expected.is_some(), bytes).inspect_err(|_| remove_dirs(&made))?;
+    Ok(Undo { path: path.to_owned(), before: expected.map(<[u8]>::to_vec), after: Some(bytes.to_vec()), made })
 }
 
 /// Writes a drop-in as [`write()`] does, unless a file has the name: of two processes, one succeeds.
@@ -141,29 +64,6 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<Undo, DropInError> 
         DropInError::Changed(path) => DropInError::Exists(path),
         other => other,
     })
-}
-
-/// Checks that the file system of a drop-in can take a file of a size. Changes nothing.
-///
-/// # Errors
-/// The file system is read-only or full.
-pub(crate) fn ensure_has_room(path: &Path, size: u64) -> Result<(), DropInError> {
-    /// A file, a directory, and the new file next to the old one.
-    const FILES: u64 = 3;
-    let dir = path.ancestors().skip(1).find(|dir| dir.is_dir());
-    // Without an answer, the write itself shows it.
-    let Some(found) = dir.and_then(|dir| statvfs(dir).ok()) else { return Ok(()) };
-    if found.flags().contains(FsFlags::ST_RDONLY) {
-        return Err(DropInError::ReadOnly(path.to_owned()));
-    }
-    let free = found.blocks_free().saturating_mul(found.fragment_size());
-    // A file system without a limit has no blocks or no inodes (`shmem_statfs`).
-    let lacks_blocks = found.blocks() > 0 && free < size.saturating_add(FILES * found.fragment_size());
-    let lacks_files = found.files() > 0 && found.files_free() < FILES;
-    if lacks_blocks || lacks_files {
-        return Err(explain(path, io::Error::from_raw_os_error(libc::ENOSPC)));
-    }
-    Ok(())
 }
 
 /// Checks that the file of a drop-in holds these bytes, or does not exist.
@@ -179,37 +79,9 @@ fn ensure_holds(path: &Path, expected: Option<&[u8]>) -> Result<(), DropInError>
 fn place(path: &Path, is_there: bool, bytes: &[u8]) -> Result<(), DropInError> {
     let placed = if is_there { replace(path, bytes) } else { create(path, bytes) };
     placed.map_err(|source| match source.kind() {
-        ErrorKind::AlreadyExists => match read(path) {
-            Err(error) => error,
-            Ok(_) => DropInError::Changed(path.to_owned()),
-        },
-        _ => explain(path, source),
+        ErrorKind::AlreadyExists => read(path).err().unwrap_or_else(|| DropInError::Changed(path.to_owned())),
+        _ => DropInError::from_io(path, source),
     })
-}
-
-/// Creates the directory of a drop-in. Returns those that were made, the innermost first.
-fn create_dirs(dir: &Path) -> Result<Vec<PathBuf>, DropInError> {
-    let made: Vec<PathBuf> = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
-    if let Err(source) = fs::create_dir_all(dir) {
-        remove_dirs(&made);
-        return Err(match source.kind() {
-            ErrorKind::AlreadyExists => DropInError::NoDirectory(dir.to_owned()),
-            _ => explain(dir, source),
-        });
-    }
-    if made.iter().any(|made| made == dir) {
-        // The umask does not apply to directories of drop-ins either. A directory without this mode still works.
-        let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o755));
-    }
-    Ok(made)
-}
-
-/// Removes those of the directories that are empty.
-fn remove_dirs(dirs: &[PathBuf]) {
-    for dir in dirs {
-        // The innermost directory may not exist.
-        let _ = fs::remove_dir(dir);
-    }
 }
 
 /// Removes a drop-in of harden-why; `None` if there is none.
@@ -218,11 +90,10 @@ fn remove_dirs(dirs: &[PathBuf]) {
 /// The file is another program's, or cannot be removed.
 pub(crate) fn remove(path: &Path) -> Result<Option<Undo>, DropInError> {
     let Some(before) = read(path)? else { return Ok(None) };
-    fs::remove_file(path).map_err(|source| explain(path, source))?;
-    let made = path.parent().map(Path::to_owned).into_iter().collect();
-    let undo = Undo { path: path.to_owned(), before: Some(before), after: None, made };
-    undo.remove_dirs();
-    Ok(Some(undo))
+    fs::remove_file(path).map_err(|source| DropInError::from_io(path, source))?;
+    let made: Vec<PathBuf> = path.parent().map(Path::to_owned).into_iter().collect();
+    remove_dirs(&made);
+    Ok(Some(Undo { path: path.to_owned(), before: Some(before), after: None, made }))
 }
 
 /// Renames a drop-in within its directory, for example to a name that systemd ignores.
@@ -233,7 +104,7 @@ pub(crate) fn rename(path: &Path, to: &Path) -> Result<(), DropInError> {
     if read(path)?.is_none() {
         return Err(DropInError::Gone(path.to_owned()));
     }
-    fs::rename(path, to).map_err(|source| explain(path, source))
+    fs::rename(path, to).map_err(|source| DropInError::from_io(path, source))
 }
 
 impl Undo {
@@ -254,11 +125,11 @@ impl Undo {
                     create_dirs(self.path.parent().unwrap_or(Path::new("/")))?;
                     place(&self.path, self.after.is_some(), bytes)?;
                 }
-                None => fs::remove_file(&self.path).map_err(|source| explain(&self.path, source))?,
+                None => fs::remove_file(&self.path).map_err(|source| DropInError::from_io(&self.path, source))?,
             }
         }
         if self.before.is_none() {
-            self.remove_dirs();
+            remove_dirs(&self.made);
         }
         Ok(())
     }
@@ -289,107 +160,17 @@ impl Undo {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Removes the directories of `made` that are empty.
-    fn remove_dirs(&self) {
-        remove_dirs(&self.made);
-    }
-}
-
-/// Does what [`remove_unfinished`] does in each directory of drop-ins below a directory.
-pub(crate) fn remove_all_unfinished(dir: &Path) {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension == "d")).for_each(|path| {
-        remove_unfinished(&path);
-    });
-}
-
-/// Removes the unfinished files of processes that have ended, and the directory if it is empty then.
-pub(crate) fn remove_unfinished(dir: &Path) {
-    let mut removed = false;
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid: Option<u32> = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)?.parse().ok());
-        if pid.is_some_and(|pid| !Procfs::live().is_pid_in_use(pid)) {
-            // If the file stays, systemd ignores it.
-            removed |= fs::remove_file(entry.path()).is_ok();
-        }
-    }
-    if removed {
-        // A directory with other files stays.
-        let _ = fs::remove_dir(dir);
-    }
-}
-
-fn explain(path: &Path, why: io::Error) -> DropInError {
-    let path = path.to_owned();
-    match why.kind() {
-        ErrorKind::PermissionDenied => DropInError::NotAllowed { path, why },
-        ErrorKind::ReadOnlyFilesystem => DropInError::ReadOnly(path),
-        _ => DropInError::Io { path, why },
-    }
-}
-
-fn shown(path: &Path) -> String {
-    escape(path.as_os_str().as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     fn place() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("systemd/user/x.service.d/zz-harden-why.conf");
         (dir, path)
-    }
-
-    /// Mounts a file system of the kernel's memory over a directory, for a function that runs in a mount namespace of its own.
-    fn with_mount<T: Send + 'static>(
-        options: &'static str,
-        run: impl FnOnce(&Path) -> T + Send + 'static,
-    ) -> Option<T> {
-        let in_thread = move || {
-            let dir = tempfile::tempdir().unwrap();
-            // Without rights there are no mounts.
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).ok()?;
-            let succeeds = |program: &str, arguments: &[&str]| {
-                let status = std::process::Command::new(program).args(arguments).status();
-                assert!(status.unwrap().success(), "{program} {arguments:?}");
-            };
-            let place = dir.path().to_str().unwrap();
-            succeeds("mount", &["--make-rprivate", "/"]);
-            succeeds("mount", &["-t", "tmpfs", "-o", options, "tmpfs", place]);
-            let result = run(dir.path());
-            succeeds("umount", &["-l", place]);
-            Some(result)
-        };
-        std::thread::spawn(in_thread).join().unwrap()
-    }
-
-    #[test]
-    fn read_only_and_full_file_systems_are_found_before_the_write() {
-        let check = |dir: &Path| ensure_has_room(&dir.join("systemd/system/x.service.d/y.conf"), 8 << 10);
-        let dir = tempfile::tempdir().unwrap();
-        check(dir.path()).unwrap();
-        for (options, expected) in [
-            ("ro", Some("is on a read-only file system")),
-            ("size=16k", Some("No space left on device")),
-            ("nr_inodes=2", Some("No space left on device")),
-            ("size=1m", None),
-            ("size=0,nr_inodes=0", None),
-        ] {
-            let Some(checked) = with_mount(options, move |dir| check(dir).err().map(|error| error.to_string())) else {
-                return;
-            };
-            let is_expected = match (&checked, expected) {
-                (Some(error), Some(words)) => error.contains(words),
-                (None, None) => true,
-                _ => false,
-            };
-            assert!(is_expected, "{options}: {checked:?}");
-        }
     }
 
     fn ours(text: &str) -> String {
@@ -411,24 +192,6 @@ mod tests {
         first.undo().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "all directories were made for the drop-in");
         assert!(remove(&path).unwrap().is_none());
-    }
-
-    #[test]
-    fn unfinished_file_of_a_killed_process_is_removed_and_that_of_a_living_one_stays() {
-        let (_dir, path) = place();
-        let (killed, units) = (path.parent().unwrap(), path.ancestors().nth(2).unwrap());
-        let busy = units.join("y.service.d");
-        // No process can have this pid: it is above the kernel's limit (PID_MAX_LIMIT).
-        let dead = killed.join(format!("{UNFINISHED}4194399"));
-        let living = busy.join(format!("{UNFINISHED}{}", std::process::id()));
-        let others = [busy.join(".harden-why.x"), units.join(".harden-why.4194399"), living];
-        for file in others.iter().chain([&dead]) {
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, ours("[Service]\n")).unwrap();
-        }
-        remove_all_unfinished(units);
-        assert!(!killed.exists(), "the killed process made the directory");
-        assert!(others.iter().all(|file| file.exists()));
     }
 
     #[test]
@@ -526,27 +289,9 @@ mod tests {
     }
 
     #[test]
-    fn line_feed_in_a_comment_adds_no_line() {
-        let text = compose("[Service]\n", "now", "a\n[Service]\nExecStart=/bin/evil", "x\ny");
-        assert_eq!(text.lines().count(), 3);
-        assert!(text.starts_with(MARK));
-    }
-
-    #[test]
     fn unwritable_file_is_named_in_the_error() {
         let error = write(Path::new("/proc/x.service.d/zz.conf"), b"x").unwrap_err().to_string();
         assert!(error.contains("/proc/x.service.d"), "{error}");
-    }
-
-    #[test]
-    fn directories_created_before_a_failure_are_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("systemd")).unwrap();
-        // The kernel creates its parents, but not the directory itself: the name is too long.
-        let too_long = format!("systemd/user/{}.service.d/zz.conf", "x".repeat(255));
-        write(&dir.path().join(too_long), ours("").as_bytes()).unwrap_err();
-        assert_eq!(fs::read_dir(dir.path().join("systemd")).unwrap().count(), 0, "user was made for the drop-in");
-        assert!(dir.path().join("systemd").exists(), "this was not");
     }
 
     #[test]

@@ -29,4 +29,5 @@ pub(crate) mod revert;
 pub(crate) mod same_file;
 pub(crate) mod service_manager;
 pub(crate) mod tap;
+mod unfinished_files;
 pub(crate) mod whole_file;

@@ -1,10 +1,10 @@
 //! Cleans up after a harden-why that was killed.
 
-use super::drop_in;
 use super::local_machine::LocalMachine;
 use super::refusal_logging::recover::StaleLogging;
 use super::rehearsal::recover::StaleRehearsal;
 use super::service_manager::ServiceManagers;
+use super::unfinished_files::remove_all_unfinished;
 use super::{refusal_logging, rehearsal};
 use crate::host::unit_settings::home_dir;
 use crate::unit_files::{persistent_dir, runtime_dir};
@@ -25,7 +25,7 @@ pub(crate) enum StaleChange {
 pub(crate) fn find_stale<M: ServiceManagers>(machine: LocalMachine<'_, M>) -> Vec<StaleChange> {
     for manager in [Manager::System, Manager::User(machine.uid())] {
         for dir in [persistent_dir(manager, &home_dir(manager)), runtime_dir(manager)] {
-            drop_in::remove_all_unfinished(&machine.resolve(&dir));
+            remove_all_unfinished(&machine.resolve(&dir));
         }
     }
     let rehearsals = rehearsal::recover::find_stale(machine).into_iter().map(StaleChange::Rehearsal);

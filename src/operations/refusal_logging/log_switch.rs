@@ -15,6 +15,7 @@ use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::{LocalMachine, resolve_below};
 use crate::operations::reread::reload;
 use crate::operations::service_manager::{ServiceManager, ServiceManagers};
+use crate::operations::unfinished_files::remove_unfinished;
 use crate::units::Manager;
 use std::path::{Path, PathBuf};
 
@@ -115,7 +116,7 @@ impl LogSwitch {
     pub(crate) fn clear(&self) -> Result<(), DropInError> {
         for path in self.lent_path.iter().chain([&self.marker_path]) {
             let path = self.resolve(path);
-            path.parent().into_iter().for_each(drop_in::remove_unfinished);
+            path.parent().into_iter().for_each(remove_unfinished);
             drop_in::remove(&path)?.into_iter().for_each(Undo::keep);
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! The running taps of this machine. A tap changes no unit, but slows the calls of all processes while it lasts, so a
 //! file below `/run` tells `status` about it.
 
-use crate::operations::drop_in;
 use crate::operations::owner_marker::OwnerMarker;
+use crate::operations::unfinished_files::remove_unfinished;
 use crate::operations::whole_file::{UNFINISHED, create};
 use std::ffi::OsStr;
 use std::fs;
@@ -47,7 +47,7 @@ impl TapFile {
     /// # Errors
     /// The file cannot be written. The tap works without it.
     pub(crate) fn write(dir: &Path, since: i64, until: i64, targets: &[String]) -> io::Result<Self> {
-        drop_in::remove_unfinished(dir);
+        remove_unfinished(dir);
         fs::create_dir_all(dir)?;
         for dir in [dir.parent(), Some(dir)].into_iter().flatten() {
             // Everybody may read it, whatever the umask.
