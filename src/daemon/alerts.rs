@@ -1,148 +1,47 @@
-//! Alerts on their way to the journal. The journal can be slow or unavailable for a time. Each alert waits up to
-//! [`MAX_WAIT`] for the cause of its denial.
+//! The queue of alerts for the journal. The alerts keep their order. Each waits up to [`MAX_WAIT`] for the cause of its
+//! denial, and as long as the journal accepts none.
 
 use super::alert_rate::AlertRate;
 use super::config::AlertLimits;
-use super::explainer::{Answers, Explainer, MAX_WAIT, Ticket};
-use super::retry::Retry;
+use super::explainer::{Answers, Explainer, MAX_WAIT};
+use super::journal_connection::{JournalChange, JournalConnection};
+use super::sent_deaths::SentDeaths;
 use super::silent_deaths::CountedDeath;
-use crate::incidents::{FairQueue, Incident, IncidentEvent, IncidentKey, Moment, Owner, Stored};
-use crate::outlet::alert_summary::Summary;
-use crate::outlet::journal::{JournalSendError, JournalSocket};
-use crate::outlet::{Explanation, NoDirective, alert, correction};
-use std::collections::VecDeque;
+use super::waiting_alert::{Alert, AlertCause};
+use crate::incidents::{FairQueue, Owner, Stored};
+use crate::outlet::{Explanation, NoDirective};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How many alerts can wait for the journal. The store has their incidents in any case.
 const MAX_WAITING: usize = 1024;
 
-/// How many sent alerts about deaths without a record can still be corrected.
-const MAX_SENT_DEATHS: usize = 256;
-
-/// The wait after a first failure to reach the journal.
-const FIRST_RETRY: Duration = Duration::from_millis(50);
-
-/// A message for the journal.
-#[derive(Debug)]
-enum Alert {
-    Incident {
-        stored: Box<Stored>,
-        cause: AlertCause,
-    },
-    Summary(Summary),
-    /// A death that had an alert has a record after all.
-    Correction {
-        key: Box<IncidentKey>,
-        pid: u32,
-    },
-}
-
-/// The cause of the denial that an alert reports.
-#[derive(Debug)]
-enum AlertCause {
-    /// The alert waits for the answer until this moment.
-    Asked(Ticket, Instant),
-    /// The explainer answered or cannot answer.
-    Known(Explanation),
-}
-
-impl Alert {
-    /// Returns the owner of its incident; `None` for a summary.
-    fn owner(&self) -> Option<Owner> {
-        match self {
-            Self::Incident { stored, .. } => Some(Owner::new(&stored.incident.key, &stored.incident.sample)),
-            Self::Correction { key, .. } => Some(Owner::from_unit_or_uid(key.unit.as_ref(), "")),
-            Self::Summary(_) => None,
-        }
-    }
-
-    /// Subtracts a death from those that it counts. Returns whether it counted the death.
-    fn subtract(&mut self, death: &CountedDeath) -> bool {
-        let Self::Incident { stored, .. } = self else { return false };
-        let Incident { key, count, last, .. } = &mut stored.incident;
-        let counts = has_death(key, last, death);
-        *count -= u64::from(counts && *count > 0);
-        counts
-    }
-
-    /// Whether a record came after all for each death that it counted.
-    fn is_empty(&self) -> bool {
-        matches!(self, Self::Incident { stored, .. } if stored.incident.count == 0)
-    }
-
-    /// Returns until when the alert waits for its cause.
-    fn waits_until(&self) -> Option<Instant> {
-        match self {
-            Self::Incident { cause: AlertCause::Asked(_, until), .. } => Some(*until),
-            Self::Incident { .. } | Self::Summary(_) | Self::Correction { .. } => None,
-        }
-    }
-}
-
-/// The deaths of one incident without a record that a sent alert counted.
-#[derive(Debug)]
-struct SentDeaths {
-    key: IncidentKey,
-    /// The latest of them.
-    last: Moment,
-    /// How many of them still have no record.
-    count: u64,
-}
-
-/// Whether an incident whose latest sighting is `last` counts a death.
-fn has_death(key: &IncidentKey, last: &Moment, death: &CountedDeath) -> bool {
-    let is_earlier = match last {
-        Moment::At(last) => death.at <= *last,
-        Moment::Text(_) | Moment::Unknown => true,
-    };
-    is_earlier && *key == death.key
-}
-
 /// The alerts, in order.
 pub(super) struct Alerts {
-    path: PathBuf,
     explainer: Explainer,
-    journal: Option<JournalSocket>,
+    journal: JournalConnection,
     rate: AlertRate,
     unsent: FairQueue<Option<Owner>, Alert>,
     dropped: u64,
-    /// The deaths without a record whose alerts were sent, by incident.
-    sent_deaths: VecDeque<SentDeaths>,
-    /// When to try again after a failure.
-    retry: Retry,
-    /// A change that [`take_change`](Self::take_change) has not returned yet.
-    change: Option<JournalChange>,
-}
-
-/// A change in whether alerts reach the journal.
-#[derive(Debug)]
-pub(super) enum JournalChange {
-    /// Alerts reach the journal again.
-    Recovered,
-    /// Alerts do not reach the journal, for this reason.
-    Failed(String),
+    sent_deaths: SentDeaths,
 }
 
 impl Alerts {
     /// Creates alerts for the journal's socket at `path`.
     pub(super) fn new(path: impl Into<PathBuf>, limits: AlertLimits, explainer: Explainer) -> Self {
         Self {
-            path: path.into(),
             explainer,
-            journal: None,
+            journal: JournalConnection::new(path),
             rate: AlertRate::new(limits),
             unsent: FairQueue::new(MAX_WAITING),
             dropped: 0,
-            sent_deaths: VecDeque::new(),
-            retry: Retry::new(FIRST_RETRY),
-            change: None,
+            sent_deaths: SentDeaths::default(),
         }
     }
 
     /// Returns whether the journal failed or recovered since the last call.
     pub(super) fn take_change(&mut self) -> Option<JournalChange> {
-        self.change.take()
+        self.journal.take_change()
     }
 
     /// Queues an alert for an incident that was just stored, unless the rate forbids it. `is_new` means that
@@ -170,14 +69,9 @@ impl Alerts {
     /// Adds explanations to the alerts that wait for them. Ignores explanations of alerts that were sent already.
     pub(super) fn add_explanations(&mut self, answers: Answers) {
         for (answered, explanation) in answers {
-            let waiting = self.unsent.iter_mut().find_map(|alert| match alert {
-                Alert::Incident { cause: cause @ AlertCause::Asked(..), .. } => {
-                    matches!(cause, AlertCause::Asked(ticket, _) if *ticket == answered).then_some(cause)
-                }
-                _ => None,
-            });
-            if let Some(cause) = waiting {
-                *cause = AlertCause::Known(explanation);
+            let asks = |alert: &&mut Alert| alert.question().is_some_and(|(ticket, _)| ticket == answered);
+            if let Some(alert) = self.unsent.iter_mut().find(asks) {
+                alert.explain(explanation);
             }
         }
     }
@@ -198,22 +92,11 @@ impl Alerts {
 
     /// Retracts a death whose record came after all: subtracts it from alerts that wait, and corrects one that was sent.
     pub(super) fn retract(&mut self, death: &CountedDeath) {
-        let mut is_empty = false;
-        for alert in self.unsent.iter_mut() {
-            is_empty |= alert.subtract(death) && alert.is_empty();
+        self.unsent.iter_mut().for_each(|alert| alert.subtract(death));
+        self.unsent.retain(|alert| !alert.is_empty());
+        if self.sent_deaths.subtract(death) {
+            self.push(Alert::Correction { key: Box::new(death.key.clone()), pid: death.pid });
         }
-        if is_empty {
-            self.unsent.retain(|alert| !alert.is_empty());
-        }
-        let counts = |sent: &SentDeaths| has_death(&sent.key, &sent.last, death);
-        let Some(place) = self.sent_deaths.iter().position(counts) else { return };
-        if let Some(sent) = self.sent_deaths.get_mut(place) {
-            sent.count = sent.count.saturating_sub(1);
-            if sent.count == 0 {
-                self.sent_deaths.remove(place);
-            }
-        }
-        self.push(Alert::Correction { key: Box::new(death.key.clone()), pid: death.pid });
     }
 
     /// Starts the questions about causes. Sends the alerts in order, up to the first that still waits for its cause.
@@ -222,35 +105,16 @@ impl Alerts {
             self.push(Alert::Summary(summary));
         }
         self.explainer.start_questions();
-        if !self.retry.is_due(now) {
+        if self.journal.retry_at().is_some_and(|at| at > now) {
             return;
         }
-        while let Some(alert) = self.unsent.front().filter(|alert| alert.waits_until().is_none_or(|until| until <= now))
-        {
-            let entry = match alert {
-                Alert::Incident { stored, cause } => {
-                    let late = Explanation::NoDirective(NoDirective::Late);
-                    let why = if let AlertCause::Known(why) = cause { why } else { &late };
-                    alert::entry(&stored.incident, Some(stored.id), Some(why))
-                }
-                Alert::Summary(summary) => summary.entry(),
-                Alert::Correction { key, pid } => correction::entry(key.unit.as_ref(), *pid),
-            };
-            let journal = match self.journal.take() {
-                Some(journal) => Ok(journal),
-                None => JournalSocket::connect(&self.path),
-            };
-            match journal.and_then(|journal| journal.send(&entry).map(|()| journal)) {
-                Ok(journal) => {
-                    self.journal = Some(journal);
-                    let sent = self.unsent.pop_front();
-                    self.remember_death(sent);
-                    if self.retry.succeed() {
-                        tracing::info!("the journal accepts alerts again");
-                        self.change = Some(JournalChange::Recovered);
-                    }
-                }
-                Err(error) => return self.schedule_retry(&error, now),
+        let is_ready = |alert: &&Alert| alert.question().is_none_or(|(_, until)| until <= now);
+        while let Some(alert) = self.unsent.front().filter(is_ready) {
+            if !self.journal.send(&alert.entry(), now) {
+                return;
+            }
+            if let Some(Alert::Incident { stored, .. }) = self.unsent.pop_front() {
+                self.sent_deaths.remember(stored.incident);
             }
         }
         if self.dropped > 0 {
@@ -259,44 +123,19 @@ impl Alerts {
         }
     }
 
-    /// Remembers the alert of deaths without a record, to correct it if a record comes after all.
-    fn remember_death(&mut self, sent: Option<Alert>) {
-        if let Some(Alert::Incident { stored, .. }) = sent
-            && stored.incident.key.event == IncidentEvent::UnrecordedDeath
-        {
-            let Incident { key, last, count, .. } = stored.incident;
-            // The new alert counts the deaths of an earlier one as well.
-            self.sent_deaths.retain(|sent| sent.key != key);
-            self.sent_deaths.push_back(SentDeaths { key, last, count });
-            if self.sent_deaths.len() > MAX_SENT_DEATHS {
-                self.sent_deaths.pop_front();
-            }
-        }
-    }
-
-    fn schedule_retry(&mut self, error: &JournalSendError, now: Instant) {
-        if !self.retry.is_failing() {
-            tracing::warn!("{error}; alerts wait until the journal accepts them");
-            self.change = Some(JournalChange::Failed(error.to_string()));
-        }
-        self.retry.fail(now);
-    }
-
     /// Returns when the next alert or summary is due.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        let first = self.unsent.front().and_then(Alert::waits_until);
+        let first = self.unsent.front().and_then(Alert::question).map(|(_, until)| until);
         // A retraction can leave no alert to try again with.
-        let retry = self.retry.at().filter(|_| !self.unsent.is_empty());
+        let retry = self.journal.retry_at().filter(|_| !self.unsent.is_empty());
         retry.max(first).into_iter().chain(self.rate.next_wake()).min()
     }
 
     /// Sends all alerts that the journal takes now, without waiting for causes.
     pub(super) fn finish(mut self) {
-        self.retry.succeed();
-        for alert in self.unsent.iter_mut() {
-            if let Alert::Incident { cause: cause @ AlertCause::Asked(..), .. } = alert {
-                *cause = AlertCause::Known(Explanation::NoDirective(NoDirective::Late));
-            }
+        self.journal.retry_now();
+        for alert in self.unsent.iter_mut().filter(|alert| alert.question().is_some()) {
+            alert.explain(Explanation::NoDirective(NoDirective::Late));
         }
         let now = Instant::now();
         self.send(self.rate.next_wake().map_or(now, |end| end.max(now)));
@@ -310,12 +149,13 @@ impl Alerts {
 mod tests {
     use super::*;
     use crate::daemon::system_settings::SystemSettings;
-    use crate::incidents::{Sample, SightingSource};
+    use crate::incidents::{Incident, IncidentEvent, IncidentKey, Moment, Sample, SightingSource};
     use crate::outlet::message_ids;
     use crate::systemd::manager::Managers;
     use std::os::unix::net::UnixDatagram;
     use std::path::Path;
     use std::sync::Arc;
+    use std::time::Duration;
 
     fn alerts(path: &Path) -> Alerts {
         let managers = Managers::with_paths("unix:path=/nonexistent", "/nonexistent");
@@ -342,17 +182,19 @@ mod tests {
         }
     }
 
-    /// The incident numbers of the entries that arrived.
-    fn arrived(socket: &UnixDatagram) -> Vec<i64> {
+    /// The entries that arrived.
+    fn entries(socket: &UnixDatagram) -> Vec<String> {
         socket.set_nonblocking(true).unwrap();
         let mut buffer = [0; 4096];
-        let mut ids = Vec::new();
-        while let Ok(length) = socket.recv(&mut buffer) {
-            let text = str::from_utf8(&buffer[..length]).unwrap();
-            let id = text.lines().find_map(|line| line.strip_prefix("HARDEN_WHY_INCIDENT=")).unwrap();
-            ids.push(id.parse().unwrap());
-        }
-        ids
+        let next =
+            || socket.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
+        std::iter::from_fn(next).collect()
+    }
+
+    /// The incident numbers of the entries that arrived.
+    fn arrived(socket: &UnixDatagram) -> Vec<i64> {
+        let id = |line: &str| line.strip_prefix("HARDEN_WHY_INCIDENT=")?.parse().ok();
+        entries(socket).iter().map(|entry| entry.lines().find_map(id).unwrap()).collect()
     }
 
     #[test]
@@ -391,15 +233,6 @@ mod tests {
     fn death(pid: u32, at: i64) -> CountedDeath {
         let Alert::Incident { stored, .. } = incident(1) else { unreachable!() };
         CountedDeath { key: stored.incident.key, pid, at }
-    }
-
-    /// The entries that arrived.
-    fn entries(socket: &UnixDatagram) -> Vec<String> {
-        socket.set_nonblocking(true).unwrap();
-        let mut buffer = [0; 4096];
-        let next =
-            || socket.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
-        std::iter::from_fn(next).collect()
     }
 
     #[test]

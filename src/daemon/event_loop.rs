@@ -1,11 +1,12 @@
 //! The event loop. It waits for all inputs of the daemon and passes each input to its handler.
 
-use super::alerts::{Alerts, JournalChange};
+use super::alerts::Alerts;
 use super::attributor::{Attributor, EvidenceAnswer};
 use super::bus_connection::BusConnection;
 use super::call_watcher::{CallWatcher, WatcherEvent};
 use super::config::Config;
 use super::exit_events::ExitEvents;
+use super::journal_connection::JournalChange;
 use super::reloadable_config::ReloadableConfig;
 use super::request_handler::handle_request;
 use super::status::{SharedStatus, TurnCounts};
