@@ -114,11 +114,6 @@ impl BpfObject {
         links
     }
 
-    /// Returns the names of the programs.
-    pub(crate) fn programs(&self) -> impl Iterator<Item = &str> {
-        self.object.programs().map(|(name, _)| name)
-    }
-
     /// Loads a program, runs it once in this process, and returns its result.
     pub(crate) fn run(&mut self, program: &str) -> Result<u32, BpfError> {
         let program: &mut RawTracePoint = self.program(program)?;

@@ -1,9 +1,9 @@
 //! Calls that fail because their process lacks a capability, or because its mount of a writable file system is read-only: the
 //! kernel reports them as they happen, of all processes, and writes no record of them.
 //!
-//! BPF programs at the end of the kernel's own checks note what a call lacked, and others at the end of the calls look whether
-//! it failed. Unlike a tap, this leaves the kernel's path into calls alone, so it can last. It sees the calls that
-//! `src/kernel/bpf/call_failures.bpf.c` lists, and only those of the machine's own ABI.
+//! BPF programs at the end of the kernel's own checks see what a call lacks. [`final_checks`] lists the calls that then fail, and
+//! those at whose result another program looks. Unlike a tap, this leaves the kernel's path into calls alone, so it can last. It
+//! sees only calls of the machine's own ABI.
 //!
 //! The kernel counts what fails again, and reports it once until [`CallFailures::take_count`] is called for it. Each owner, a service or
 //! the slice of a user, has a limit for new reports in ten seconds, so that one owner's noise costs no other its reports.
@@ -11,6 +11,9 @@
 //! Requires what the [exit notes](super::exit_cgroups) require, and programs at the end of kernel functions (fexit): Linux 5.15,
 //! on 64-bit ARM 6.4, unless the kernel is built without.
 
+mod final_checks;
+
+use self::final_checks::{CheckRule, check_rule, deciding_functions};
 use super::bpf::{BpfError, BpfLink, BpfLoader, BpfObject, KernelFunctions};
 use super::call_notes::{halves, join_path};
 use super::clock::Clocks;
@@ -41,11 +44,6 @@ type ReportCount = [u64; 2];
 const REPORT_WORDS: usize = KEY_WORDS + 2 + LEVELS + 2 * PATH_WORDS + FAILURE_WORDS;
 const KEY_WORDS: usize = 4;
 const PATH_WORDS: usize = 49;
-
-/// The prefix of the names of the programs at the end of calls.
-const OF_CALLS: &str = "at_end_";
-/// Flag of a rule: a program is attached to the end of the call.
-const WATCHED_CALL: u8 = 128;
 
 /// What the kernel calls the functions of its own ABI (`SYSCALL_DEFINE`).
 const FUNCTION_PREFIX: &str = if cfg!(target_arch = "x86_64") {
@@ -90,7 +88,7 @@ pub(crate) struct FailureReport {
 }
 
 impl CallFailures {
-    /// Loads the programs, which takes some seconds on a slow machine.
+    /// Loads the programs, which takes a second on a slow machine.
     ///
     /// # Errors
     /// The kernel refuses the programs, or lacks something that they need.
@@ -147,21 +145,21 @@ impl AsRawFd for CallFailures {
     }
 }
 
-/// Attaches the programs: those at the end of calls and of processes first, so that nothing is noted for a call at whose end no
-/// program looks.
+/// Attaches the programs: those that look at results first, so that nothing is noted for a call at whose result no program looks.
 fn attach(programs: &mut BpfObject, functions: &KernelFunctions) -> Result<(), BpfError> {
+    let mut deciding = Vec::new();
+    for (name, function) in deciding_functions(FUNCTION_PREFIX) {
+        if attach_if_present(programs, &format!("at_end_{name}"), &function, functions)? {
+            deciding.push(name);
+        }
+    }
     let mut rules: Array<MapData, CallRule> = programs.take_map("rules")?;
+    let mut checks: Array<MapData, CheckRule> = programs.take_map("checks")?;
     let known: collections::HashMap<u32, CallRule> = call_rules(Abi::native()).collect();
-    let of_calls: Vec<String> = programs.programs().filter(|name| name.starts_with(OF_CALLS)).map(Into::into).collect();
-    for program in of_calls {
-        let function = program.strip_prefix(OF_CALLS).unwrap_or_default();
-        // The kernel's function has the call's older name.
-        let call = if function == "umount" { "umount2" } else { function };
-        let Some(number) = Abi::native().call_number(call) else { continue };
-        if attach_if_present(programs, &program, &format!("{FUNCTION_PREFIX}{function}"), functions)? {
-            let mut rule = known.get(&number).copied().unwrap_or_default();
-            rule[1] |= WATCHED_CALL;
-            rules.set(number, rule, 0)?;
+    for (number, name) in Abi::native().calls() {
+        if let Some(check) = check_rule(name, &deciding) {
+            checks.set(number, check, 0)?;
+            rules.set(number, known.get(&number).copied().unwrap_or_default(), 0)?;
         }
     }
     programs.attach("hardenwhy_gone", "sched_process_exit")?;
@@ -223,165 +221,4 @@ fn read_path(words: &[u64; PATH_WORDS]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::tap::{CallText, FailedEvent};
-    use std::os::unix::process::CommandExt as _;
-    use std::process::{Child, Command};
-    use std::time::{Duration, Instant};
-
-    fn pair(low: u32, high: u32) -> u64 {
-        let bytes = [low.to_ne_bytes(), high.to_ne_bytes()].concat();
-        u64::from_ne_bytes(bytes.try_into().unwrap())
-    }
-
-    /// The words of a path as the kernel writes them.
-    fn path(names: &[u8], is_whole: bool) -> Vec<u64> {
-        let mut bytes = names.to_vec();
-        bytes.resize((PATH_WORDS - 1) * 8, b'x');
-        let (words, _) = bytes.as_chunks::<8>();
-        let length = u32::try_from(names.len()).unwrap();
-        [vec![pair(length, is_whole.into())], words.iter().map(|word| u64::from_ne_bytes(*word)).collect()].concat()
-    }
-
-    #[test]
-    fn report_has_what_the_kernel_filled_in() {
-        let returned = (-libc::EROFS).cast_unsigned();
-        let mut failure = vec![0; FAILURE_WORDS];
-        (failure[0], failure[3]) = (1, 1);
-        let cgroups: Vec<u64> = (1..=LEVELS as u64).collect();
-        let words = [
-            vec![5, 6, 1 << 10, pair(83, returned), pair(77, 1), 1],
-            cgroups.clone(),
-            path(b"mkdir\0bin\0usr\0", true),
-            path(b"lib\0", false),
-            failure,
-        ]
-        .concat();
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let report = FailureReport::read(&bytes, &Clocks::now()).unwrap();
-        assert_eq!((report.key, report.failed.pid, report.is_at_root), ([5, 6, 1 << 10, pair(83, returned)], 77, true));
-        let FailedEvent::Call { number, errno, .. } = report.failed.event else { panic!("a call") };
-        assert_eq!((number, errno, report.cgroups.to_vec()), (83, libc::EROFS, cgroups));
-        assert_eq!(
-            (report.exe.as_deref(), report.directory),
-            (Some(&b"/usr/bin/mkdir"[..]), None),
-            "a part tells lies"
-        );
-        assert_eq!(FailureReport::read(&bytes[..bytes.len() - 8], &Clocks::now()), None);
-    }
-
-    /// Starts a program without `CAP_CHOWN` in its bounding set.
-    fn start_without_chown(command: &mut Command) -> std::io::Result<Child> {
-        // SAFETY: it makes one call.
-        unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_CAPBSET_DROP, 0) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            });
-        }
-        command.spawn()
-    }
-
-    fn wait_for_report(failures: &mut CallFailures, is_it: impl Fn(&FailureReport) -> bool) -> Option<FailureReport> {
-        let end = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < end {
-            match failures.next() {
-                Some(call) if is_it(&call) => return Some(call),
-                Some(_) => {}
-                None => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-        None
-    }
-
-    /// Loads the programs; `None` if the kernel has no programs at the end of functions, or permits none. The verifier must
-    /// accept them.
-    fn open() -> Option<CallFailures> {
-        let error = match CallFailures::open() {
-            Ok(failures) => return Some(failures),
-            Err(error) => error,
-        };
-        let is_required = std::env::var_os("HARDEN_WHY_REQUIRE_FEXIT").is_some_and(|value| value == "1");
-        assert!(
-            !is_required && error.verifier_log().is_none(),
-            "{error}: {}",
-            error.verifier_log().unwrap_or_default()
-        );
-        None
-    }
-
-    #[test]
-    fn failure_of_another_program_directory_or_user_is_reported_again() {
-        let Some(mut failures) = open() else { return };
-        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for directory in [&first, &second] {
-            std::fs::write(directory.path().join("f"), "").unwrap();
-            std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        }
-        let perl = "perl -e 'chown 1, -1, \"f\"'";
-        let by_user = "perl -e '$> = 65534; chown 1, -1, \"f\"'";
-        let script = format!(
-            "cd {}; chown 1 f; chown 1 f; {perl}; {perl}; {by_user}; cd {}; chown 1 f; chown 1 f; true",
-            first.path().display(),
-            second.path().display()
-        );
-        start_without_chown(Command::new("/bin/sh").args(["-c", &script])).unwrap().wait().unwrap();
-        std::thread::sleep(Duration::from_millis(200));
-        let mut seen = Vec::new();
-        while let Some(call) = failures.next() {
-            if call.failed.missed == 1 && call.failed.text == CallText::Path(b"f".to_vec()) {
-                let name = call.failed.program.clone();
-                seen.push((String::from_utf8(name).unwrap(), call.failed.credentials.effective_uid, call.directory));
-            }
-        }
-        let place = |directory: &tempfile::TempDir| {
-            Some(std::fs::canonicalize(directory).unwrap().into_os_string().into_encoded_bytes())
-        };
-        let expected = [
-            ("chown".to_owned(), 0, place(&first)),
-            ("perl".to_owned(), 0, place(&first)),
-            ("perl".to_owned(), 65_534, place(&first)),
-            ("chown".to_owned(), 0, place(&second)),
-        ];
-        assert_eq!(seen, expected);
-    }
-
-    #[test]
-    fn failing_call_is_reported_once_and_then_counted() {
-        let Some(mut failures) = open() else { return };
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("f"), "").unwrap();
-        let script = "chown 1 f; chown 1 f; chown 1 f; chown 1 no-such-file; true";
-        let mut command = Command::new("/bin/sh");
-        start_without_chown(command.current_dir(&directory).args(["-c", script])).unwrap().wait().unwrap();
-        let report = wait_for_report(&mut failures, |call| call.failed.comm == b"chown").unwrap();
-        let FailedEvent::Call { errno, .. } = report.failed.event else { panic!("a call") };
-        assert_eq!((errno, report.failed.missed), (libc::EPERM, 1));
-        assert_eq!(report.failed.text, CallText::Path(b"f".to_vec()));
-        let place = std::fs::canonicalize(&directory).unwrap();
-        assert_eq!(report.directory.as_deref(), Some(place.as_os_str().as_encoded_bytes()));
-        assert_eq!(report.exe.as_deref(), Some(&b"/usr/bin/chown"[..]));
-        assert!(report.is_at_root && report.failed.credentials.bounding & 1 == 0);
-        assert_eq!(failures.take_count(&report.key).map(|(count, _)| count), Some(3));
-        assert_eq!(failures.take_count(&report.key), None, "the next one is reported");
-        while let Some(call) = failures.next() {
-            assert_ne!(call.failed.comm, b"chown", "a file that is absent is no lack: {call:?}");
-        }
-    }
-
-    #[test]
-    fn one_owner_has_a_limit_for_reports() {
-        let Some(mut failures) = open() else { return };
-        let directory = tempfile::tempdir().unwrap();
-        let script = "for i in $(seq 100); do : >$i; done; chown 1 *; true";
-        let mut command = Command::new("/bin/sh");
-        start_without_chown(command.current_dir(&directory).args(["-c", script])).unwrap().wait().unwrap();
-        std::thread::sleep(Duration::from_millis(200));
-        let mut reports = 0;
-        while let Some(call) = failures.next() {
-            reports += u64::from(call.failed.comm == b"chown");
-        }
-        assert!((1..=40).contains(&reports) && reports + failures.lost() >= 100, "{reports} and {}", failures.lost());
-    }
-}
+mod tests;

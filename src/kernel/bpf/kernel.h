@@ -155,6 +155,10 @@ typedef struct {
 } kgid_t;
 
 struct cred {
+    kuid_t uid;
+    kgid_t gid;
+    kuid_t suid;
+    kgid_t sgid;
     kuid_t euid;
     kgid_t egid;
     kernel_cap_t cap_effective;

@@ -15,7 +15,7 @@ const IF_CREATING: u8 = 8;
 const MESSAGE: u8 = 16;
 
 /// Calls with a path: the index of that argument, and the arguments that distinguish failures in addition to the path.
-const PATHS: [(&str, u8, &[u8]); 56] = [
+const PATHS: [(&str, u8, &[u8]); 57] = [
     ("access", 0, &[1]),
     ("acct", 0, &[]),
     ("chdir", 0, &[]),
@@ -71,6 +71,7 @@ const PATHS: [(&str, u8, &[u8]); 56] = [
     ("umount2", 0, &[]),
     ("unlink", 0, &[]),
     ("unlinkat", 1, &[0]),
+    ("utime", 0, &[]),
     ("utimensat", 1, &[0]),
     ("utimes", 0, &[]),
 ];
