@@ -456,12 +456,22 @@ int hardenwhy_gone(void *unused)
     return 0;
 }
 
-// The result follows so many arguments of the kernel's function, which has the name of the program. Drafts are rare, so that a call
-// costs little.
+// Looks at the result of a function, which follows its arguments. The verifier knows the address of a file in it for no number.
+INLINE int look_at_end(const u64 *result)
+{
+    u64 returned = 0;
+    // Drafts are rare, so that a call costs little.
+    if (!draft_count)
+        return 0;
+    read_kernel(&returned, sizeof(returned), result);
+    return look_at(returned);
+}
+
+// The kernel's function has the name of the program, and so many arguments.
 #define AT_END(function, arguments_of_it)                                                                                      \
     SECTION("fexit/" #function) int at_end_##function(struct arguments *arguments)                                             \
     {                                                                                                                          \
-        return draft_count ? look_at(arguments->of[arguments_of_it]) : 0;                                                      \
+        return look_at_end(&arguments->of[arguments_of_it]);                                                                   \
     }
 
 // These open and make the files of several calls, and return an error in place of an address.
