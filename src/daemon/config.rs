@@ -50,7 +50,7 @@ impl Default for Config {
             max_stored: 100_000,
             max_in_memory: 8 << 10,
             alerts: AlertLimits::default(),
-            watches_calls: false,
+            watches_calls: true,
         }
     }
 }

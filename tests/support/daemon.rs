@@ -48,6 +48,12 @@ impl Daemon {
         let notify = UnixDatagram::bind(&socket).unwrap();
         notify.set_nonblocking(true).unwrap();
         let log = File::create(dir.join("log")).unwrap();
+        if !command.get_args().any(|argument| argument == "--config") {
+            // Failed calls of this machine's own units are no part of a test.
+            let config = dir.join("harden-why.conf");
+            std::fs::write(&config, "[failed-calls]\nwatch = false\n").unwrap();
+            command.arg("--config").arg(config);
+        }
         command.args(["--bus", bus, "--state-dir"]).arg(dir.join("state"));
         command.env("NOTIFY_SOCKET", socket).env("RUST_LOG", "harden_why=debug,info");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

@@ -46,7 +46,7 @@ fn every_key_can_be_set() {
     let (config, complaints) = read(
         "[store]\nkeep-days = 7\nmost-incidents = 1_000\n[memory]\nmost-incidents = 512\n\
          [alerts]\nagain-after-minutes = 5\nburst = 3\nwindow-seconds = 60\nmute = [\"a\", \"b@.socket\"]\n\
-         [failed-calls]\nwatch = true\n",
+         [failed-calls]\nwatch = false\n",
     );
     assert_eq!(complaints, [""; 0]);
     let expected = Config {
@@ -59,7 +59,7 @@ fn every_key_can_be_set() {
             window: Duration::from_mins(1),
             mute: ["a.service", "b@.socket"].map(str::to_owned).into(),
         },
-        watches_calls: true,
+        watches_calls: false,
     };
     assert_eq!(config, expected);
     let mutes = |name: &str| config.alerts.mutes(&name.parse().unwrap());

@@ -11,12 +11,7 @@ answer=$(mktemp)
 
 ok "the tests of the programs in the kernel pass" env HARDEN_WHY_REQUIRE_FEXIT=1 \
     "$PAYLOAD/harden_why" --test-threads=1 kernel::call_failures::
-ok "the daemon watches no failed calls by default" says '"watches_calls": ?false' harden-why --json status
-note "the daemon uses $(resident) kB without"
-mkdir -p /etc/harden-why/harden-why.conf.d
-printf '[failed-calls]\nwatch = true\n' >/etc/harden-why/harden-why.conf.d/failed-calls.conf
-ok "the configuration switches it on" systemctl reload harden-whyd
-ok "the daemon watches failed calls" within 60 says '"watches_calls": ?true' harden-why --json status
+ok "the daemon watches failed calls by default" within 60 says '"watches_calls": ?true' harden-why --json status
 note "the daemon uses $(resident) kB"
 ok "and says so" says "watch +failed calls of system units" harden-why status
 
@@ -124,12 +119,13 @@ systemctl daemon-reload
 ok "a call fails 500 times" systemctl start recurring.service
 ok "and is counted" within 30 answers '.units[0].denials | length == 1 and .[0].count == 500' recurring.service
 
-rm /etc/harden-why/harden-why.conf.d/failed-calls.conf
-ok "without the line it is off again" systemctl reload harden-whyd
+mkdir -p /etc/harden-why/harden-why.conf.d
+printf '[failed-calls]\nwatch = false\n' >/etc/harden-why/harden-why.conf.d/failed-calls.conf
+ok "the configuration switches it off" systemctl reload harden-whyd
 ok "which the status says" within 10 says '"calls_not_watched": ?"\[failed-calls\] watch' harden-why --json status
 note "the daemon uses $(resident) kB without it"
-printf '[failed-calls]\nwatch = true\n' >/etc/harden-why/harden-why.conf.d/failed-calls.conf
-ok "with it, it is on" systemctl reload harden-whyd
+rm /etc/harden-why/harden-why.conf.d/failed-calls.conf
+ok "without the line it is on again" systemctl reload harden-whyd
 ok "and the programs are loaded again" within 60 says '"watches_calls": ?true' harden-why --json status
 rm "$answer"
 finish
