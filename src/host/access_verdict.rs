@@ -215,7 +215,9 @@ fn weigh_read_only(failure: &FailedCall, evidence: &AccessEvidence) -> AccessVer
     if failure.credentials.effective_uid != 0 && (evidence.forbidden.write || changes_owner) {
         return Harmless;
     }
-    if !evidence.own.mounts {
+    // It does so even if there is no file (`do_unlinkat`, `do_rmdir`, `do_renameat2`). Then the call would fail anywhere.
+    let moves = matches!(evidence.call, Some("rename" | "renameat" | "renameat2" | "rmdir" | "unlink" | "unlinkat"));
+    if !evidence.own.mounts || (moves && evidence.host_file.is_none()) {
         return Harmless;
     }
     let Some(host) = &evidence.host_mount else { return Unknown };

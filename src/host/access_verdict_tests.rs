@@ -65,6 +65,15 @@ fn path(text: &str) -> AccessPath {
 }
 
 #[test]
+fn removal_of_an_absent_file_fails_anywhere() {
+    for (call, is_harmless) in [("unlinkat", true), ("rename", true), ("rmdir", true), ("mkdir", false)] {
+        let absent = AccessEvidence { host_file: None, ..evidence(call, "/etc/x") };
+        assert_eq!(weigh(&failure(libc::EROFS, [0; 6]), &absent) == Harmless, is_harmless, "{call}");
+        assert_ne!(weigh(&failure(libc::EROFS, [0; 6]), &evidence(call, "/etc/x")), Harmless, "{call}");
+    }
+}
+
+#[test]
 fn nothing_is_harmless_for_a_mount_table_that_cannot_be_read() {
     let unread = |call, path| AccessEvidence { host_mount: None, ..evidence(call, path) };
     for (errno, call) in [(libc::EROFS, "openat"), (libc::ENOENT, "openat"), (libc::EACCES, "execve")] {

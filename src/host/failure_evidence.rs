@@ -5,10 +5,10 @@
 //! file system is not. The mounts of PID 1 stand for the host's.
 
 use super::access_verdict::{
-    AccessEvidence, AccessVerdict, OwnNamespaces, UnitPrivileges, call_name, keeps_link, weigh,
+    AccessEvidence, AccessVerdict, FileKind, OwnNamespaces, UnitPrivileges, call_name, keeps_link, weigh,
 };
 use super::host_files::{forbidden_by_modes, symlink_metadata};
-use super::path_walk::PathWalk;
+use super::path_walk::{LocatedPath, PathWalk};
 use crate::diagnosis::before_exec::is_systemd_before_exec;
 use crate::diagnosis::find_withholding;
 use crate::incidents::{Access, AccessDenial, CapabilityLack};
@@ -18,6 +18,7 @@ use crate::kernel::tap::{CallText, FailedCall, FailedEvent};
 use crate::policy::{Directive, Policy};
 use crate::syscalls::{Arch, Call};
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,11 @@ pub(crate) fn find_denial(
         privileges: UnitPrivileges::from_settings(&policy.settings),
         ..AccessEvidence::default()
     };
-    let evidence = if errno == libc::EROFS { with_path(evidence, report, host_mounts)? } else { evidence };
+    let evidence = match errno {
+        libc::EROFS => with_path(evidence, report, host_mounts)?,
+        libc::EACCES if is_on_fuse(report, host_mounts) => return None,
+        _ => evidence,
+    };
     let AccessVerdict::Denied(access) = weigh(failed, &evidence) else { return None };
     if is_probe(&access, evidence.call, arguments) {
         return None;
@@ -82,17 +87,33 @@ fn is_probe(access: &Access, call: Option<&str>, arguments: [u64; 6]) -> bool {
     }
 }
 
+/// Whether the path of a call leads to a file system of a user's program. The kernel asks the program for new modes of the file
+/// after a check failed, and checks again (`fuse_permission`): the call can succeed.
+fn is_on_fuse(report: &FailureReport, host_mounts: &MountTable) -> bool {
+    let mount = locate(report, host_mounts).and_then(|at| host_mounts.holding(at.place.as_os_str().as_bytes()));
+    mount.is_some_and(|mount| mount.fs_type.starts_with(b"fuse") || mount.fs_type == b"virtiofs")
+}
+
+fn locate(report: &FailureReport, host_mounts: &MountTable) -> Option<LocatedPath> {
+    let failed = &report.failed;
+    let walk = PathWalk { host_mounts, pid: failed.pid, tid: failed.tid };
+    walk.locate(&given_path(report)?, keeps_link(failed))
+}
+
 /// Adds where the path of a call leads; `None` if that is not known well enough.
 fn with_path(evidence: AccessEvidence, report: &FailureReport, host_mounts: &MountTable) -> Option<AccessEvidence> {
     let failed = &report.failed;
-    let walk = PathWalk { host_mounts, pid: failed.pid, tid: failed.tid };
-    let located = walk.locate(&given_path(report)?, keeps_link(failed))?;
+    let located = locate(report, host_mounts)?;
     if located.is_unread || located.is_own_entry || !is_judgeable(&located.place, failed) {
         return None;
     }
     let place = located.place.as_os_str().as_bytes();
     Some(AccessEvidence {
         host_mount: host_mounts.holding(place).cloned(),
+        host_file: match symlink_metadata(&located.place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            _ => Some(FileKind::Unread),
+        },
         forbidden: forbidden_by_modes(&located.place, &failed.credentials),
         path: Some(place.to_vec()),
         place: Some(place.to_vec()),
@@ -127,7 +148,8 @@ mod tests {
     use crate::policy::{Settings, UnitFile};
     use crate::syscalls::{Abi, Groups};
 
-    const HOST: &[u8] = b"22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 254:1 / /cdrom rw - iso9660 /dev/sr0 ro\n";
+    const HOST: &[u8] = b"22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 254:1 / /cdrom rw - iso9660 /dev/sr0 ro\n\
+                         31 22 0:40 / /mnt rw - fuse.sshfs far:/ rw\n";
 
     fn policy(lines: &str) -> Policy {
         let file = UnitFile::parse(Path::new("a.service"), format!("[Service]\n{lines}").as_bytes());
@@ -200,6 +222,8 @@ mod tests {
         assert_eq!(find(&report("mkdirat", libc::EROFS, "/cdrom/x"), strict), None, "read-only for all");
         let image = "ProtectSystem=strict\nRootImage=/var/lib/a.raw\n";
         assert_eq!(find(&report("mkdirat", libc::EROFS, "/etc/x"), image), None, "other files");
+        assert_eq!(find(&report("unlinkat", libc::EROFS, "/etc/passwd"), strict), path("/etc/passwd"));
+        assert_eq!(find(&report("unlinkat", libc::EROFS, "/etc/harden-why-absent"), strict), None, "absent anywhere");
         let mut other_root = report("mkdirat", libc::EROFS, "/etc/x");
         other_root.is_at_root = false;
         let mut cut = report("mkdirat", libc::EROFS, "x");
@@ -249,6 +273,13 @@ mod tests {
         (trace.failed.missed, trace.failed.credentials.bounding) = (1 << 19, !(1 << 19));
         trace.failed.credentials.effective = !(1 << 19);
         assert!(find(&trace, "CapabilityBoundingSet=~CAP_SYS_PTRACE\n").is_some());
+        let search = |path: &str| {
+            let mut failed = report("unlinkat", libc::EACCES, path);
+            (failed.failed.missed, failed.failed.credentials.bounding) = (1 << 1, !(1 << 1));
+            failed.failed.credentials.effective = !(1 << 1);
+            find(&failed, "CapabilityBoundingSet=~CAP_DAC_OVERRIDE\n").is_some()
+        };
+        assert_eq!([search("/srv/x"), search("/mnt/x")], [true, false], "a user's program gives the modes of files");
         chown.failed.missed = 0;
         assert_eq!(find(&chown, "CapabilityBoundingSet=~CAP_CHOWN\n"), None, "the kernel missed nothing");
     }

@@ -27,6 +27,7 @@
 #define RING (1 << 19)
 
 #define PF_EXITING 0x4        // `include/linux/sched.h`
+#define PF_DUMPCORE 0x200     // `include/linux/sched.h`
 #define PF_IO_WORKER 0x10     // `include/linux/sched.h`
 #define PF_KTHREAD 0x200000   // `include/linux/sched.h`
 #define CAP_OPT_NOAUDIT 2     // `include/linux/security.h`
@@ -37,18 +38,20 @@
 #define AT_FDCWD (-100)       // `linux/fcntl.h`
 // CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER and CAP_FSETID, which another user than root lacks everywhere.
 #define FILE_MODES 0x1eULL
+// With CAP_CHOWN and CAP_MKNOD, what root lacks while it looks at files as another user (`cap_task_fix_setuid`).
+#define OF_FILES (FILE_MODES | 1ULL | 1ULL << 27)
 
 // What a failed check means for its call. src/kernel/call_failures/final_checks.rs has these by the call's number.
 struct check_rule {
     u64 refused;   // The capabilities without which the call fails with EPERM.
     u64 forbidden; // The capabilities without which the call fails with EACCES.
-    u64 noted;     // The capabilities whose lack decides nothing yet.
+    u64 noted;     // The capabilities whose lack decides nothing yet: a program looks at the result.
     u32 mounts;    // What a read-only mount means: 0 for nothing, `FINAL` or `NOTED`.
     u32 condition; // When the lack of a capability is final: 0 for always, `USER_IDS`, `GROUP_IDS` or `SIGNAL`.
 };
 
 #define FINAL 1 // The call fails.
-#define NOTED 2 // It decides nothing yet: a program looks at the result.
+#define NOTED 2 // It decides nothing yet.
 
 #define USER_IDS 1  // If the call asks for a user id that the process has not.
 #define GROUP_IDS 2 // The same of a group id.
@@ -98,8 +101,7 @@ volatile u64 draft_count = 0;
 // The process that reads the reports, whose own calls do not count.
 volatile const u64 watcher = 0;
 
-// By thread, the report of its current call, which lacks something and has not failed yet. A check that is noted because another
-// follows leaves one behind if that one succeeds.
+// By thread, the report of its current call, which lacks something and has not failed yet.
 struct {
     NUMBER(type, HASH);
     NUMBER(max_entries, DRAFTS);
@@ -202,7 +204,7 @@ INLINE const struct check_rule *find_check(u32 call)
 {
     unsigned int flags = 0;
     READ(flags, ((struct task_struct *)current_task())->flags);
-    if ((flags & (PF_KTHREAD | PF_IO_WORKER | PF_EXITING)) || is_compat() || current_pid_tgid() >> 32 == watcher)
+    if ((flags & (PF_KTHREAD | PF_IO_WORKER | PF_EXITING | PF_DUMPCORE)) || is_compat() || current_pid_tgid() >> 32 == watcher)
         return 0;
     return map_lookup(&checks, &call);
 }
@@ -212,14 +214,15 @@ INLINE u32 current_call(void)
     return call_number(task_registers(current_task_typed()));
 }
 
-// Finds the draft for the current call, or makes one; null if there is no room.
-INLINE struct failure_report *find_draft(u32 call)
+// Makes the draft for the current call, or finds the one that an earlier check of the same call made, unless this check is final;
+// null if there is no room.
+INLINE struct failure_report *find_draft(u32 call, int is_final)
 {
     struct pt_regs *registers = task_registers(current_task_typed());
     u64 thread = current_pid_tgid();
     u32 tid = thread;
     struct failure_report *draft = map_lookup(&drafts, &tid);
-    if (draft && draft->key.call == call && draft->pid == thread >> 32)
+    if (draft && !is_final && draft->key.call == call && draft->pid == thread >> 32)
         return draft;
     int is_new = !draft;
     if (map_update(&drafts, &tid, &no_report, ANY)) {
@@ -351,18 +354,22 @@ int hardenwhy_cap(struct arguments *arguments)
     // Where the kernel does not audit a check, it does without the capability, and the call does not fail.
     if ((s32)arguments->of[4] == 0 || (arguments->of[3] & CAP_OPT_NOAUDIT))
         return 0;
-    const struct cred *cred = (void *)arguments->of[0], *own = 0;
+    const struct cred *cred = (void *)arguments->of[0], *own = 0, *real = 0;
     struct user_namespace *users = (void *)arguments->of[1], *own_users = 0;
     u64 bit = 1ULL << (arguments->of[2] & 63), bounding = 0, effective = 0;
-    u32 uid = 0;
+    u32 uid = 0, file_uid = 0;
     READ(own, ((struct task_struct *)current_task())->cred);
-    if (own != cred)
+    READ(real, ((struct task_struct *)current_task())->real_cred);
+    // The kernel can look at files with the rights of another process, as overlayfs does with those of who mounted it.
+    if (own != cred || own != real)
         return 0;
     READ(own_users, cred->user_ns);
     READ(uid, cred->euid.val);
+    READ(file_uid, cred->fsuid.val);
     READ_CAPABILITIES(bounding, cred->cap_bset);
     READ_CAPABILITIES(effective, cred->cap_effective);
-    if (uid && (bit & FILE_MODES) && !(effective & bit))
+    u64 of_others = uid ? FILE_MODES : file_uid ? OF_FILES : 0;
+    if ((bit & of_others) && !(effective & bit))
         return 0;
     // No setting withholds from root what its bounding set has.
     if (!uid && (bounding & bit) && own_users == users)
@@ -376,7 +383,7 @@ int hardenwhy_cap(struct arguments *arguments)
         return 0;
     if (final && !is_final(check, call, cred))
         return 0;
-    struct failure_report *draft = find_draft(call);
+    struct failure_report *draft = find_draft(call, final != 0);
     if (!draft)
         return 0;
     draft->failure.missed |= bit;
@@ -406,7 +413,7 @@ INLINE int check_mount(struct arguments *arguments, u32 meaning)
     int is_read_only = (flags & MNT_READONLY) && !(super_flags & SB_RDONLY);
     if (!check || !(check->mounts == NOTED || (check->mounts == meaning && is_read_only)))
         return 0;
-    struct failure_report *draft = find_draft(call);
+    struct failure_report *draft = find_draft(call, check->mounts == FINAL);
     if (!draft)
         return 0;
     draft->read_only = is_read_only;
@@ -478,10 +485,13 @@ INLINE int look_at_end(const u64 *result)
 AT_END(do_filp_open, 3)
 AT_END(filename_create, 4)
 // These are calls: their one argument is the registers.
+AT_END(bind, 1)
 AT_END(bpf, 1)
 AT_END(ioctl, 1)
+AT_END(mount, 1)
 AT_END(perf_event_open, 1)
 AT_END(sched_setattr, 1)
 AT_END(sched_setscheduler, 1)
 AT_END(setpriority, 1)
 AT_END(setsockopt, 1)
+AT_END(syslog, 1)

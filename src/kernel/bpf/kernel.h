@@ -161,6 +161,7 @@ struct cred {
     kgid_t sgid;
     kuid_t euid;
     kgid_t egid;
+    kuid_t fsuid;
     kernel_cap_t cap_effective;
     kernel_cap_t cap_bset;
     struct user_namespace *user_ns;
@@ -278,6 +279,7 @@ struct task_struct {
     struct fs_struct *fs;
     struct files_struct *files;
     unsigned long atomic_flags;
+    const struct cred *real_cred;
     const struct cred *cred;
     struct nsproxy *nsproxy;
     s32 pid;

@@ -7,7 +7,7 @@
 use crate::kernel::tap::call_rules::path_argument;
 
 /// What a failed check means (`struct check_rule`): the capabilities without which the call fails with EPERM, those without which
-/// it fails with EACCES, and those whose lack decides nothing yet; then what a read-only mount means, with the condition in the
+/// it fails with EACCES (CAP_DAC_OVERRIDE, by `generic_permission`), and those whose lack decides nothing yet; then what a read-only mount means, with the condition in the
 /// upper half.
 pub(super) type CheckRule = [u64; 4];
 
@@ -24,13 +24,10 @@ const SIGNAL: u64 = 3 << 32;
 /// Capabilities (`linux/capability.h`).
 const CHOWN: u64 = 1;
 const DAC_OVERRIDE: u64 = 1 << 1;
-const DAC_READ_SEARCH: u64 = 1 << 2;
 const FOWNER: u64 = 1 << 3;
 const KILL: u64 = 1 << 5;
 const SETGID: u64 = 1 << 6;
 const SETUID: u64 = 1 << 7;
-const NET_BIND_SERVICE: u64 = 1 << 10;
-const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
 const SYS_MODULE: u64 = 1 << 16;
 const SYS_RAWIO: u64 = 1 << 17;
@@ -43,16 +40,12 @@ const SYS_NICE: u64 = 1 << 23;
 const SYS_RESOURCE: u64 = 1 << 24;
 const SYS_TIME: u64 = 1 << 25;
 const MKNOD: u64 = 1 << 27;
-const SETFCAP: u64 = 1 << 31;
-const SYSLOG: u64 = 1 << 34;
 
 /// The capabilities without which calls fail with EPERM.
-const REFUSED: [(&[&str], u64); 24] = [
+const REFUSED: [(&[&str], u64); 22] = [
     (&["acct"], SYS_PACCT),
     // `timekeeping_validate_timex`, `cap_settime`
     (&["adjtimex", "clock_adjtime", "clock_settime", "settimeofday"], SYS_TIME),
-    // `netlink_bind`: groups that are not for all
-    (&["bind"], NET_ADMIN),
     // `setattr_prepare`
     (&["chmod", "fchmod", "fchmodat", "fchmodat2"], FOWNER),
     (&["chown", "fchown", "fchownat", "lchown"], CHOWN),
@@ -64,12 +57,12 @@ const REFUSED: [(&[&str], u64); 24] = [
     (&["kill", "tgkill"], KILL),
     // `may_linkat`, `may_delete`
     (&["link", "linkat", "rename", "renameat", "renameat2", "rmdir", "unlink", "unlinkat"], FOWNER),
-    // `xattr_permission`, `cap_inode_setxattr`
-    (&["lremovexattr", "lsetxattr", "removexattr", "setxattr"], SYS_ADMIN | SETFCAP | FOWNER),
+    // `xattr_permission`. CAP_SETFCAP is asked for twice (`cap_convert_nscap`).
+    (&["lremovexattr", "lsetxattr", "removexattr", "setxattr"], SYS_ADMIN | FOWNER),
     // `vfs_mknod`
     (&["mknod", "mknodat"], MKNOD),
     // `may_mount`, `check_quotactl_permission`
-    (&["mount", "move_mount", "pivot_root", "quotactl", "swapoff", "swapon", "umount2"], SYS_ADMIN),
+    (&["move_mount", "pivot_root", "quotactl", "swapoff", "swapon", "umount2"], SYS_ADMIN),
     // `check_prlimit_permission`, `do_prlimit`
     (&["prlimit64", "setrlimit"], SYS_RESOURCE),
     // `__ptrace_may_access`
@@ -86,19 +79,7 @@ const REFUSED: [(&[&str], u64); 24] = [
     (&["setresuid", "setreuid", "setuid"], SETUID),
     // `inet_create`, `packet_create`
     (&["socket"], NET_RAW),
-    // `check_syslog_permissions` asks for the older capability last.
-    (&["syslog"], SYS_ADMIN),
 ];
-
-/// The capabilities without which calls fail with EACCES, in addition to CAP_DAC_OVERRIDE where the call has a path
-/// (`generic_permission`).
-const FORBIDDEN: [(&[&str], u64); 1] = [
-    // `__inet_bind`; `unix_bind` makes a file.
-    (&["bind"], NET_BIND_SERVICE | DAC_OVERRIDE),
-];
-
-/// The capabilities whose lack is followed by another check.
-const FOLLOWED: [(&[&str], u64); 1] = [(&["syslog"], SYSLOG)];
 
 /// The calls that fail where the mount is read-only: their first look at the mount is `mnt_want_write`, whose error they return.
 const CHANGING: [&str; 21] = [
@@ -129,16 +110,22 @@ const CHANGING: [&str; 21] = [
 /// file that exists is opened although its mount is read-only, and is no error of mkdir(2) either.
 const DECIDING: [(&str, &[&str], bool); 2] = [
     ("do_filp_open", &["creat", "open", "openat", "openat2"], true),
-    (
-        "filename_create",
-        &["bind", "link", "linkat", "mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat"],
-        false,
-    ),
+    ("filename_create", &["link", "linkat", "mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat"], false),
 ];
 
-/// Calls at whose end a program looks. Several checks follow each other in them, or none decides.
-const AT_END: [&str; 7] =
-    ["bpf", "ioctl", "perf_event_open", "sched_setattr", "sched_setscheduler", "setpriority", "setsockopt"];
+/// Calls at whose end a program looks. Several checks follow each other in them, or they do without.
+const AT_END: [&str; 10] = [
+    "bind",
+    "bpf",
+    "ioctl",
+    "mount",
+    "perf_event_open",
+    "sched_setattr",
+    "sched_setscheduler",
+    "setpriority",
+    "setsockopt",
+    "syslog",
+];
 
 /// When the lack of a capability is final for these calls.
 const CONDITIONS: [(&[&str], u64); 3] = [
@@ -160,7 +147,7 @@ pub(super) fn check_rule(call: &str, deciding: &[&str]) -> Option<CheckRule> {
         rows.iter().filter(|(calls, _)| calls.contains(&call)).fold(0, |all, (_, capabilities)| all | capabilities)
     };
     if AT_END.contains(&call) {
-        return deciding.contains(&call).then_some([0, 0, u64::MAX, 0]);
+        return deciding.contains(&call).then_some([0, 0, u64::MAX, NOTED]);
     }
     let decided = DECIDING.iter().find(|(function, calls, _)| deciding.contains(function) && calls.contains(&call));
     if let Some((_, _, true)) = decided {
@@ -171,19 +158,14 @@ pub(super) fn check_rule(call: &str, deciding: &[&str]) -> Option<CheckRule> {
         None if CHANGING.contains(&call) => FINAL,
         None => 0,
     };
-    let (refused, mut forbidden, mut noted) = (sum(&REFUSED), sum(&FORBIDDEN), sum(&FOLLOWED));
-    if [refused, forbidden, mounts] == [0; 3] {
+    let refused = sum(&REFUSED);
+    if [refused, mounts] == [0; 2] {
         return None;
     }
     // A hard link needs no access to its file if the owner makes it (`may_linkat`).
-    if path_argument(call).is_some() && !call.starts_with("link") {
-        forbidden |= DAC_OVERRIDE;
-    }
-    // The kernel asks for the lesser capability first, where either suffices.
-    if forbidden & DAC_OVERRIDE != 0 {
-        noted |= DAC_READ_SEARCH;
-    }
-    Some([refused, forbidden, noted, mounts | sum(&CONDITIONS)])
+    let is_of_path = path_argument(call).is_some() && !call.starts_with("link");
+    let forbidden = if is_of_path { DAC_OVERRIDE } else { 0 };
+    Some([refused, forbidden, 0, mounts | sum(&CONDITIONS)])
 }
 
 #[cfg(test)]
@@ -193,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_call_of_the_tables_exists_on_some_abi() {
-        let rows = REFUSED.iter().chain(&FORBIDDEN).chain(&FOLLOWED).chain(&CONDITIONS).flat_map(|(calls, _)| *calls);
+        let rows = REFUSED.iter().chain(&CONDITIONS).flat_map(|(calls, _)| *calls);
         let decided = DECIDING.iter().flat_map(|(_, calls, _)| *calls);
         for name in rows.chain(decided).chain(&CHANGING).chain(&AT_END) {
             assert!(Abi::all().any(|abi| abi.call_number(name).is_some()), "{name}");
@@ -203,18 +185,18 @@ mod tests {
     #[test]
     fn check_of_a_file_is_final_unless_the_file_can_exist() {
         let all: Vec<&str> = deciding_functions("").map(|(name, _)| name).collect();
-        assert_eq!(check_rule("unlink", &all), Some([FOWNER, DAC_OVERRIDE, DAC_READ_SEARCH, FINAL]));
-        assert_eq!(check_rule("mknod", &all), Some([MKNOD, DAC_OVERRIDE, DAC_READ_SEARCH, NOTED]));
+        assert_eq!(check_rule("unlink", &all), Some([FOWNER, DAC_OVERRIDE, 0, FINAL]));
+        assert_eq!(check_rule("mknod", &all), Some([MKNOD, DAC_OVERRIDE, 0, NOTED]));
+        assert_eq!(check_rule("link", &all), Some([FOWNER, 0, 0, NOTED]));
         assert_eq!(check_rule("openat", &all), Some([0, 0, u64::MAX, NOTED]));
         assert_eq!(check_rule("setuid", &all), Some([SETUID, 0, 0, USER_IDS]));
-        assert_eq!(check_rule("syslog", &all), Some([SYS_ADMIN, 0, SYSLOG, 0]));
-        assert_eq!(check_rule("ioctl", &all), Some([0, 0, u64::MAX, 0]));
+        assert_eq!(check_rule("bind", &all), Some([0, 0, u64::MAX, NOTED]));
         assert_eq!([check_rule("getpid", &all), check_rule("stat", &all)], [None; 2]);
     }
 
     #[test]
     fn call_is_not_watched_where_no_program_looks_at_its_result() {
         assert_eq!(["openat", "ioctl", "mkdir"].map(|call| check_rule(call, &[])), [None; 3]);
-        assert_eq!(check_rule("mknod", &[]), Some([MKNOD, DAC_OVERRIDE, DAC_READ_SEARCH, 0]));
+        assert_eq!(check_rule("mknod", &[]), Some([MKNOD, DAC_OVERRIDE, 0, 0]));
     }
 }

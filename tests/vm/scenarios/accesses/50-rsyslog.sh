@@ -6,12 +6,11 @@ logs() {
     local mark=$RANDOM$RANDOM
     logger "$mark" && within 3 grep -q "$mark" /var/log/syslog
 }
-(umask 077 && head -c 1M /dev/zero >/var/tmp/swap && mkswap /var/tmp/swap >/dev/null)
-# The kernel logs that it swaps.
+# Without auditd, the kernel logs its audit records: here of a program that a filter kills.
 logs_kernel() {
     : >/var/log/kern.log
-    swapon /var/tmp/swap && swapoff /var/tmp/swap
-    within 5 grep -q "Adding .* swap on" /var/log/kern.log
+    systemd-run --quiet --wait -p SystemCallFilter=~uname uname 2>/dev/null
+    within 5 grep -q "type=1326" /var/log/kern.log
 }
 withhold rsyslog.service logs ReadOnlyPaths ReadOnlyPaths=/var/log
 withhold rsyslog.service logs_kernel ProtectKernelLogs ProtectKernelLogs=yes
