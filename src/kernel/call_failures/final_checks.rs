@@ -2,13 +2,13 @@
 //!
 //! Most calls fail as soon as the check failed: the kernel's code has no other way, in Linux 5.15 to 6.18. The comments name that
 //! code. For other calls the check decides nothing yet, and a program looks at their result. A capability that is in no row is one
-//! that a call can do without, as CAP_FSETID in chown(2).
+//! that a call can do without, as `CAP_FSETID` in chown(2).
 
 use crate::kernel::tap::call_rules::path_argument;
 
 /// What a failed check means (`struct check_rule`): the capabilities without which the call fails with EPERM, those without which
-/// it fails with EACCES (CAP_DAC_OVERRIDE, by `generic_permission`), and those whose lack decides nothing yet; then what a read-only mount means, with the condition in the
-/// upper half.
+/// it fails with EACCES (`CAP_DAC_OVERRIDE`, by `generic_permission`), and those whose lack decides nothing yet; then what a
+/// read-only mount means, with the condition in the upper half.
 pub(super) type CheckRule = [u64; 4];
 
 /// What a read-only mount means for a call: it fails with EROFS, or nothing is decided yet.
@@ -57,7 +57,7 @@ const REFUSED: [(&[&str], u64); 22] = [
     (&["kill", "tgkill"], KILL),
     // `may_linkat`, `may_delete`
     (&["link", "linkat", "rename", "renameat", "renameat2", "rmdir", "unlink", "unlinkat"], FOWNER),
-    // `xattr_permission`. CAP_SETFCAP is asked for twice (`cap_convert_nscap`).
+    // `xattr_permission`. For CAP_SETFCAP it looks twice (`cap_convert_nscap`).
     (&["lremovexattr", "lsetxattr", "removexattr", "setxattr"], SYS_ADMIN | FOWNER),
     // `vfs_mknod`
     (&["mknod", "mknodat"], MKNOD),
