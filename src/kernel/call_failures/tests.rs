@@ -169,7 +169,7 @@ const WITHOUT_CAPABILITIES: [(&str, &str, i32); 61] = [
     ("adjtimex", "pack('L x204', 1)", libc::EPERM),
     ("bind", "fileno(S), pack('SnNx8', 2, 81, 0), 16", libc::EACCES),
     ("bind", "fileno(U), pack('Sa100', 1, 'closed/s'), 102", libc::EACCES),
-    ("bpf", "0, pack('x128'), 128", libc::EPERM),
+    ("bpf", "12, pack('x128'), 128", libc::EPERM),
     ("chmod", "'foreign', 0600", libc::EPERM),
     ("chmod", "'own', 0600", 0),
     ("chown", "'own', 1, -1", libc::EPERM),
@@ -251,6 +251,16 @@ const WITHOUT_WRITABLE_MOUNT: [(&str, &str, i32); 19] = [
     ("utimensat", "-100, 'ro/f', 0, 0", libc::EROFS),
 ];
 
+/// A process, which ends with the test.
+struct Other(Child);
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Returns a Perl program that makes calls, and prints the error of each; 0 for none.
 fn script(cases: &[(&str, &str, i32)], pid: u32) -> String {
     use std::fmt::Write as _;
@@ -297,16 +307,14 @@ fn each_call_that_lacks_a_capability_is_reported_with_the_error_that_it_gets() {
     let layout = "chmod 755 . && touch own foreign && chown 1 foreign && mkdir -m 700 closed && chown 1 closed && \
                   mkdir -p sticky/d && touch sticky/f && chown 2 sticky/f sticky/d && chown 1 sticky && chmod 1777 sticky";
     assert!(Command::new("sh").current_dir(&directory).args(["-c", layout]).status().unwrap().success());
-    let mut other = Command::new("sleep").arg("1000").uid(1).spawn().unwrap();
+    let other = Other(Command::new("sleep").arg("1000").uid(1).spawn().unwrap());
     for cases in WITHOUT_CAPABILITIES.chunks(28) {
-        let script = script(cases, other.id());
+        let script = script(cases, other.0.id());
         let mut perl = Command::new("perl");
         hold(&mut failures, cases, without(0..=40, perl.current_dir(&directory).args(["-e", &script])));
         // An owner has a limit for reports.
         std::thread::sleep(Duration::from_secs(11));
     }
-    other.kill().unwrap();
-    other.wait().unwrap();
 }
 
 #[test]
