@@ -80,7 +80,7 @@
 //! | which lines may grant an access by default | `src/diagnosis/access_default.rs` |
 //! | the arguments that a tap reads of calls which filters judge by them | `src/incidents/refused_argument.rs` |
 //! | which failed calls the daemon reports without a tap | `src/kernel/call_failures/final_checks.rs`; `src/host/failure_evidence.rs` says which count as denials |
-//! | which failed calls a tap counts as denials | `src/host/access_verdict.rs`, with the mounts of `src/kernel/mounts.rs`; `src/kernel/tap/call_rules.rs` has what it looks at in each call |
+//! | which failed calls a tap counts as denials | `src/host/access_verdict.rs`, with the mounts of `src/kernel/mounts.rs`; `src/kernel/call_rules.rs` has what it looks at in each call |
 //! | which drop-in takes a remedy | `src/diagnosis/drop_in_place.rs`; [`unit_files`] knows templates, transient units and read-only places |
 //! | which remedy is the default | [`diagnosis::Diagnosis::default_remedy`]; [`diagnosis::Reservation`] lists what rules one out |
 //! | the order of evidence | the variants of [`units::Rung`] and [`units::Rung::confidence`]; [`units::weigh`] decides by confidence |

@@ -12,8 +12,9 @@ mod support {
 use harden_why::audit::Action;
 use harden_why::incidents::{CallSite, CodePlace};
 use harden_why::kernel::call_sites::CallSites;
+use harden_why::kernel::failed_call::FailedEvent;
 use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
-use harden_why::kernel::tap::{FailedEvent, Tap, TapOptions, TapReport, TapTarget};
+use harden_why::kernel::tap::{Tap, TapOptions, TapReport, TapTarget};
 use harden_why::programs::{ElfFile, find_function};
 use harden_why::syscalls::{Abi, Arch, Call};
 use std::io::{BufRead as _, BufReader, Lines, Write as _};

@@ -5,8 +5,9 @@
 
 use super::file_rights::SetIdProgram;
 use crate::incidents::{Access, AccessPath, CapabilityLack, DeviceAccess, DeviceNode};
+use crate::kernel::call_rules::keeps_last_link;
+use crate::kernel::failed_call::{CallText, FailedCall, FailedEvent};
 use crate::kernel::mounts::Mount;
-use crate::kernel::tap::{CallText, FailedCall, FailedEvent, keeps_last_link};
 use crate::policy::{Capability, Settings};
 use crate::syscalls::Abi;
 

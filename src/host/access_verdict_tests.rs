@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::host::file_rights::FileRights;
+use crate::kernel::failed_call::ProcessCredentials;
 use crate::kernel::mounts::MountTable;
-use crate::kernel::tap::TapCredentials;
 
 const HOST: &[u8] = b"1 0 254:0 / / rw - ext4 x rw\n2 1 0:6 / /dev rw,nosuid - devtmpfs x rw\n\
     3 1 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";
@@ -12,7 +12,7 @@ const UNIT: &[u8] = b"11 10 254:0 / / ro - ext4 x rw\n12 11 0:60 / /dev rw,nosui
     15 11 0:25 /systemd/inaccessible/dir /secret ro,noexec - tmpfs x rw\n\
     16 11 254:0 /srv /srv rw,noexec - ext4 x rw\n17 11 0:9 / /nosuid ro,nosuid,noexec - ext4 x rw\n";
 
-const ROOT: TapCredentials = TapCredentials {
+const ROOT: ProcessCredentials = ProcessCredentials {
     uid: 0,
     effective_uid: 0,
     effective_gid: 0,
@@ -23,7 +23,8 @@ const ROOT: TapCredentials = TapCredentials {
     no_new_privileges: false,
 };
 /// Another user, whose capabilities `User=` took.
-const USER: TapCredentials = TapCredentials { uid: 7, effective_uid: 7, effective_gid: 7, effective: 0, ..ROOT };
+const USER: ProcessCredentials =
+    ProcessCredentials { uid: 7, effective_uid: 7, effective_gid: 7, effective: 0, ..ROOT };
 
 fn failure(errno: i32, arguments: [u64; 6]) -> FailedCall {
     FailedCall {
@@ -166,7 +167,7 @@ fn device_is_denied_without_a_missed_capability() {
 #[test]
 fn capability_is_denied_if_the_settings_withhold_it() {
     const CHOWN: u64 = 1;
-    let without = TapCredentials { bounding: !CHOWN, effective: !CHOWN, ..ROOT };
+    let without = ProcessCredentials { bounding: !CHOWN, effective: !CHOWN, ..ROOT };
     let of_root = FailedCall { missed: CHOWN, credentials: without, ..failure(libc::EPERM, [0; 6]) };
     let chown = Access::Capability { capability: Capability::new(0), lack: CapabilityLack::NotInBoundingSet };
     assert_eq!(weigh(&of_root, &evidence("chown", "/etc/x")), Denied(chown));
@@ -176,13 +177,13 @@ fn capability_is_denied_if_the_settings_withhold_it() {
     let by_settings = AccessEvidence { privileges, ..evidence("chown", "/etc/x") };
     let chown = Access::Capability { capability: Capability::new(0), lack: CapabilityLack::NotEffective };
     assert_eq!(weigh(&by_user, &by_settings), Denied(chown));
-    let without_bound = FailedCall { credentials: TapCredentials { bounding: !CHOWN, ..USER }, ..by_user.clone() };
+    let without_bound = FailedCall { credentials: ProcessCredentials { bounding: !CHOWN, ..USER }, ..by_user.clone() };
     assert_eq!(weigh(&without_bound, &evidence("chown", "/etc/x")), Harmless, "it became another user itself");
-    let kept = TapCredentials { effective: 2, ..without_bound.credentials };
+    let kept = ProcessCredentials { effective: 2, ..without_bound.credentials };
     let kept = FailedCall { credentials: kept, ..without_bound };
     let bounded = Access::Capability { capability: Capability::new(0), lack: CapabilityLack::NotInBoundingSet };
     assert_eq!(weigh(&kept, &evidence("chown", "/etc/x")), Denied(bounded), "it kept other capabilities");
-    let gave_up = FailedCall { credentials: TapCredentials { effective: 0, ..ROOT }, ..of_root };
+    let gave_up = FailedCall { credentials: ProcessCredentials { effective: 0, ..ROOT }, ..of_root };
     assert_eq!(weigh(&gave_up, &by_settings), Harmless, "root dropped it itself");
 }
 
@@ -193,7 +194,7 @@ fn missed_capability_that_did_not_make_the_call_fail_is_harmless() {
     let privileges = UnitPrivileges { is_user: true, withheld: u64::MAX };
     let all = AccessEvidence { privileges, ..evidence("openat", "/etc/shadow") };
     assert_eq!(weigh(&of_user, &all), Harmless, "file modes hold for every user");
-    let without = TapCredentials { bounding: !modes, effective: !modes, ..ROOT };
+    let without = ProcessCredentials { bounding: !modes, effective: !modes, ..ROOT };
     let of_root = FailedCall { credentials: without, ..of_user };
     let capability = Capability::new(DAC_READ_SEARCH);
     let search = Access::Capability { capability, lack: CapabilityLack::NotInBoundingSet };
@@ -207,7 +208,7 @@ fn missed_capability_that_did_not_make_the_call_fail_is_harmless() {
 fn capability_of_several_is_the_narrowest_that_is_enough() {
     let named = |call, missed: &[u8], arguments| {
         let missed = missed.iter().fold(0, |bits, number| bits | 1_u64 << number);
-        let without = TapCredentials { bounding: !missed, effective: !missed, ..ROOT };
+        let without = ProcessCredentials { bounding: !missed, effective: !missed, ..ROOT };
         let failure = FailedCall { missed, credentials: without, ..failure(libc::EPERM, arguments) };
         match weigh(&failure, &AccessEvidence { call: Some(call), ..AccessEvidence::default() }) {
             Denied(Access::Capability { capability, .. }) => Some(capability),
@@ -268,7 +269,7 @@ fn user_namespace_denies_what_the_process_holds_only_in_its_own() {
 fn set_id_program_is_denied_if_it_would_change_something_on_the_host() {
     let program = |mode, uid, gid| FailedCall {
         event: FailedEvent::Exec { mode, uid, gid },
-        credentials: TapCredentials { no_new_privileges: true, ..USER },
+        credentials: ProcessCredentials { no_new_privileges: true, ..USER },
         ..failure(0, [0; 6])
     };
     let at = |failure: &FailedCall, path: &str| weigh(failure, &evidence("execve", path));
@@ -303,7 +304,7 @@ fn capability_that_the_file_of_the_program_would_give_is_missing_for_its_bits() 
     assert_eq!([at(&modes, group()), at(&chown, group())], [denied, of_user], "a group has no capability");
     let other = with(FileRights { group: Some(41), user: Some(40), capabilities: 0 });
     assert_eq!(at(&modes, other), Harmless, "the file is not of this group or user");
-    let outside = TapCredentials { bounding: !(1 << CHOWN), ..USER };
+    let outside = ProcessCredentials { bounding: !(1 << CHOWN), ..USER };
     let bounded = FailedCall { credentials: outside, ..chown };
     assert_eq!(at(&bounded, sudo()), lacking(CapabilityLack::NotInBoundingSet));
 }

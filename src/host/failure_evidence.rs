@@ -13,8 +13,8 @@ use crate::diagnosis::before_exec::is_systemd_before_exec;
 use crate::diagnosis::find_withholding;
 use crate::incidents::{Access, AccessDenial, CapabilityLack};
 use crate::kernel::call_failures::FailureReport;
+use crate::kernel::failed_call::{CallText, FailedCall, FailedEvent};
 use crate::kernel::mounts::MountTable;
-use crate::kernel::tap::{CallText, FailedCall, FailedEvent};
 use crate::policy::{Directive, Policy};
 use crate::syscalls::{Arch, Call};
 use std::ffi::OsStr;
@@ -144,7 +144,7 @@ fn is_judgeable(path: &Path, failed: &FailedCall) -> bool {
 mod tests {
     use super::*;
     use crate::incidents::AccessPath;
-    use crate::kernel::tap::TapCredentials;
+    use crate::kernel::failed_call::ProcessCredentials;
     use crate::policy::{Settings, UnitFile};
     use crate::syscalls::{Abi, Groups};
 
@@ -170,7 +170,7 @@ mod tests {
                     arguments: [u64::MAX - 99, 0, 0, 0, 0, 0],
                 },
                 text: CallText::Path(text.into()),
-                credentials: TapCredentials {
+                credentials: ProcessCredentials {
                     uid: 0,
                     effective_uid: 0,
                     effective_gid: 0,

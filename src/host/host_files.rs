@@ -3,8 +3,8 @@
 use super::access_verdict::{FileKind, ForbiddenByModes};
 use super::file_rights::FileRights;
 use crate::incidents::DeviceNode;
+use crate::kernel::failed_call::ProcessCredentials;
 use crate::kernel::fuse_guard::{LastLink, open_handle};
-use crate::kernel::tap::TapCredentials;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -33,7 +33,7 @@ pub(crate) fn file_kind(path: &Path) -> Option<FileKind> {
 }
 
 /// Returns what modes forbid a user for certain.
-pub(crate) fn forbidden_by_modes(path: &Path, credentials: &TapCredentials) -> ForbiddenByModes {
+pub(crate) fn forbidden_by_modes(path: &Path, credentials: &ProcessCredentials) -> ForbiddenByModes {
     ForbiddenByModes {
         write: is_write_protected(path, credentials),
         reach: is_unreachable(path, credentials),
@@ -42,7 +42,7 @@ pub(crate) fn forbidden_by_modes(path: &Path, credentials: &TapCredentials) -> F
 }
 
 /// Whether a file's mode gives a user nothing for certain. The user's further groups are unknown.
-fn is_closed(path: &Path, credentials: &TapCredentials) -> bool {
+fn is_closed(path: &Path, credentials: &ProcessCredentials) -> bool {
     symlink_metadata(path).is_ok_and(|file| {
         let given = if file.uid() == credentials.effective_uid { 0o700 } else { 0o077 };
         credentials.effective_uid != 0 && file.mode() & given == 0
@@ -56,7 +56,7 @@ pub(crate) fn find_owners(path: &Path) -> Vec<(u32, u32)> {
 }
 
 /// Whether modes forbid a user for certain to write to a path, or to make it. The user's further groups are unknown.
-fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
+fn is_write_protected(path: &Path, credentials: &ProcessCredentials) -> bool {
     let existing = path.ancestors().take(2).find_map(|path| symlink_metadata(path).ok());
     existing.is_some_and(|file| {
         let may_write = if file.uid() == credentials.effective_uid { 0o200 } else { 0o022 };
@@ -65,7 +65,7 @@ fn is_write_protected(path: &Path, credentials: &TapCredentials) -> bool {
 }
 
 /// Whether modes forbid a user for certain to search one of the directories above a path.
-fn is_unreachable(path: &Path, credentials: &TapCredentials) -> bool {
+fn is_unreachable(path: &Path, credentials: &ProcessCredentials) -> bool {
     let forbids = |directory: &Path| {
         symlink_metadata(directory).is_ok_and(|directory| {
             let is_owner = directory.uid() == credentials.effective_uid;
@@ -100,7 +100,7 @@ fn parse_capabilities(data: &[u8]) -> u64 {
 }
 
 /// Returns the rights that a file gives to a process with these credentials that executes it.
-pub(crate) fn rights_of_file(path: &Path, credentials: &TapCredentials) -> FileRights {
+pub(crate) fn rights_of_file(path: &Path, credentials: &ProcessCredentials) -> FileRights {
     let handle = open_handle(path, LastLink::Target).ok();
     let opened = handle.and_then(|handle| Some((handle.metadata().ok().filter(Metadata::is_file)?, handle)));
     let Some((file, handle)) = opened else { return FileRights::default() };
@@ -118,7 +118,7 @@ pub(crate) fn rights_of_file(path: &Path, credentials: &TapCredentials) -> FileR
 }
 
 /// Whether a file's bits give its user, and its group, to a process that has others.
-fn sets_identity(mode: u32, (uid, gid): (u32, u32), credentials: &TapCredentials) -> (bool, bool) {
+fn sets_identity(mode: u32, (uid, gid): (u32, u32), credentials: &ProcessCredentials) -> (bool, bool) {
     // Without the group's right to execute, the bit means a lock (inode(7)).
     let group = libc::S_ISGID | libc::S_IXGRP;
     (
@@ -134,8 +134,8 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
-    fn credentials(uid: u32) -> TapCredentials {
-        TapCredentials {
+    fn credentials(uid: u32) -> ProcessCredentials {
+        ProcessCredentials {
             uid,
             effective_uid: uid,
             effective_gid: u32::MAX,

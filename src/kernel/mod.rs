@@ -4,9 +4,11 @@
 pub(crate) mod bpf;
 pub(crate) mod call_failures;
 mod call_notes;
+pub(crate) mod call_rules;
 pub mod call_sites;
 pub(crate) mod clock;
 pub mod exit_cgroups;
+pub mod failed_call;
 pub(crate) mod fuse_guard;
 pub(crate) mod heap;
 pub(crate) mod mounts;

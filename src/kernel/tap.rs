@@ -10,16 +10,12 @@
 //! A thread that was in a call when the tap began returns from a call whose entry the tap did not see. So the first
 //! return of such a thread is [uncertain](Refusal::uncertain): the unit's policy tells whether it was a refusal.
 
-pub(crate) mod call_rules;
 pub(crate) mod error;
-pub(crate) mod failed_call;
 pub(crate) mod refusal;
 pub(crate) mod tally;
 pub(crate) mod targets;
 
-pub(crate) use call_rules::{keeps_last_link, path_argument};
 pub use error::TapError;
-pub use failed_call::{CallText, FailedCall, FailedEvent, TapCredentials};
 pub(crate) use refusal::TapLosses;
 pub use refusal::{CallResult, Refusal};
 pub(crate) use tally::{ProcessOwner, ProcessReader, RefusalKind, RefusalTally, RefusalTotals};
@@ -27,15 +23,15 @@ pub use targets::TapTarget;
 
 use super::bpf::{BpfError, BpfObject, KernelFunctions};
 use super::call_notes::{CallNote, NoteWords, page_shift};
+use super::call_rules::{CallRule, call_rules};
 use super::clock::Clocks;
+use super::failed_call::{FailedCall, FailureCount, FailureKey};
 use super::heap;
 use crate::incidents::CallSite;
 use crate::syscalls::{Abi, Arch};
 use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, MapData};
-use call_rules::{CallRule, call_rules};
 use error::MOST_TARGETS;
-use failed_call::{FailureCount, FailureKey};
 use std::collections;
 use std::fs;
 use std::path::{Path, PathBuf};

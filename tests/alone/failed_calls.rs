@@ -2,8 +2,9 @@
 
 use crate::support::skip::skip;
 use harden_why::audit::Action;
+use harden_why::kernel::failed_call::{CallText, FailedCall, FailedEvent};
 use harden_why::kernel::seccomp::{ALLOW, SeccompFilter, return_value};
-use harden_why::kernel::tap::{CallText, FailedCall, FailedEvent, Tap, TapOptions, TapTarget};
+use harden_why::kernel::tap::{Tap, TapOptions, TapTarget};
 use harden_why::syscalls::{Abi, Arch};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -4,7 +4,7 @@
 //! code. For other calls the check decides nothing yet, and a program looks at their result. A capability that is in no row is one
 //! that a call can do without, as `CAP_FSETID` in chown(2).
 
-use crate::kernel::tap::call_rules::path_argument;
+use crate::kernel::call_rules::path_argument;
 
 /// What a failed check means (`struct check_rule`): the capabilities without which the call fails with EPERM, those without which
 /// it fails with EACCES (`CAP_DAC_OVERRIDE`, by `generic_permission`), and those whose lack decides nothing yet; then what a

@@ -1,7 +1,7 @@
 //! Real calls, and what the kernel reports of them.
 
 use super::*;
-use crate::kernel::tap::{CallText, FailedEvent};
+use crate::kernel::failed_call::{CallText, FailedEvent};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};

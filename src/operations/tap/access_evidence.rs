@@ -10,9 +10,10 @@ use crate::host::access_verdict::{
 };
 use crate::host::host_files::{file_capabilities, file_kind, find_owners, forbidden_by_modes};
 use crate::host::path_walk::PathWalk;
+use crate::kernel::call_rules::path_argument;
+use crate::kernel::failed_call::{CallText, FailedCall, FailedEvent};
 use crate::kernel::mounts::MountTable;
 use crate::kernel::procfs::Procfs;
-use crate::kernel::tap::{CallText, FailedCall, FailedEvent, path_argument};
 use crate::policy::Policy;
 use crate::policy::sandbox::Need;
 use std::collections::HashMap;
@@ -271,7 +272,7 @@ fn namespace(process: &str, kind: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::tap::TapCredentials;
+    use crate::kernel::failed_call::ProcessCredentials;
     use crate::syscalls::Abi;
 
     fn failure(pid: u32, text: &str) -> FailedCall {
@@ -298,8 +299,8 @@ mod tests {
         }
     }
 
-    fn credentials(uid: u32, mount_namespace: u32) -> TapCredentials {
-        TapCredentials {
+    fn credentials(uid: u32, mount_namespace: u32) -> ProcessCredentials {
+        ProcessCredentials {
             uid,
             effective_uid: uid,
             effective_gid: 0,

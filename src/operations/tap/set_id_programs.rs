@@ -4,8 +4,8 @@
 use crate::host::file_rights::{FileRights, SetIdProgram};
 use crate::host::host_files::rights_of_file;
 use crate::host::path_walk::PathWalk;
+use crate::kernel::failed_call::FailedCall;
 use crate::kernel::fuse_guard::{LastLink, open_executable, open_handle};
-use crate::kernel::tap::FailedCall;
 use std::collections::HashMap;
 use std::fs;
 use std::fs::File;
@@ -63,8 +63,8 @@ fn is_executed_by(pid: u32, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::failed_call::{CallText, FailedEvent, ProcessCredentials};
     use crate::kernel::mounts::MountTable;
-    use crate::kernel::tap::{CallText, FailedEvent, TapCredentials};
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
             tempfile::Builder::new().prefix("a-name-of-more-than-thirty-one-bytes-").tempfile_in("/tmp").unwrap();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o2755)).unwrap();
         let name = file.path().file_name().unwrap().as_bytes();
-        let credentials = TapCredentials {
+        let credentials = ProcessCredentials {
             uid: u32::MAX,
             effective_uid: u32::MAX,
             effective_gid: u32::MAX,

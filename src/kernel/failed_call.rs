@@ -1,5 +1,5 @@
-//! What a tap reports of calls that the kernel executed and that failed: the call with its arguments, and what the process may
-//! do.
+//! A call that the kernel executed and that failed, as the BPF programs describe it: the call with its arguments, and what the
+//! process may do.
 
 use crate::incidents::CallSite;
 use crate::kernel::call_notes::halves;
@@ -38,7 +38,7 @@ pub struct FailedCall {
     /// What the call's path or socket address points to.
     pub text: CallText,
     /// What the process may do.
-    pub credentials: TapCredentials,
+    pub credentials: ProcessCredentials,
     /// A bit for each capability that the kernel looked for during the call and that the process lacked.
     pub missed: u64,
     /// Those of them that the kernel looked for in a user namespace other than the process's own.
@@ -97,7 +97,7 @@ pub enum CallText {
 
 /// What a process may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TapCredentials {
+pub struct ProcessCredentials {
     /// The real uid.
     pub uid: u32,
     /// The effective uid.
@@ -194,7 +194,7 @@ impl FailedCall {
                 FailedEvent::Exec { mode: low(a0), uid: low(a1), gid: low(a2) }
             },
             text: CallText::new(text, length.cast_signed()),
-            credentials: TapCredentials {
+            credentials: ProcessCredentials {
                 uid,
                 effective_uid,
                 effective_gid: group,

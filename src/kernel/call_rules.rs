@@ -1,10 +1,10 @@
-//! What a tap looks at in each call: which argument is a path or an address, and which arguments distinguish
-//! failures.
+//! What a tap, or the daemon, looks at in each call that fails: which argument is a path or an address, and which arguments
+//! distinguish failures.
 
 use crate::incidents::ArgumentPlace;
 use crate::syscalls::Abi;
 
-/// `struct call_rule` in `tap_layout.h`.
+/// `struct call_rule` in `failed_call.h`.
 pub(crate) type CallRule = [u8; 8];
 
 /// Flags of a rule.
