@@ -16,10 +16,10 @@ ok "a denial during a storm of forks is told" within 30 denied forks
 ok "with its alert" within 30 alerted forks
 systemctl stop fork-storm
 
+# Each lives for a moment.
 storm_of_cgroups() {
-    for ((i = 0; i < 3000; i++)); do
-        mkdir "/sys/fs/cgroup/system.slice/storm$i.service" && rmdir "/sys/fs/cgroup/system.slice/storm$((i - 100)).service" 2>/dev/null
-    done
+    perl -e 'my $all = "/sys/fs/cgroup/system.slice/storm%d.service";
+        for my $n (1 .. 3000) { mkdir sprintf($all, $n); rmdir sprintf($all, $n - 100) if $n > 100 }'
 }
 storm_of_cgroups &
 storm=$!
@@ -39,9 +39,10 @@ sleep 4
 most=0
 while [[ -L /proc/$pid/fd/$most ]]; do most=$((most + 1)); done
 prlimit --pid "$pid" --nofile="$most:8192"
-systemctl start descriptors.service
-sleep 2
 ok "without free descriptors the answer says so" says "Too many open files" harden-why --json descriptors
+# The daemon looks for the unit of a record for three seconds.
+systemctl start descriptors.service
+sleep 1
 prlimit --pid "$pid" --nofile=8192:8192
 ok "with descriptors again, the denial is told" within 20 denied descriptors
 ok "the daemon ran all the time" same
