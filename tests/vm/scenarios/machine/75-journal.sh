@@ -60,6 +60,8 @@ ok "what was killed before is told by PID 1's" within 30 found again exit-entry 
 ok "and as the guess that it is" says "a guess" harden-why again.service
 resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$(systemctl show -P MainPID harden-whyd)/status"; }
 small() { (($(resident) <= 16384)); }
+# To load its programs into the kernel, it needs more for a moment.
+ok "its programs are loaded" within 60 says '"watches_calls": ?true' harden-why --json status
 note "it has $(resident) KiB resident, with the library that reads the journal"
 ok "it is small still" small
 unknown() { (($(harden-why --json --unknown | jq '[.units[].denials[].count] | add // 0') == $1)); }
