@@ -9,6 +9,7 @@ use super::service_manager::{ServiceManager, ServiceManagers};
 use crate::audit::text::{join, shown_path};
 use crate::diagnosis::{Diagnosis, Situation, find_withholding};
 use crate::incidents::{AccessDenial, name_access};
+use crate::policy::{Directive, DirectiveCause, Policy};
 use crate::syscalls::{Abi, Groups};
 use crate::units::Unit;
 use anyhow::{bail, ensure};
@@ -79,14 +80,22 @@ fn compare(prediction: &Prediction<'_>, reread: &RereadSettings, groups: &Groups
     }
     let held = facts.policy(now.context().clone(), groups);
     for denial in denied_accesses(diagnosis).filter(|denial| find_withholding(denial, &predicted).is_empty()) {
-        let withholding =
-            [now, &held].into_iter().find_map(|policy| find_withholding(denial, policy).into_iter().next());
+        let withholding = find_still_withholding(denial, now, &held);
         if let Some(cause) = withholding {
             let (key, name) = (cause.directive.key(), name_access(&denial.access));
             bail!("systemd still holds a {key}= that withholds {name}, so the remedy would not help");
         }
     }
     Ok(())
+}
+
+/// Returns what still withholds an access, by a unit's files or by the values that its manager holds.
+///
+/// The values are without the commands, whose prefixes decide what `User=` means for capabilities (systemd.service(5)).
+fn find_still_withholding(denial: &AccessDenial, files: &Policy, values: &Policy) -> Option<DirectiveCause> {
+    let is_of_values = |cause: &DirectiveCause| !matches!(cause.directive, Directive::User | Directive::DynamicUser);
+    let of_values = find_withholding(denial, values).into_iter().filter(is_of_values);
+    find_withholding(denial, files).into_iter().chain(of_values).next()
 }
 
 /// Undoes changes because of an error. Returns that error, with what is left if the undoing fails as well.
@@ -136,8 +145,29 @@ async fn reload_despite_signals(manager: &impl ServiceManager, interruption: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::incidents::Access;
     use crate::operations::fake_manager::{FakeMachine, Fault};
+    use crate::policy::{Settings, UnitFile};
+    use crate::syscalls::{Arch, Call};
     use crate::units::Manager;
+
+    #[test]
+    fn user_of_the_values_withholds_nothing_from_a_command_that_starts_as_root() {
+        let policy = |lines: &str| {
+            let file = UnitFile::parse(Path::new("a.service"), format!("[Service]\n{lines}").as_bytes());
+            Policy::new(Settings::new(&"a.service".parse().unwrap(), Some(file), Vec::new()), &Groups::embedded())
+        };
+        let access = Access::from_parts("capability", b"", "CAP_SYS_TIME bounding").unwrap();
+        let denial = AccessDenial { call: Call::named(Arch::native(), "clock_adjtime"), errno: libc::EPERM, access };
+        let key = |files: &str, values: &str| {
+            find_still_withholding(&denial, &policy(files), &policy(values)).map(|cause| cause.directive.key())
+        };
+        let (open, closed) = ("CapabilityBoundingSet=CAP_SYS_TIME\n", "CapabilityBoundingSet=~CAP_SYS_TIME\n");
+        let user = "User=web\n";
+        assert_eq!(key(&format!("{user}ExecStart=!/bin/x\n{open}"), &format!("{user}{open}")), None);
+        assert_eq!(key(&format!("{user}ExecStart=/bin/x\n{open}"), &format!("{user}{open}")), Some("User"));
+        assert_eq!(key(&format!("{user}ExecStart=!/bin/x\n{open}"), closed), Some("CapabilityBoundingSet"));
+    }
 
     #[test]
     fn failed_reload_after_roll_back_names_the_command_of_the_manager() {
