@@ -87,8 +87,8 @@ fn is_probe(access: &Access, call: Option<&str>, arguments: [u64; 6]) -> bool {
     }
 }
 
-/// Whether the path of a call leads to a file system of a user's program. The kernel asks the program for new modes of the file
-/// after a check failed, and checks again (`fuse_permission`): the call can succeed.
+/// Whether the path of a call leads to FUSE. There the kernel reads the file's modes again after a failed check, and repeats the
+/// check (`fuse_permission`), so that the call can succeed.
 fn is_on_fuse(report: &FailureReport, host_mounts: &MountTable) -> bool {
     let mount = locate(report, host_mounts).and_then(|at| host_mounts.holding(at.place.as_os_str().as_bytes()));
     mount.is_some_and(|mount| mount.fs_type.starts_with(b"fuse") || mount.fs_type == b"virtiofs")

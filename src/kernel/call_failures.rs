@@ -87,7 +87,7 @@ pub(crate) struct FailureReport {
 }
 
 impl CallFailures {
-    /// Loads the programs, which takes a second on a slow machine.
+    /// Loads the programs, which takes some seconds on a slow machine.
     ///
     /// # Errors
     /// The kernel refuses the programs, or lacks something that they need.

@@ -301,8 +301,8 @@ INLINE void forget_draft(void)
         __sync_fetch_and_add(&draft_count, -1);
 }
 
-// Whether a call asks for an id that the process has not. The kernel looks at the process's own ids before it fails, or after it
-// checked the capability.
+// Whether a call asks for an id that the process has not. It may take its own ids without the capability, which the kernel checks
+// before it compares the ids, or after.
 INLINE int asks_other_ids(u32 call, u32 condition, const struct cred *cred, const struct call_arguments *arguments)
 {
     u32 real = 0, effective = 0, saved = 0, namespace = 0;
@@ -396,7 +396,8 @@ int hardenwhy_cap(struct arguments *arguments)
     return 0;
 }
 
-// The argument is a mount that the call wants to change; the result follows. `meaning` is the most that a failure can mean.
+// The argument is a mount that the call wants to change; the result follows. With `FINAL`, the failure can end the call; with
+// `NOTED`, it decides nothing.
 INLINE int check_mount(struct arguments *arguments, u32 meaning)
 {
     if ((s32)arguments->of[1] != -EROFS)
@@ -463,7 +464,8 @@ int hardenwhy_gone(void *unused)
     return 0;
 }
 
-// Looks at the result of a function, which follows its arguments. The verifier knows the address of a file in it for no number.
+// Looks at the result of a function, which follows its arguments. It can be an error or the address of a file, which the verifier
+// accepts as a number only if it is read as memory.
 INLINE int look_at_end(const u64 *result)
 {
     u64 returned = 0;

@@ -1,8 +1,9 @@
 //! What a failed check of the kernel means for the call in which it failed.
 //!
-//! Most calls fail as soon as the check failed: the kernel's code has no other way, in Linux 5.15 to 6.18. The comments name that
-//! code. For other calls the check decides nothing yet, and a program looks at their result. A capability that is in no row is one
-//! that a call can do without, as `CAP_FSETID` in chown(2).
+//! Most calls fail as soon as the check failed: the kernel's code has no other way. The comments name that code, as it is in Linux
+//! 6.1 and 6.12; the tests of the module above make most of these calls, and compare the kernel's own answers. For other calls the
+//! check decides nothing yet, and a program looks at their result. A capability that is in no row is one that a call can do
+//! without, as `CAP_FSETID` in chown(2).
 
 use crate::kernel::call_rules::path_argument;
 
@@ -106,14 +107,14 @@ const CHANGING: [&str; 21] = [
     "utimes",
 ];
 
-/// Functions at whose end a program looks, with the calls for which they decide, and whether they do for capabilities as well. A
-/// file that exists is opened although its mount is read-only, and is no error of mkdir(2) either.
+/// Functions at whose end a program looks, with the calls for which they decide, and whether they do so for capabilities as well.
+/// On a read-only mount, a file that exists can be opened, and to make it again fails with EEXIST.
 const DECIDING: [(&str, &[&str], bool); 2] = [
     ("do_filp_open", &["creat", "open", "openat", "openat2"], true),
     ("filename_create", &["link", "linkat", "mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat"], false),
 ];
 
-/// Calls at whose end a program looks. Several checks follow each other in them, or they do without.
+/// Calls at whose end a program looks: after a failed check they can make another, or go on without the capability.
 const AT_END: [&str; 10] = [
     "bind",
     "bpf",
@@ -134,8 +135,8 @@ const CONDITIONS: [(&[&str], u64); 3] = [
     (&["setresuid", "setreuid", "setuid"], USER_IDS),
 ];
 
-/// Returns the functions at whose end a program looks, with the names of the programs' functions in the kernel. `prefix` is that of
-/// the kernel's functions for its own calls.
+/// Returns the functions and calls at whose end a program looks, each with the name of its function in the kernel. `prefix` is what
+/// the kernel puts before the names of calls.
 pub(super) fn deciding_functions(prefix: &str) -> impl Iterator<Item = (&'static str, String)> {
     let of_files = DECIDING.iter().map(|(function, ..)| (*function, (*function).to_owned()));
     of_files.chain(AT_END.iter().map(move |call| (*call, format!("{prefix}{call}"))))

@@ -47,7 +47,8 @@ heal() {
         note "round $rounds: $current"
         if ((rounds > 40)); then break; fi
         ok "round $rounds: the line that is too tight is named, and nothing else" judged "($told_so) and ([$newest_calls
-            | .cause.directives[] | [.directive, .file, .line]] | unique == [[\"SystemCallFilter\", \"$path\", $number]])"
+            | .cause.directives[] | [.directive, .file, .line]] | unique == [[\"SystemCallFilter\", \"$path\", $number]])
+            and ([$newest | .cause.directives[].file] | unique == [\"$path\"])"
         systemctl reset-failed "$unit"
         # The restart can show the next denial, and then the exit status is 1.
         ok "round $rounds: apply" says '"outcome": ?"applied"' timeout 120 harden-why --json apply --yes --restart "$unit" || break
