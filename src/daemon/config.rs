@@ -223,7 +223,7 @@ struct ConfigReader {
 impl ConfigReader {
     /// Applies the settings of a file.
     fn read_file(&mut self, file: &Path, text: &str) {
-        let line_at = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+        let line_at = |at: usize| 1 + memchr::memchr_iter(b'\n', text.as_bytes().get(..at).unwrap_or_default()).count();
         let complaint = |at: Option<usize>, key: Option<String>, what: String| Complaint {
             file: file.to_owned(),
             line: at.map(line_at),

@@ -2,7 +2,6 @@
 
 use super::cause::DenialCause;
 use super::errno_fallback::{FallbackErrno, find_fallback};
-use super::proof::passes;
 use super::relatives::find_relatives;
 use crate::incidents::{Incident, SightingSource};
 use crate::policy;
@@ -75,7 +74,7 @@ impl<'a> DeniedCall<'a> {
         let mut older = find_relatives(self.abi, self.name, groups).peekable();
         self.effect == Some(Effect::Errno(libc::ENOSYS))
             && find_fallback(self.name) == Some(FallbackErrno::Enosys)
-            && (older.peek().is_none() || older.any(|older| passes(policy, self.abi, older.call)))
+            && (older.peek().is_none() || older.any(|older| policy.permits(self.abi, older.call)))
     }
 
     /// Whether the list of architectures denied it, and the executables that were read are all of other architectures. A

@@ -1,6 +1,5 @@
 //! Finds groups that together contain all of the given calls.
 
-use super::proof::passes;
 use crate::policy::Policy;
 use crate::syscalls::Groups;
 use std::collections::BTreeSet;
@@ -22,14 +21,14 @@ fn find_cover<'a>(names: &BTreeSet<&str>, groups: &'a Groups, policy: &Policy) -
     let mut left: BTreeSet<&str> = names.clone();
     let mut opened: BTreeSet<&str> = BTreeSet::new();
     let mut chosen = Vec::new();
-    let passing = |call: &str| passes(policy, policy.native(), call);
     while !left.is_empty() {
         let price = |group: &str| {
             let calls = groups.calls(group)?;
-            let covers = calls.iter().filter(|call| left.contains(&***call)).count();
-            let opens =
-                calls.iter().filter(|call| !names.contains(&***call) && !opened.contains(&***call) && !passing(call));
-            (covers > 0).then(|| (opens.count() * 1000 / covers, calls.len()))
+            let covers = left.iter().filter(|call| calls.contains(**call)).count();
+            let others =
+                || calls.iter().map(AsRef::as_ref).filter(|call| !names.contains(call) && !opened.contains(call));
+            let opens = || others().filter(|call| !policy.permits(policy.native(), call)).count();
+            (covers > 0).then(|| (opens() * 1000 / covers, calls.len()))
         };
         let best =
             groups.names().filter(|name| *name != "@known").filter_map(|name| Some((price(name)?, name))).min()?.1;

@@ -79,6 +79,7 @@ pub fn find_needed_capability(call: &str) -> Option<&'static str> {
 /// cannot use the capability that it needs.
 #[must_use]
 pub fn find_risk(call: &str, settings: &Settings, groups: &Groups) -> Option<&'static str> {
-    let is_powerless = find_needed_capability(call).is_some_and(|capability| !settings.can_use_capability(capability));
-    find_group(call, groups).filter(|_| !is_powerless)
+    let is_powerless =
+        || find_needed_capability(call).is_some_and(|capability| !settings.can_use_capability(capability));
+    find_group(call, groups).filter(|_| !is_powerless())
 }

@@ -121,7 +121,7 @@ impl<'a> Proof<'a> {
         let opens = self.find_opened(&after);
         let reservation = self.find_reservation(&kind, &opens, &after);
         let (passing, failing): (BTreeSet<TargetCall<'_>>, BTreeSet<TargetCall<'_>>) =
-            self.targets.iter().copied().partition(|call| passes(&after, call.abi, call.name));
+            self.targets.iter().copied().partition(|call| after.permits(call.abi, call.name));
         let newly: BTreeSet<&str> =
             opens.iter().map(AsRef::as_ref).chain(passing.iter().map(|call| call.name)).collect();
         let unfiltered = newly.iter().copied().filter(|call| privileged_calls::is_unfiltered_io(call));
@@ -197,7 +197,7 @@ impl<'a> Proof<'a> {
 
     /// Whether a call of an ABI was denied before and passes now.
     fn opens(&self, after: &Policy, abi: Abi, call: &str) -> bool {
-        abi.call_number(call).is_some() && passes(after, abi, call) && !passes(&self.before, abi, call)
+        abi.call_number(call).is_some() && after.permits(abi, call) && !self.before.permits(abi, call)
     }
 
     /// Returns why a remedy of this kind with this effect is never the default.
@@ -229,7 +229,7 @@ impl<'a> Proof<'a> {
 
     /// Whether any call that passed is denied now.
     fn denies_more(&self, after: &Policy) -> bool {
-        let is_closed = |abi, call: &str| passes(&self.before, abi, call) && !passes(after, abi, call);
+        let is_closed = |abi, call: &str| self.before.permits(abi, call) && !after.permits(abi, call);
         self.known.iter().any(|call| self.abis.iter().any(|abi| is_closed(*abi, call)))
     }
 
@@ -283,11 +283,6 @@ pub(super) fn without_controls(value: &str) -> String {
     }
     let words = value.split([' ', '\t']).filter(|word| word.chars().all(is_plain));
     words.collect::<Vec<_>>().join(" ")
-}
-
-/// Whether a call passes, at least with some arguments.
-pub(super) fn passes(policy: &Policy, abi: Abi, call: &str) -> bool {
-    !matches!(policy.verdict(abi, call), Verdict::Denied { .. })
 }
 
 fn list_mode(policy: &Policy) -> Option<Mode> {

@@ -5,7 +5,7 @@ use super::access_remedy::{Grant, find_grant};
 use super::denied_call::DeniedCall;
 use super::drop_in_place::choose_drop_in;
 use super::finding::Finding;
-use super::proof::{Proof, TargetCall, passes};
+use super::proof::{Proof, TargetCall};
 use super::relax_directive::RelaxingLines;
 use super::remedy::{OpenedCall, Remedy, RemedyKind, Reservation};
 use super::situation::Situation;
@@ -232,9 +232,9 @@ impl<'a> Search<'a> {
     fn relatives(&self) -> Vec<OpenedCall> {
         let scope = self.proof.scope();
         let refused =
-            || scope.relatives().filter(|(abi, relative)| !passes(&self.situation.policy, *abi, relative.call));
+            || scope.relatives().filter(|(abi, relative)| !self.situation.policy.permits(*abi, relative.call));
         let after = self.policy_allowing(refused().map(|(_, relative)| relative.call));
-        let open = refused().filter(|(abi, relative)| passes(&after, *abi, relative.call));
+        let open = refused().filter(|(abi, relative)| after.permits(*abi, relative.call));
         let reasons: BTreeMap<&str, &'static str> =
             open.map(|(_, relative)| (relative.call, relative.reason)).collect();
         reasons.into_iter().map(|(call, reason)| opened(call, reason)).collect()
@@ -258,13 +258,13 @@ impl<'a> Search<'a> {
             .iter()
             .filter(|(abi, call, _)| {
                 !denied.contains(call)
-                    && !passes(policy, *abi, call)
+                    && !policy.permits(*abi, call)
                     && !scope.is_excluded(call)
                     && self.groups.is_known(call)
             })
             .collect();
         let after = self.policy_allowing(refused.iter().map(|(_, call, _)| *call));
-        let open = refused.into_iter().filter(|(abi, call, _)| passes(&after, *abi, call));
+        let open = refused.into_iter().filter(|(abi, call, _)| after.permits(*abi, call));
         let reasons: BTreeMap<&str, &Cow<'static, str>> = open.map(|(_, call, reason)| (call, reason)).collect();
         reasons.into_iter().map(|(call, reason)| OpenedCall { call: call.into(), reason: reason.clone() }).collect()
     }

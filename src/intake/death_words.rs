@@ -80,7 +80,8 @@ fn find_told(line: &str, words: &str, is_end: impl Fn(&str, &str) -> bool) -> Op
         // Not `signal 311`.
         !after.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_end(before, after)
     };
-    line.match_indices(words).map(|(at, _)| at).find(|at| is_told(*at)).map(|at| (at, words.len()))
+    let mut places = memchr::memmem::find_iter(line.as_bytes(), words);
+    places.find(|at| is_told(*at)).map(|at| (at, words.len()))
 }
 
 /// Whether words between two texts are those of a shell about a process: at the start, behind its pid, or behind a name and

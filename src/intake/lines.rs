@@ -13,7 +13,7 @@ pub(super) enum LogLine<'a> {
     TooLong,
 }
 
-/// Reads lines into one buffer of fixed size.
+/// Reads lines into one buffer, which grows with its input up to a fixed size.
 pub(super) struct LineReader<'r> {
     input: &'r mut dyn Read,
     buffer: Vec<u8>,
@@ -27,8 +27,11 @@ impl<'r> LineReader<'r> {
     /// Holds many lines, so that one read gets many.
     const BUFFER: usize = 4 * LONGEST_LINE;
 
+    /// Enough for a short input, such as a line that a person pipes.
+    const FIRST_BUFFER: usize = 8 << 10;
+
     pub(super) fn new(input: &'r mut dyn Read) -> Self {
-        Self { input, buffer: vec![0; Self::BUFFER], start: 0, end: 0, latest: 0 }
+        Self { input, buffer: Vec::new(), start: 0, end: 0, latest: 0 }
     }
 
     /// Returns the next line; `None` at the end of the input.
@@ -125,7 +128,10 @@ impl<'r> LineReader<'r> {
         self.end -= self.start;
         self.start = 0;
         let before = self.end;
-        while self.end < self.buffer.len() {
+        while self.end < Self::BUFFER {
+            if self.end == self.buffer.len() {
+                self.buffer.resize((4 * self.end).clamp(Self::FIRST_BUFFER, Self::BUFFER), 0);
+            }
             match self.input.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
                 Ok(read) => self.end += read,

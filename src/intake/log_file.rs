@@ -385,8 +385,11 @@ impl LogReader<'_, '_> {
 
     /// Counts whole lines that are no records, and reads the deaths that they report.
     fn skip_foreign(&mut self, lines: &[u8]) {
+        if lines.is_empty() {
+            return;
+        }
         let count = memchr_iter(b'\n', lines).count() as u64;
-        if !lines.is_empty() && self.units.may_hold(lines) {
+        if self.units.may_hold(lines) {
             let whole = lines.strip_suffix(b"\n").unwrap_or(lines);
             for (line, number) in whole.split(|byte| *byte == b'\n').zip(self.summary.lines + 1..) {
                 self.units.read_line(line, number);

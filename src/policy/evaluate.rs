@@ -15,7 +15,8 @@ use std::sync::Arc;
 impl Policy {
     /// Returns the verdict on a call of an ABI.
     pub fn verdict(&self, abi: Abi, call: &str) -> Verdict {
-        let mut causes = self.causes(abi, call);
+        let of_filter = self.filter_cause(call).map(|cause| (cause, true));
+        let mut causes: Vec<(DirectiveCause, bool)> = self.other_causes(abi, call).chain(of_filter).collect();
         causes.sort_by_key(|(cause, _)| cause.directive);
         // Once an ABI is blocked, systemd installs no further filter for it. Earlier filters stay.
         if causes.iter().any(|(cause, _)| cause.why == CauseReason::Abi) {
@@ -44,6 +45,14 @@ impl Policy {
             None if !possible.is_empty() => Verdict::Possible { by: possible },
             None => self.log_cause(call).map_or(Verdict::Permitted, |by| Verdict::LogOnly { by }),
         }
+    }
+
+    /// Whether the call passes with some arguments: its [verdict](Self::verdict) is no denial.
+    #[must_use]
+    pub fn permits(&self, abi: Abi, call: &str) -> bool {
+        // Where the verdict leaves a cause out, another one denies the call.
+        self.filter.as_ref().is_none_or(|filter| filter.permits(call))
+            && !self.other_causes(abi, call).any(|(_, certain)| certain)
     }
 
     /// Returns the directives that refuse some call with an error rather than kill, in order.
@@ -97,18 +106,18 @@ impl Policy {
         found
     }
 
-    /// Returns every directive that denies the call. The flag is true if the directive denies it whatever the
-    /// arguments.
-    fn causes(&self, abi: Abi, call: &str) -> Vec<(DirectiveCause, bool)> {
+    /// Returns every directive but the filter that denies the call. The flag is true if the directive denies it whatever
+    /// the arguments.
+    fn other_causes(&self, abi: Abi, call: &str) -> impl Iterator<Item = (DirectiveCause, bool)> {
         let by_kernel = |directive| directive == Directive::MemoryDenyWriteExecute && self.mdwe == Mdwe::Kernel;
-        let rules = self.rules.iter().filter(|(directive, rule)| self.is_target(rule, call) && !by_kernel(*directive));
+        let is_rule =
+            move |(directive, rule): &&(Directive, &Rule)| self.is_target(rule, call) && !by_kernel(*directive);
+        let rules = self.rules.iter().filter(is_rule);
         rules
-            .filter_map(|(directive, rule)| self.rule_cause(*directive, rule, call))
+            .filter_map(move |(directive, rule)| self.rule_cause(*directive, rule, call))
             .chain(self.family_cause(abi, call))
             .chain(self.manager_abi_cause(abi).map(|cause| (cause, true)))
             .chain(self.abi_cause(abi).map(|cause| (cause, true)))
-            .chain(self.filter_cause(call).map(|cause| (cause, true)))
-            .collect()
     }
 
     fn is_target(&self, rule: &Rule, call: &str) -> bool {

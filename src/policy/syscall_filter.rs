@@ -226,7 +226,10 @@ impl SyscallFilter {
     /// Whether a call passes.
     #[must_use]
     pub fn permits(&self, call: &str) -> bool {
-        self.ruling(call).denied.is_none()
+        match self.list.entries.get(call) {
+            Some(entry) => self.mode() == Mode::Allow && entry.effect.is_none(),
+            None => self.mode() == Mode::Deny,
+        }
     }
 
     /// Returns what happens to a call, and the word that decides it.

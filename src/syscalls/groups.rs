@@ -322,8 +322,14 @@ fn nearest<'a>(mistyped: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         LONG..64 => 2,
         _ => return None,
     };
-    // Each slip changes the length by one at most.
-    let similar = candidates.filter(|candidate| candidate.len().abs_diff(mistyped.len()) <= most);
+    // Each slip adds one letter at most, and takes one away.
+    let lacks = |one: &str, other: &str| one.bytes().filter(|byte| !other.as_bytes().contains(byte)).count();
+    let is_similar = |candidate: &&str| {
+        candidate.len().abs_diff(mistyped.len()) <= most
+            && lacks(mistyped, candidate) <= most
+            && lacks(candidate, mistyped) <= most
+    };
+    let similar = candidates.filter(is_similar);
     let distances = similar.map(|candidate| (strsim::osa_distance(mistyped, candidate), candidate));
     distances.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)
 }

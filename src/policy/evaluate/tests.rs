@@ -120,6 +120,35 @@ fn verdict_names_every_cause_and_the_strongest_decides() {
 }
 
 #[test]
+fn call_is_permitted_unless_its_verdict_is_a_denial() {
+    let conf = UnitFile::parse(Path::new("system.conf"), b"[Manager]\nSystemCallArchitectures=native\n");
+    let (manager, _) = manager_architectures([&conf]);
+    let context = ManagerContext { manager, ..ManagerContext::default() };
+    let groups = Groups::parse(LISTING, GroupSource::Host("252".into())).unwrap().with_native(Abi::X86_64);
+    for lines in [
+        "",
+        "SystemCallFilter=@default socket",
+        "SystemCallFilter=@default socket:EPERM clone3\nSystemCallFilter=~clone3 unheard_of",
+        "SystemCallFilter=~socket read:EPERM\nSystemCallErrorNumber=EACCES",
+        "SystemCallArchitectures=native\nProtectClock=yes\nRestrictSUIDSGID=yes\nLockPersonality=yes",
+        "RestrictNamespaces=yes\nRestrictAddressFamilies=none\nProtectKernelModules=yes\nDynamicUser=yes",
+        "RestrictAddressFamilies=AF_UNIX\nMemoryDenyWriteExecute=yes\nSystemCallLog=read",
+    ] {
+        let plain = policy(lines);
+        let below = plain.clone().with_context(context.clone(), &groups);
+        for policy in [plain, below] {
+            for abi in Abi::all() {
+                for call in ["read", "socket", "clone3", "chmod", "setns", "settimeofday", "iopl", "unheard_of", "exit"]
+                {
+                    let is_denied = matches!(policy.verdict(abi, call), Verdict::Denied { .. });
+                    assert_eq!(policy.permits(abi, call), !is_denied, "{call} of {abi:?} under {lines}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn denied_call_is_not_merely_logged() {
     assert_eq!(describe("SystemCallLog=read\nSystemCallFilter=~read", "read"), "kill SystemCallFilter@3");
 }
