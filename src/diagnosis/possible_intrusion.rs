@@ -41,7 +41,7 @@ fn can_have_uid(settings: &Settings, uid: &str) -> bool {
     let is_root = matches!(uid, "0" | "root");
     let number: Option<u32> = uid.parse().ok();
     let elevated = settings.commands().iter().any(|command| command.elevated);
-    let is_dynamic = settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
+    let is_dynamic = settings.is_on(Directive::DynamicUser);
     if uid.is_empty() || (is_root && elevated) {
         return true;
     }

@@ -180,13 +180,12 @@ impl RehearsalDropIn {
 /// Whether the unit itself sets a liftable directive. Another directive that only implies it does not count.
 fn is_on(policy: &Policy, directive: Directive) -> bool {
     let settings = &policy.settings;
-    let on = |directive| settings.switch(directive).is_some_and(|switch| switch.on);
     match directive {
         Directive::SystemCallFilter => policy.filter.is_some(),
         Directive::RestrictAddressFamilies => policy.families().is_some_and(crate::policy::AddressFamilies::restricts),
         Directive::RestrictNamespaces => settings.namespaces().is_some_and(crate::policy::Namespaces::restricts),
-        Directive::RestrictSUIDSGID => on(directive) && !on(Directive::DynamicUser),
-        _ => on(directive),
+        Directive::RestrictSUIDSGID => settings.is_on(directive) && !settings.is_on(Directive::DynamicUser),
+        _ => settings.is_on(directive),
     }
 }
 

@@ -322,8 +322,7 @@ fn device_lines(settings: &Settings, sandbox: &SandboxSettings) -> Vec<Assignmen
 
 /// Returns why the lines of a directive stay in force; `None` if they are lifted.
 fn reason_to_keep(settings: &Settings, sandbox: &SandboxSettings, directive: Directive) -> Option<&'static str> {
-    let is_dynamic = settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
-    if is_dynamic && OF_DYNAMIC_USER.contains(&directive) {
+    if settings.is_on(Directive::DynamicUser) && OF_DYNAMIC_USER.contains(&directive) {
         return Some("DynamicUser= implies it");
     }
     if directive == Directive::PrivateDevices && settings.has_own_root() {

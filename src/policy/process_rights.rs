@@ -49,10 +49,6 @@ impl Settings {
         self.can_have_capability(name)
             && (is_root || !self.has_no_new_privileges() || self.program().has_ambient_capability(name))
     }
-
-    fn is_on(&self, directive: Directive) -> bool {
-        self.switch(directive).is_some_and(|switch| switch.on)
-    }
 }
 
 #[cfg(test)]

@@ -178,6 +178,12 @@ impl Settings {
         self.switches.get(&directive)
     }
 
+    /// Whether a line switches a directive on.
+    #[must_use]
+    pub fn is_on(&self, directive: Directive) -> bool {
+        self.switch(directive).is_some_and(|switch| switch.on)
+    }
+
     /// Returns the directive whose line switches the rules of a directive on: itself, or one that implies it.
     pub(super) fn switched_on(&self, directive: Directive) -> Option<(Directive, &Origin)> {
         let on =

@@ -62,7 +62,7 @@ mod tests {
         let bad = "LockPersonality=yes\nDynamicUser=maybe\nProtectClock=yes\n";
         let on = |settings: &Settings| {
             [Directive::LockPersonality, Directive::ProtectClock, Directive::ProtectKernelLogs]
-                .map(|directive| settings.switch(directive).is_some_and(|switch| switch.on))
+                .map(|directive| settings.is_on(directive))
         };
         let dropins = vec![file("/x.d/10.conf", bad), file("/x.d/20.conf", "ProtectKernelLogs=yes\n")];
         let below = Settings::new(&"x.service".parse().unwrap(), Some(file("/x", "")), dropins);

@@ -74,9 +74,9 @@ fn with_held_filter(policy: Policy, properties: &UnitProperties, groups: &Groups
 fn differing_directives(policy: &Policy, properties: &UnitProperties) -> Vec<Directive> {
     let settings = &policy.settings;
     let differs = |(directive, held): (&Directive, &bool)| {
-        let stated = settings.switch(*directive).is_some_and(|switch| switch.on);
+        let stated = settings.is_on(*directive);
         // systemd reports the settings that DynamicUser= implies as turned on. The policy implies them too.
-        let is_implied = *held && !stated && settings.switch(Directive::DynamicUser).is_some_and(|switch| switch.on);
+        let is_implied = *held && !stated && settings.is_on(Directive::DynamicUser);
         (stated != *held && !is_implied).then_some(*directive)
     };
     let lists = [

@@ -169,9 +169,7 @@ impl FakeState {
             fs::write(path, content).unwrap();
         }
         let settings = unit_files::load_listed(copy.path(), &self.unit.name, fragment, &dropins).settings;
-        let switches = Directive::switches()
-            .map(|switch| (switch, settings.switch(switch).is_some_and(|setting| setting.on)))
-            .collect();
+        let switches = Directive::switches().map(|switch| (switch, settings.is_on(switch))).collect();
         let policy = Policy::new(settings, &GROUPS);
         let filter = policy.filter.as_ref();
         let (mode, logged) = policy.logged_calls();
