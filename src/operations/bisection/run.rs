@@ -6,7 +6,7 @@ use crate::diagnosis::bisection::{BisectionResult, BisectionStep, Trials};
 use crate::host::unit_processes::{UnitProcess, still_running};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
-use crate::operations::rehearsal::session::{RehearsalSession, Restoration, name_survivors};
+use crate::operations::rehearsal::session::{RehearsalSession, Restoration, explain_failure, name_survivors};
 use crate::operations::service_manager::ServiceManagers;
 use anyhow::bail;
 use std::collections::BTreeSet;
@@ -78,9 +78,8 @@ pub(crate) async fn bisect<M: ServiceManagers>(
             let survivors = still_running(processes);
             Ok(FinishedBisection { end, detail, restarts: trials.len(), took, restoration, survivors })
         }
-        (Err(error), Ok(restoration)) => Err(restoration.explain(error, plan.target.unit.name.as_str(), processes)),
         (Ok(_), Err(error)) => Err(name_survivors(error, processes)),
-        (Err(why), Err(error)) => Err(name_survivors(error, processes).context(format!("{why:#}"))),
+        (Err(error), restored) => Err(explain_failure(error, restored, &plan.target.unit.name, processes)),
     }
 }
 

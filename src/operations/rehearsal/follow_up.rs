@@ -4,7 +4,7 @@ use super::feed::{RehearsalFeed, RehearsalObserver};
 use super::last_calls::{ask_later, read_last_calls};
 use super::plan::RehearsalPlan;
 use super::run::{FinishedRehearsal, RunOutcome, run_until_stopped};
-use super::session::name_survivors;
+use super::session::{explain_failure, name_survivors};
 use super::watch::RehearsalEnd;
 use crate::host::unit_processes::still_running;
 use crate::incidents::Incident;
@@ -52,10 +52,8 @@ pub(crate) async fn rehearse_then<M: ServiceManagers, T>(
     let calls = match calls {
         Ok(calls) => calls,
         Err(error) => {
-            return Err(match unit.finish(false, interruption).await {
-                Ok(restoration) => restoration.explain(ask_later(error, name), name.as_str(), processes),
-                Err(why) => name_survivors(why, processes).context(format!("{error:#}")),
-            });
+            let restored = unit.finish(false, interruption).await;
+            return Err(explain_failure(ask_later(error, name), restored, name, processes));
         }
     };
     let stopped = StoppedRehearsal { end, took, calls };

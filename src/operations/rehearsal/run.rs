@@ -3,7 +3,7 @@
 use super::feed::{RehearsalFeed, RehearsalObserver};
 use super::last_calls::{ask_later, read_last_calls};
 use super::plan::RehearsalPlan;
-use super::session::{RehearsalSession, Restoration, StoppedUnit, name_survivors};
+use super::session::{RehearsalSession, Restoration, StoppedUnit, explain_failure, name_survivors};
 use super::watch::{RehearsalEnd, watch};
 use crate::host::unit_processes::{UnitProcess, still_running};
 use crate::incidents::Incident;
@@ -61,7 +61,7 @@ pub(crate) async fn rehearse<M: ServiceManagers>(
     let finished = match restored {
         Ok(restoration) => match read_last_calls(feed, observer).await {
             Ok(calls) => Ok(FinishedRehearsal { end, took, restoration, calls, survivors: still_running(processes) }),
-            Err(error) => Err(restoration.explain(ask_later(error, name), name.as_str(), processes)),
+            Err(error) => Err(explain_failure(ask_later(error, name), Ok(restoration), name, processes)),
         },
         Err(error) => Err(name_survivors(error, processes)),
     };
@@ -102,12 +102,14 @@ pub(super) async fn run_until_stopped<'a, M: ServiceManagers>(
     let processes = session.stop(plan.reloads, interruption).await;
     let failure = match (end, session.restore().await) {
         (Ok(end), Ok(unit)) => return Ok(RunOutcome { end, took, processes, unit }),
-        (Err(error), Ok(unit)) => match unit.finish(false, interruption).await {
-            Ok(restoration) => restoration.explain(error, plan.target.unit.name.as_str(), processes),
-            Err(why) => name_survivors(why, processes).context(format!("{error:#}")),
-        },
-        (Err(error), Err(why)) => name_survivors(why, processes).context(format!("{error:#}")),
         (Ok(_), Err(why)) => name_survivors(why, processes),
+        (Err(error), unit) => {
+            let restored = match unit {
+                Ok(unit) => unit.finish(false, interruption).await,
+                Err(why) => Err(why),
+            };
+            explain_failure(error, restored, &plan.target.unit.name, processes)
+        }
     };
     feed.end().await;
     observer.finish();

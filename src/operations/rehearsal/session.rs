@@ -241,11 +241,6 @@ fn may_still_run(name: &UnitName) -> String {
 }
 
 impl Restoration {
-    /// Adds to the error of a run how the unit is left, what is left to do, and which processes outlive the run.
-    pub(crate) fn explain(&self, error: anyhow::Error, name: &str, processes: Vec<UnitProcess>) -> anyhow::Error {
-        error.context(self.describe_fully(name, &still_running(processes)))
-    }
-
     /// Describes how the unit is left, what is left to do, and which processes outlive the run, without a full stop.
     pub(crate) fn describe_fully(&self, name: &str, survivors: &[UnitProcess]) -> String {
         let state = self.describe(name).trim_end_matches('.').to_owned();
@@ -284,6 +279,20 @@ impl RestoreAction {
             Self::Stopped => "stopped",
             Self::Left => "left",
         }
+    }
+}
+
+/// Adds to the error of a run how the unit is left, or why it did not get its own settings back, and the processes that
+/// outlive the run.
+pub(crate) fn explain_failure(
+    error: anyhow::Error,
+    restored: anyhow::Result<Restoration>,
+    name: &UnitName,
+    processes: Vec<UnitProcess>,
+) -> anyhow::Error {
+    match restored {
+        Ok(restoration) => error.context(restoration.describe_fully(name.as_str(), &still_running(processes))),
+        Err(why) => name_survivors(why, processes).context(format!("{error:#}")),
     }
 }
 
