@@ -7,6 +7,7 @@ import { plural } from "./times.js";
 const KEPT = {
     "before-exec": "systemd made the call itself, before it executed the program",
     "has-fallback": "most callers make an older call instead",
+    "library-probe": "libraries look for the file and do without it",
     "unknown-argument": "it depends on arguments that no record holds",
     "wider-than-denied": "it opens more than was denied",
     "keeps-denying": "the calls still fail, with an error instead of a kill",

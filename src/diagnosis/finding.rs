@@ -7,10 +7,11 @@ use super::before_exec::{is_before_exec, is_systemds_own};
 use super::cause;
 use super::cause::DenialCause;
 use super::denied_call::DeniedCall;
+use super::library_probes::is_library_probe;
 use super::possible_intrusion::may_be_intrusion;
 use super::remedy::Reservation;
 use super::situation::Situation;
-use crate::incidents::{AccessDenial, Denial, Incident, IncidentEvent};
+use crate::incidents::{Access, AccessDenial, Denial, Incident, IncidentEvent};
 use crate::policy::{Directive, find_possible_directives};
 use crate::syscalls::Groups;
 use std::collections::BTreeSet;
@@ -76,6 +77,12 @@ impl Finding {
         self.reservation == Some(Reservation::HasFallback)
     }
 
+    /// Whether a program misses nothing by it: most callers make an older call, or a library goes on without the path.
+    #[must_use]
+    pub fn is_harmless(&self) -> bool {
+        matches!(self.reservation, Some(Reservation::HasFallback | Reservation::LibraryProbe))
+    }
+
     /// Whether a rehearsal saw a call of systemd's own, which a default remedy leaves denied.
     #[must_use]
     pub fn is_systemds_own(&self) -> bool {
@@ -100,7 +107,7 @@ impl Finding {
 }
 
 /// Returns why a default remedy leaves a failed access as it is: a process that may not be the unit's own asked for it,
-/// or a person has to choose the lines that grant it.
+/// a library does without it, or a person has to choose the lines that grant it.
 fn reserve_access(
     incident: &Incident,
     denial: &AccessDenial,
@@ -111,6 +118,9 @@ fn reserve_access(
     let settings = &situation.policy.settings;
     if denial.call.name().is_some_and(|call| may_be_intrusion(incident, call, settings, groups)) {
         return Some(Reservation::PossibleIntrusion);
+    }
+    if matches!(&denial.access, Access::HiddenPath(path) if is_library_probe(path.as_bytes())) {
+        return Some(Reservation::LibraryProbe);
     }
     let first = cause.directives().first()?;
     // Without lines there is no remedy at all.

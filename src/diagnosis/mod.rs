@@ -24,6 +24,7 @@ mod finding;
 pub(crate) mod fixed;
 pub(crate) mod foreseen_calls;
 mod group_cover;
+mod library_probes;
 mod line_to_try;
 pub(crate) mod portability;
 mod possible_cause;

@@ -59,6 +59,8 @@ pub enum Reservation {
     /// The denied call fails as on a kernel without it, and most callers then make an older call. Only a caller that
     /// does not needs the remedy.
     HasFallback,
+    /// The unit's settings hide a file that a library looks for, and does without.
+    LibraryProbe,
     /// A directive looks at an argument that no record holds, so the remedy guesses the argument's value.
     UnknownArgument,
     /// The remedy opens more than what was denied and its relatives.
@@ -78,6 +80,7 @@ impl Reservation {
         match self {
             Self::BeforeExec => "before-exec",
             Self::HasFallback => "has-fallback",
+            Self::LibraryProbe => "library-probe",
             Self::UnknownArgument => "unknown-argument",
             Self::WiderThanDenied => "wider-than-denied",
             Self::KeepsDenying => "keeps-denying",

@@ -21,11 +21,12 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOST_GROUPS: usize = 3;
 
 /// The reservations of findings, in the order of their remedies.
-const RESERVED: [Reservation; 6] = [
+const RESERVED: [Reservation; 7] = [
     Reservation::BeforeExec,
     Reservation::HasFallback,
     Reservation::UnknownArgument,
     Reservation::WiderThanDenied,
+    Reservation::LibraryProbe,
     Reservation::OtherArchitecture,
     Reservation::PossibleIntrusion,
 ];

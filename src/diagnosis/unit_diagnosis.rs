@@ -4,7 +4,7 @@ use super::before_exec::is_rehearsal_filter_load;
 use super::cause::{DenialCause, Elsewhere, is_guessed_capability};
 use super::finding::Finding;
 use super::fixed::TakesEffect;
-use super::remedy::{Remedy, Reservation};
+use super::remedy::Remedy;
 use super::search;
 use super::situation::Situation;
 use super::unresolved_calls::find_ways_out;
@@ -43,8 +43,7 @@ impl Diagnosis {
     /// Whether nothing is left to do: the settings changed since each denial that they caused.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let is_optional =
-            |finding: &Finding| matches!(finding.reservation, Some(Reservation::HasFallback | Reservation::BeforeExec));
+        let is_optional = |finding: &Finding| finding.is_harmless() || finding.is_systemds_own();
         let is_denied = |finding: &Finding| finding.denied_call().is_some() || finding.denied_access().is_some();
         let is_open = |finding: &Finding| is_denied(finding) && !is_optional(finding);
         self.settled().next().is_some() && !self.findings.iter().any(is_open)
@@ -177,6 +176,7 @@ pub fn diagnose_one(incident: Incident, situation: &Situation, groups: &Groups) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::remedy::Reservation;
     use super::*;
     use crate::audit::Action;
     use crate::diagnosis::{FileChange, History};

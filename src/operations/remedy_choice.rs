@@ -125,6 +125,7 @@ fn choose_remedy<'a>(
 fn describe_missing_default(reservation: Reservation) -> &'static str {
     match reservation {
         Reservation::BeforeExec => "only systemd itself made the denied calls, and mostly succeeds without them",
+        Reservation::LibraryProbe => "libraries look for the hidden file and do without it",
         Reservation::HasFallback => "most callers make another call instead, and only one that does not needs a remedy",
         Reservation::UnknownArgument => "no remedy is proven, since no record holds the deciding argument",
         Reservation::OtherArchitecture => {

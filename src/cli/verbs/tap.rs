@@ -21,7 +21,7 @@ use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::tap_progress::TapProgress;
 use crate::cli::views::tapped::{RefusalView, Tapped};
 use crate::diagnosis::{Diagnosis, Finding, diagnose};
-use crate::incidents::Incident;
+use crate::incidents::{Incident, name_access};
 use crate::kernel::tap::{CallResult, TapError};
 use crate::operations::interruption::Interruption;
 use crate::operations::local_machine::LocalMachine;
@@ -107,11 +107,11 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
     notes.extend(syscall_groups::groups_note(&loaded));
     let refused = finished.refusals.iter().filter_map(UnitRefusal::to_incident);
     let mut incidents: Vec<Incident> = refused.chain(finished.accesses.iter().cloned()).collect();
-    let (diagnoses, fallbacks): (Vec<Diagnosis>, Vec<Vec<Incident>>) =
+    let (diagnoses, harmless): (Vec<Diagnosis>, Vec<Vec<Incident>>) =
         finished.units.iter().map(|tapped| diagnose_denials(tapped, &incidents, &loaded.groups)).unzip();
-    let fallbacks = fallbacks.concat();
-    incidents.retain(|incident| fallbacks.iter().all(|other| other.key != incident.key));
-    notes.extend(fallback_note(&fallbacks));
+    let harmless = harmless.concat();
+    incidents.retain(|incident| harmless.iter().all(|other| other.key != incident.key));
+    notes.extend(harmless_notes(&harmless));
     notes.extend(failure_notes(finished.unjudged, finished.sees_capabilities));
     let not_stored = report_to_daemon(&common.bus, incidents).await;
     let is_stored = not_stored.is_none();
@@ -128,7 +128,7 @@ pub(crate) async fn tap(common: &Common, asked: &Asked) -> anyhow::Result<Tapped
             answers.push(answer);
         }
     }
-    let (seconds, refusals) = (finished.took.as_secs_f64(), views(&finished.refusals, &fallbacks));
+    let (seconds, refusals) = (finished.took.as_secs_f64(), views(&finished.refusals, &harmless));
     Ok(Tapped { schema: SCHEMA, seconds, units: answers, refusals, notes })
 }
 
@@ -164,20 +164,19 @@ fn answer(tapped: &TappedUnit, diagnosis: &Diagnosis, groups: &Groups, packages:
     answer
 }
 
-/// Diagnoses what a unit was denied. Returns separately the refusals on which most programs make an older call: they miss
-/// nothing.
+/// Diagnoses what a unit was denied. Returns separately the denials by which its programs miss nothing.
 fn diagnose_denials(tapped: &TappedUnit, incidents: &[Incident], groups: &Groups) -> (Diagnosis, Vec<Incident>) {
     let own = incidents.iter().filter(|incident| incident.key.unit == tapped.unit).cloned().collect();
     let mut diagnosis = diagnose(own, tapped.situation(), groups);
-    if !diagnosis.findings.iter().any(Finding::has_fallback) {
+    if !diagnosis.findings.iter().any(Finding::is_harmless) {
         return (diagnosis, Vec::new());
     }
-    let (fallbacks, denials): (Vec<Finding>, Vec<Finding>) =
-        std::mem::take(&mut diagnosis.findings).into_iter().partition(Finding::has_fallback);
-    // A fallback needs no remedy.
+    let (harmless, denials): (Vec<Finding>, Vec<Finding>) =
+        std::mem::take(&mut diagnosis.findings).into_iter().partition(Finding::is_harmless);
+    // What is harmless needs no remedy.
     let denials = denials.into_iter().map(|finding| finding.incident).collect();
-    let fallbacks = fallbacks.into_iter().map(|finding| finding.incident).collect();
-    (diagnose(denials, tapped.situation(), groups), fallbacks)
+    let harmless = harmless.into_iter().map(|finding| finding.incident).collect();
+    (diagnose(denials, tapped.situation(), groups), harmless)
 }
 
 /// Says that something else than systemd's filters answered calls.
@@ -192,26 +191,43 @@ fn answered_note(refusals: &[UnitRefusal]) -> Option<Note> {
     })
 }
 
-/// Says which refusals are no denials.
-fn fallback_note(fallbacks: &[Incident]) -> Option<Note> {
-    let calls: BTreeSet<String> = fallbacks.iter().filter_map(|one| Some(one.call()?.to_string())).collect();
-    let count = fallbacks.iter().map(|one| one.count).fold(0, u64::saturating_add);
-    (!calls.is_empty()).then(|| {
+/// Says which denials are not listed, since programs miss nothing by them.
+fn harmless_notes(harmless: &[Incident]) -> impl Iterator<Item = Note> {
+    let (files, calls): (Vec<&Incident>, Vec<&Incident>) =
+        harmless.iter().partition(|incident| incident.access().is_some());
+    let count = |incidents: &[&Incident]| {
+        count_times(incidents.iter().map(|incident| incident.count).fold(0, u64::saturating_add))
+    };
+    let older = (!calls.is_empty()).then(|| {
+        let names: BTreeSet<String> = calls.iter().filter_map(|incident| Some(incident.call()?.to_string())).collect();
         Note::new(
             "older-call",
             format!(
                 "{} failed with ENOSYS, as on a kernel that does not know it, {}: most programs then make an older call, \
                 so it is not listed as denied",
-                join(calls.into_iter()),
-                count_times(count)
+                join(names.into_iter()),
+                count(&calls)
             ),
         )
-    })
+    });
+    let probes = (!files.is_empty()).then(|| {
+        let paths: BTreeSet<String> =
+            files.iter().filter_map(|incident| Some(name_access(&incident.access()?.access))).collect();
+        Note::new(
+            "library-probe",
+            format!(
+                "{} is hidden from the unit, and was looked for {}: libraries do without it, so it is not listed as denied",
+                join(paths.into_iter()),
+                count(&files)
+            ),
+        )
+    });
+    older.into_iter().chain(probes)
 }
 
-fn views(refusals: &[UnitRefusal], fallbacks: &[Incident]) -> Vec<RefusalView> {
+fn views(refusals: &[UnitRefusal], harmless: &[Incident]) -> Vec<RefusalView> {
     let is_fallback = |refusal: &UnitRefusal| {
-        refusal.to_incident().is_some_and(|incident| fallbacks.iter().any(|other| other.key == incident.key))
+        refusal.to_incident().is_some_and(|incident| harmless.iter().any(|other| other.key == incident.key))
     };
     let mut views: Vec<RefusalView> =
         refusals.iter().map(|refusal| RefusalView::new(refusal, is_fallback(refusal))).collect();

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 /// Remedies for denials that a person has to judge, by their reservation.
 const FALLBACK: &str = "has-fallback";
+const LIBRARY_PROBE: &str = "library-probe";
 const INTRUSION: &str = "possible-intrusion";
 const BEFORE_EXEC: &str = "before-exec";
 const OTHER_ARCHITECTURE: &str = "other-architecture";
@@ -88,6 +89,7 @@ pub(super) fn find_help<'a>(answer: &'a Answer, open: &[FoldedDenial<'_>]) -> Op
     }
     for (reservation, condition) in [
         (FALLBACK, "most programs make an older call instead, and nothing has to change. If this one fails, "),
+        (LIBRARY_PROBE, "libraries look for the file and do without it. Only if the program does not, "),
         (
             OTHER_ARCHITECTURE,
             "no program of the unit is of this architecture. Only if it is meant to make such calls, ",

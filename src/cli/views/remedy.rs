@@ -42,8 +42,8 @@ pub struct RemedyView {
     pub conditional: Vec<String>,
     /// Whether `apply` uses this remedy by default.
     pub default: bool,
-    /// Why it can never be the default: `has-fallback`, `unknown-argument`, `wider-than-denied`,
-    /// `keeps-denying`, `other-architecture` or `possible-intrusion`.
+    /// Why it can never be the default: `before-exec`, `has-fallback`, `library-probe`, `unknown-argument`,
+    /// `wider-than-denied`, `keeps-denying`, `other-architecture` or `possible-intrusion`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation: Option<&'static str>,
     /// The reservation, in a sentence.
@@ -208,6 +208,7 @@ fn describe_reservation(reservation: Reservation, kind: &RemedyKind) -> Option<&
             "only if the unit does not start without it: systemd makes the call, not the program"
         }
         Reservation::HasFallback => "only for a caller that does not make an older call instead",
+        Reservation::LibraryProbe => "only for a program that does not do without the file, as libraries do",
         Reservation::UnknownArgument => "a guess, and not proven: the deciding argument is unknown",
         Reservation::WiderThanDenied if *kind == RemedyKind::RelaxDirectives => "allows more than the denied calls",
         Reservation::OtherArchitecture => {

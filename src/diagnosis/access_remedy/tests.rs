@@ -41,6 +41,25 @@ fn diagnose_all(lines: &str, incidents: Vec<Incident>) -> Diagnosis {
 }
 
 #[test]
+fn file_that_a_library_does_without_needs_no_remedy() {
+    let hidden = |file: &str| denied("openat", libc::ENOENT, Access::HiddenPath(path(file)));
+    let reserved = |file: &str| {
+        let found = diagnose_all("ProcSubset=pid", vec![hidden(file)]);
+        (found.findings[0].reservation, found.findings[0].is_harmless())
+    };
+    assert_eq!(reserved("/proc/sys/kernel/ngroups_max"), (Some(Reservation::LibraryProbe), true));
+    assert_eq!(reserved("/proc/cpuinfo"), (Some(Reservation::WiderThanDenied), false));
+    for other in ["/home/app", "/srv/app/data"] {
+        let lines = "ProcSubset=pid\nTemporaryFileSystem=/home /srv";
+        let both = diagnose_all(lines, vec![hidden("/proc/filesystems"), hidden(other)]);
+        let (first, last) = (&both.remedies[0], both.remedies.last().unwrap());
+        assert_eq!(first.lines, [format!("BindReadOnlyPaths=-{other}")], "the library's file is left out");
+        assert_eq!(last.reservation, Some(Reservation::LibraryProbe), "{:?}", last.lines);
+        assert!(last.lines.iter().any(|line| line == "ProcSubset=all"), "{:?}", last.lines);
+    }
+}
+
+#[test]
 fn path_that_the_machine_lacks_is_made_in_its_directory() {
     let incident = || denied("openat", libc::EROFS, Access::ReadOnlyPath(path("/var/lib/state")));
     let lines = |paths: &[&str], lines: &str| {
