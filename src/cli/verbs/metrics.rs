@@ -8,7 +8,7 @@ use crate::cli::terminal::output::SCHEMA;
 use crate::cli::terminal::output::{Detail, Reply};
 use crate::cli::verbs::overview::examined::{DiagnosedUnit, diagnose_units};
 use crate::diagnosis::Finding;
-use crate::incidents::{IncidentEvent, Moment, UnitSummary};
+use crate::incidents::{IncidentEvent, Moment, UnitSummary, name_access};
 use crate::operations::whole_file::replace;
 use crate::outlet::metrics::MetricKind::{Counter, Gauge};
 use crate::outlet::metrics::{Metric, MetricLabels, MetricsFormat, render};
@@ -162,7 +162,7 @@ fn count_denials<'a>(units: impl Iterator<Item = (&'a Option<Unit>, &'a Diagnose
             }
         }
     }
-    let help = "Denials by unit, kind, call and directive.";
+    let help = "Denials by unit, kind, call or access, and directive.";
     let (denials, others) = Metric::bounded_counter("harden_why_denials_total", help, denials, MOST_DENIAL_SERIES);
     let help = "Denials that harden_why_denials_total leaves out, because its series would be too many.";
     vec![
@@ -191,12 +191,12 @@ fn unit_labels(unit: Option<&Unit>) -> MetricLabels {
 /// The labels of a denial. A call without a name has none of its own: processes can make up 2^32 numbers.
 fn denial_labels(finding: &Finding) -> MetricLabels {
     let (kind, what) = match &finding.incident.key.event {
-        IncidentEvent::Denial(denial) => ("call", denial.call.name().unwrap_or("(unnamed)")),
-        IncidentEvent::Access(access) => ("access-denial", access.call.name().unwrap_or("(unnamed)")),
-        IncidentEvent::UnrecordedDeath => ("unrecorded-death", ""),
+        IncidentEvent::Denial(denial) => ("call", denial.call.name().unwrap_or("(unnamed)").to_owned()),
+        IncidentEvent::Access(denial) => ("access-denial", name_access(&denial.access)),
+        IncidentEvent::UnrecordedDeath => ("unrecorded-death", String::new()),
     };
     let directive = finding.cause.directives().first().map_or("", |cause| cause.directive.key());
-    MetricLabels::from([("kind", kind.to_owned()), ("what", what.to_owned()), ("directive", directive.to_owned())])
+    MetricLabels::from([("kind", kind.to_owned()), ("what", what), ("directive", directive.to_owned())])
 }
 
 /// Writes the metrics to a file in one step, readable for all: node_exporter never sees a part of it.
