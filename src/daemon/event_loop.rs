@@ -288,7 +288,9 @@ impl EventLoop {
                 self.status.lock().set_calls_watched(None);
             }
             WatcherEvent::Opened(Err(error)) => {
-                tracing::info!("the kernel does not report failed calls: {error}");
+                tracing::info!(
+                    "calls that fail without a record are not watched, so only harden-why tap sees them: {error}"
+                );
                 // An older kernel lacks what the programs need. What the verifier refuses is a fault.
                 let why = if error.verifier_log().is_some() {
                     CallsNotWatched::Refused(format!("the kernel refuses the programs: {error}"))

@@ -34,7 +34,7 @@ type Cell = (&'static str, i32, Caller, &'static [&'static str]);
 
 /// The order matters: later commands find what earlier ones changed. `@` is a directory with `log`, and with `locked`,
 /// which only root can read.
-const CELLS: [Cell; 64] = {
+const CELLS: [Cell; 68] = {
     use Caller::{Interrupting, Nobody, Root};
     [
         ("(none)", 0, Root, &[]),
@@ -98,6 +98,10 @@ const CELLS: [Cell; 64] = {
         ("demo", 0, Root, &["demo"]),
         ("demo", 0, Nobody, &["demo"]),
         ("restore", 0, Root, &["restore"]),
+        ("metrics", 0, Root, &["metrics"]),
+        ("metrics", 0, Root, &["metrics", NO_BUS]),
+        ("metrics", 1, Root, &["metrics", "--textfile=@/nosuch/file"]),
+        ("metrics", 3, Nobody, &["metrics", "--textfile=@/locked/file"]),
         ("completions", 0, Root, &["completions", "bash"]),
         ("completions", 0, Root, &["completions", "zsh"]),
         ("completions", 0, Root, &["completions", "fish"]),

@@ -30,7 +30,7 @@ pub const GROUPS: [(&str, &[(&str, &str)]); 5] = [
         "Silent",
         &[
             ("rehearse", "harden-why rehearse --for 5min nginx"),
-            ("tap", "harden-why tap --for 30s nginx"),
+            ("tap", "harden-why tap --restart nginx"),
             ("log-refusals", "harden-why log-refusals --for 2h nginx"),
         ],
     ),
