@@ -25,6 +25,6 @@ WorkingDirectory=/run/compiler
 ExecStart=/bin/sh -c 'echo "int main(void) { return 0; }" >x.c; while gcc -O2 -o x x.c && ./x; do touch done; sleep 1; done'
 UNIT
 compiles() { [[ -e /run/compiler/done ]] && rm /run/compiler/done; }
-quiet compiler.service compiles ProtectHome=yes NoNewPrivileges=yes MemoryDenyWriteExecute=yes
+TAP_FOR=60s quiet compiler.service compiles ProtectHome=yes NoNewPrivileges=yes MemoryDenyWriteExecute=yes
 rm /etc/systemd/system/compiler.service
 finish
