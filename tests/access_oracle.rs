@@ -105,7 +105,7 @@ const ROWS: [Row; 40] = [
     row(
         "RestrictAddressFamilies",
         "RestrictAddressFamilies=none",
-        "python3 -I -c 'import socket; socket.socket(socket.AF_INET6)'",
+        "HOME=/ python3 -c 'import socket; socket.socket(socket.AF_INET6)'",
     )
     .remedied_by(&["RestrictAddressFamilies=AF_INET6"]),
     row("RestrictNamespaces", "RestrictNamespaces=mnt", "unshare --uts true"),
