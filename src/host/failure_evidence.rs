@@ -26,12 +26,13 @@ use std::path::{Path, PathBuf};
 const INITIAL_USER_NAMESPACE: u32 = 0xefff_fffd;
 
 /// Returns what a unit's settings denied a failed call; `None` if they did not make it fail, or if that is not certain.
-/// `is_certain` tells whether the manager holds the policy's value of a directive.
+/// `is_certain` tells whether the manager holds the policy's value of a directive. Without the host's mounts, nothing is certain
+/// of paths.
 pub(crate) fn find_denial(
     report: &FailureReport,
     policy: &Policy,
     is_certain: impl Fn(Directive) -> bool,
-    host_mounts: &MountTable,
+    host_mounts: Option<&MountTable>,
 ) -> Option<AccessDenial> {
     let failed = &report.failed;
     let FailedEvent::Call { number, errno, arguments } = failed.event else { return None };
@@ -53,8 +54,8 @@ pub(crate) fn find_denial(
         ..AccessEvidence::default()
     };
     let evidence = match errno {
-        libc::EROFS => with_path(evidence, report, host_mounts)?,
-        libc::EACCES if is_on_fuse(report, host_mounts) => return None,
+        libc::EROFS => with_path(evidence, report, host_mounts?)?,
+        libc::EACCES if is_on_fuse(report, host_mounts?) => return None,
         _ => evidence,
     };
     let AccessVerdict::Denied(access) = weigh(failed, &evidence) else { return None };
@@ -198,7 +199,7 @@ mod tests {
     }
 
     fn find(report: &FailureReport, lines: &str) -> Option<Access> {
-        Some(find_denial(report, &policy(lines), |_| true, &MountTable::parse(HOST))?.access)
+        Some(find_denial(report, &policy(lines), |_| true, Some(&MountTable::parse(HOST)))?.access)
     }
 
     #[test]
@@ -210,7 +211,7 @@ mod tests {
             &report("mkdirat", libc::EROFS, "/etc/x"),
             &policy(strict),
             |directive| directive != Directive::ProtectSystem,
-            &MountTable::parse(HOST),
+            Some(&MountTable::parse(HOST)),
         );
         assert_eq!(uncertain, None, "the manager has another value");
         assert_eq!(find(&report("mkdirat", libc::EROFS, "x/y"), strict), path("/opt/x/y"), "from its directory");
@@ -247,6 +248,9 @@ mod tests {
         let found = find(&chown, "CapabilityBoundingSet=~CAP_CHOWN\n");
         assert_eq!(found.map(|access| access.detail()), Some("CAP_CHOWN bounding".to_owned()));
         assert_eq!(find(&chown, "NoNewPrivileges=yes\n"), None, "a container's runtime withholds it");
+        let without_mounts = |report: &FailureReport, lines: &str| find_denial(report, &policy(lines), |_| true, None);
+        assert!(without_mounts(&chown, "CapabilityBoundingSet=~CAP_CHOWN\n").is_some(), "no path decides");
+        assert_eq!(without_mounts(&report("mkdirat", libc::EROFS, "/etc/x"), "ProtectSystem=strict\n"), None);
         let user = |call: &str, capability: u8| {
             let mut failed = report(call, libc::EACCES, "x");
             failed.failed.missed = 1 << capability;

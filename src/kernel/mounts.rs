@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
-/// How much of a mountinfo is read. A user namespace can hold 100,000 mounts (`/proc/sys/fs/mount-max`).
-const MOST: u64 = 4 << 20;
+/// How much of a mountinfo is read, and how much of it is kept. A user namespace can hold 100,000 mounts
+/// (`/proc/sys/fs/mount-max`), and users can mount 1,000 FUSE file systems in that of the machine (`mount_max` in
+/// fusermount3(1)): of up to 16 KB each here, as blanks are escaped, and of 4 KB once they are read.
+const MOST_READ: u64 = 32 << 20;
+const MOST_KEPT: usize = 8 << 20;
 
 /// The mounts of a mount namespace, as a process with its root sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,17 +49,26 @@ impl MountTable {
 
     /// Reads the mounts of an opened mountinfo.
     pub(crate) fn read_from(file: impl io::Read) -> io::Result<Self> {
-        let mut bytes = Vec::new();
-        let size = file.take(MOST + 1).read_to_end(&mut bytes)?;
-        if size as u64 > MOST {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too many mounts"));
+        let (mut file, mut line) = (BufReader::new(file.take(MOST_READ)), Vec::new());
+        let (mut mounts, mut kept) = (Vec::new(), 0);
+        while file.read_until(b'\n', &mut line)? > 0 {
+            let mount = Mount::parse(line.strip_suffix(b"\n").unwrap_or(&line));
+            kept += mount.as_ref().map_or(0, Mount::size);
+            if kept > MOST_KEPT || file.get_ref().limit() == 0 {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too many mounts"));
+            }
+            mounts.extend(mount);
+            line.clear();
         }
-        let table = Self::parse(&bytes);
-        if table.mounts.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(table) }
+        if mounts.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(Self::new(mounts)) }
     }
 
+    /// Reads the mounts of a text; none if there are too many.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
-        let mounts: Vec<Mount> = bytes.split(|&byte| byte == b'\n').filter_map(Mount::parse).collect();
+        Self::read_from(bytes).unwrap_or_default()
+    }
+
+    fn new(mounts: Vec<Mount>) -> Self {
         let ids: HashSet<u64> = mounts.iter().map(|mount| mount.id).collect();
         let is_at_root = |mount: &Mount| mount.point == b"/";
         let root = mounts
@@ -130,6 +142,11 @@ impl Mount {
             fs_type: fs_type.to_vec(),
             super_options: super_options.to_vec(),
         })
+    }
+
+    fn size(&self) -> usize {
+        let Self { id: _, parent: _, device, root, point, options, fs_type, super_options } = self;
+        size_of::<Self>() + [device, root, point, options, fs_type, super_options].map(Vec::len).iter().sum::<usize>()
     }
 
     fn covers(&self, path: &[u8]) -> bool {
@@ -215,6 +232,17 @@ mod tests {
             assert_eq!(id(path), expected, "{path}");
         }
         assert_eq!(MountTable::default().holding(b"/"), None);
+    }
+
+    #[test]
+    fn long_names_of_a_users_mounts_hide_no_other_mount() {
+        let blanks = "\\040".repeat(3_900);
+        let of_user =
+            (2..1_000).map(|id| format!("{id} 1 0:{id} / /home/u/{blanks}{id} rw - fuse.x x rw,user_id=1000\n"));
+        let text = of_user.fold("1 0 8:1 / / rw - ext4 /dev/x rw\n".to_owned(), |text, line| text + &line);
+        assert_eq!(MountTable::read_from(text.as_bytes()).unwrap().holding(b"/etc/x").map(|mount| mount.id), Some(1));
+        let many = text.repeat(3);
+        assert!(MountTable::read_from(many.as_bytes()).is_err(), "more than {MOST_READ} bytes");
     }
 
     #[test]

@@ -15,8 +15,10 @@
 // The level of the cgroup that stands for the owner of a process: a service, or the slice of a user.
 #define OWNER_LEVEL 2
 
-// How many threads can be between a failed check and the end of their call, in 0.7 MB of the kernel's memory.
+// How many threads can be between a failed check and the end of their call, in 0.7 MB of the kernel's memory, and how many of one
+// owner: a thread can stay there, such as in an open of a FIFO.
 #define DRAFTS 512
+#define MOST_DRAFTS_OF_OWNER 64
 // How many different failures are counted, in 0.3 MB of the kernel's memory.
 #define COUNTS 4096
 // How many owners have a limit of their own, and how many different failures of an owner are reported in a time.
@@ -108,6 +110,14 @@ struct {
     TYPE(key, u32);
     TYPE(value, struct failure_report);
 } drafts SECTION(".maps");
+
+// By owner, the number of its drafts.
+struct {
+    NUMBER(type, LRU_HASH);
+    NUMBER(max_entries, OWNERS);
+    TYPE(key, u64);
+    TYPE(value, u64);
+} drafts_of_owner SECTION(".maps");
 
 // A report before it is filled in. It would not fit on the stack.
 static const struct failure_report no_report;
@@ -214,6 +224,21 @@ INLINE u32 current_call(void)
     return call_number(task_registers(current_task_typed()));
 }
 
+INLINE void forget_draft(void)
+{
+    u32 tid = current_pid_tgid();
+    struct failure_report *draft = map_lookup(&drafts, &tid);
+    if (!draft)
+        return;
+    u64 owner = draft->cgroups[OWNER_LEVEL];
+    if (map_delete(&drafts, &tid))
+        return;
+    __sync_fetch_and_add(&draft_count, -1);
+    u64 *held = map_lookup(&drafts_of_owner, &owner);
+    if (held && *held)
+        __sync_fetch_and_add(held, -1);
+}
+
 // Makes the draft for the current call, or finds the one that an earlier check of the same call made, unless this check is final;
 // null if there is no room.
 INLINE struct failure_report *find_draft(u32 call, int is_final)
@@ -224,16 +249,23 @@ INLINE struct failure_report *find_draft(u32 call, int is_final)
     struct failure_report *draft = map_lookup(&drafts, &tid);
     if (draft && !is_final && draft->key.call == call && draft->pid == thread >> 32)
         return draft;
-    int is_new = !draft;
-    if (map_update(&drafts, &tid, &no_report, ANY)) {
+    if (draft)
+        forget_draft();
+    u64 owner = current_ancestor_cgroup(OWNER_LEVEL), one = 1;
+    u64 *held = map_lookup(&drafts_of_owner, &owner);
+    if ((held && *held >= MOST_DRAFTS_OF_OWNER) || map_update(&drafts, &tid, &no_report, ANY)) {
         count_lost();
         return 0;
     }
-    if (is_new)
-        __sync_fetch_and_add(&draft_count, 1);
+    if (held)
+        __sync_fetch_and_add(held, 1);
+    else
+        map_update(&drafts_of_owner, &owner, &one, ANY);
+    __sync_fetch_and_add(&draft_count, 1);
     draft = map_lookup(&drafts, &tid);
     if (!draft)
         return 0;
+    draft->cgroups[OWNER_LEVEL] = owner;
     struct call_rule *rule = map_lookup(&rules, &call);
     struct call_arguments arguments = {};
     read_arguments(&arguments, registers);
@@ -292,13 +324,6 @@ CHECKED_ONCE int report(struct failure_report *draft, s64 returned)
     else
         count_lost();
     return 0;
-}
-
-INLINE void forget_draft(void)
-{
-    u32 tid = current_pid_tgid();
-    if (map_delete(&drafts, &tid) == 0)
-        __sync_fetch_and_add(&draft_count, -1);
 }
 
 // Whether a call asks for an id that the process has not. It may take its own ids without the capability, which the kernel checks
@@ -412,12 +437,20 @@ INLINE int check_mount(struct arguments *arguments, u32 meaning)
     u32 call = current_call();
     const struct check_rule *check = find_check(call);
     int is_read_only = (flags & MNT_READONLY) && !(super_flags & SB_RDONLY);
-    if (!check || !(check->mounts == NOTED || (check->mounts == meaning && is_read_only)))
+    if (!check || !(check->mounts == NOTED || check->mounts == meaning))
         return 0;
+    if (!is_read_only) {
+        // The latest mount counts.
+        u32 tid = current_pid_tgid();
+        struct failure_report *earlier = draft_count ? map_lookup(&drafts, &tid) : 0;
+        if (earlier && earlier->key.call == call)
+            earlier->read_only = 0;
+        return 0;
+    }
     struct failure_report *draft = find_draft(call, check->mounts == FINAL);
     if (!draft)
         return 0;
-    draft->read_only = is_read_only;
+    draft->read_only = 1;
     if (check->mounts == FINAL) {
         report(draft, -EROFS);
         forget_draft();

@@ -9,6 +9,7 @@ use crate::units::{Manager, Placement, Unplaced, cgroup};
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::fs;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -166,7 +167,7 @@ fn is_user_manager(path: &[u8]) -> bool {
 
 /// Returns where the whole unified hierarchy is mounted, by `proc/self/mountinfo` below a root.
 pub(crate) fn unified_mount(root: &Path) -> Option<PathBuf> {
-    let mounts = MountTable::parse(&fs::read(root.join("proc/self/mountinfo")).ok()?);
+    let mounts = MountTable::read_from(File::open(root.join("proc/self/mountinfo")).ok()?).ok()?;
     Some(root.join(find_unified_mount(&mounts)?.strip_prefix("/").ok()?))
 }
 
