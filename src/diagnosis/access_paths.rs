@@ -85,7 +85,7 @@ pub(super) fn is_shared(directory: &[u8]) -> bool {
 
 /// Where no line shows a path or makes it writable unless a person chooses it: programs, configuration, the kernel, root's
 /// files, what rules other services, what runs commands as root, and directories in which any user can make a link.
-const GUARDED: [&str; 46] = [
+const GUARDED: [&str; 69] = [
     "/bin",
     "/boot",
     "/dev",
@@ -97,17 +97,28 @@ const GUARDED: [&str; 46] = [
     "/libx32",
     "/proc",
     "/root",
+    "/run/binfmt.d",
+    "/run/confexts",
     "/run/containerd",
     "/run/credentials",
     "/run/crio",
     "/run/dbus",
     "/run/docker",
     "/run/docker.sock",
+    "/run/extensions",
+    "/run/initramfs",
     "/run/libvirt",
     "/run/lock",
+    "/run/modprobe.d",
+    "/run/modules-load.d",
+    "/run/NetworkManager",
     "/run/podman",
+    "/run/polkit-1",
     "/run/sudo",
+    "/run/sysctl.d",
     "/run/systemd",
+    "/run/sysusers.d",
+    "/run/tmpfiles.d",
     "/run/udev",
     "/run/user",
     "/sbin",
@@ -116,14 +127,26 @@ const GUARDED: [&str; 46] = [
     "/usr",
     "/var/db/sudo",
     "/var/lib/apt",
+    "/var/lib/cloud",
+    "/var/lib/confexts",
     "/var/lib/containerd",
     "/var/lib/containers",
+    "/var/lib/dkms",
     "/var/lib/docker",
     "/var/lib/dpkg",
+    "/var/lib/extensions",
+    "/var/lib/flatpak",
+    "/var/lib/incus",
+    "/var/lib/kubelet",
+    "/var/lib/libvirt",
+    "/var/lib/lxc",
+    "/var/lib/machines",
     "/var/lib/pacman",
     "/var/lib/polkit-1",
+    "/var/lib/portables",
     "/var/lib/private",
     "/var/lib/rpm",
+    "/var/lib/snapd",
     "/var/lib/sudo",
     "/var/lib/systemd",
     "/var/log/journal",
@@ -134,10 +157,11 @@ const GUARDED: [&str; 46] = [
     "/var/tmp",
 ];
 
-/// Whether a path is of the whole machine, or a hidden file such as `.ssh`.
+/// Whether a path is of the whole machine or holds such a path, is a hidden file such as `.ssh`, or a directory of cron.
 pub(super) fn is_guarded(path: &[u8]) -> bool {
-    let is_dotted = path.split(|byte| *byte == b'/').any(|part| part.starts_with(b"."));
-    is_dotted || GUARDED.iter().any(|above| is_at_or_below(path, above.as_bytes()))
+    let is_special = path.split(|byte| *byte == b'/').any(|part| part.starts_with(b".") || part.starts_with(b"cron"));
+    let holds = |other: &[u8]| is_at_or_below(path, other) || is_at_or_below(other, path);
+    is_special || GUARDED.iter().any(|other| holds(other.as_bytes()))
 }
 
 /// Whether a path is `/`, or directly below it.

@@ -197,8 +197,9 @@ fn without_mount(policy: &Policy, directive: Directive, path: &[u8]) -> Option<V
 /// instance may share it.
 fn own_directory(denial: &AccessDenial, path: &AccessPath, policy: &Policy) -> Option<String> {
     let (directive, name) = find_own_directory(str::from_utf8(path.as_bytes()).ok()?)?;
-    // For a directory that exists, mkdir(2) fails with EEXIST even on a read-only mount.
-    let is_new = denial.call.name().is_some_and(|call| call.starts_with("mkdir"));
+    // For a directory that exists, mkdir(2) fails with EEXIST even on a read-only mount. But a process can change the path
+    // while the kernel or a tap reads it.
+    let is_new = denial.call.name().is_some_and(|call| call.starts_with("mkdir")) && !policy.has_path(path.as_bytes());
     let lists_none = policy.settings.lines(directive).count() == 0;
     (is_new && lists_none && can_own_directory(directive, policy))
         .then(|| Some(format!("{}={}", directive.key(), quote(name.as_bytes())?)))

@@ -1,4 +1,5 @@
-//! Which denied paths the machine lacks. systemd makes no mount at such a path, so `ReadWritePaths=-/path` would open nothing.
+//! Which denied paths the machine has and lacks. systemd makes no mount at a path that is absent, so `ReadWritePaths=-/path`
+//! would open nothing; and it makes no directory for a unit where another program has one.
 
 use crate::diagnosis::Situation;
 use crate::incidents::{Access, Incident, IncidentEvent};
@@ -10,8 +11,8 @@ use std::path::Path;
 /// File systems of the kernel, whose entries come and go.
 const OF_THE_KERNEL: [&str; 2] = ["/proc/", "/sys/"];
 
-/// Notes which read-only paths of incidents the machine below a root lacks, while it has their directories: the calls were to
-/// make them.
+/// Notes which read-only paths of incidents the machine below a root has, and which it lacks while it has their directories:
+/// the calls were to make them.
 pub(crate) fn add_absent_paths(situation: &mut Situation, root: &Path, incidents: &[Incident]) {
     let policy = &situation.policy;
     let denied = incidents.iter().filter_map(|incident| match &incident.key.event {
@@ -21,12 +22,16 @@ pub(crate) fn add_absent_paths(situation: &mut Situation, root: &Path, incidents
         },
         _ => None,
     });
-    let absent: Vec<Box<str>> = denied
-        .filter(|path| shows_host(policy, path) && is_absent(RootedTree::new(root), path))
-        .map(Box::from)
-        .collect();
-    if !absent.is_empty() {
-        situation.policy = situation.policy.clone().with_absent_paths(absent);
+    let (mut absent, mut present): (Vec<Box<str>>, Vec<Box<str>>) = (Vec::new(), Vec::new());
+    for path in denied.filter(|path| shows_host(policy, path)) {
+        if is_absent(RootedTree::new(root), path) {
+            absent.push(path.into());
+        } else if RootedTree::new(root).symlink_metadata(Path::new(path)).is_ok() {
+            present.push(path.into());
+        }
+    }
+    if !absent.is_empty() || !present.is_empty() {
+        situation.policy = situation.policy.clone().with_absent_paths(absent).with_present_paths(present);
     }
 }
 

@@ -33,6 +33,8 @@ pub struct ManagerContext {
     pub kernel: Option<(u32, u32)>,
     /// Paths that the machine is known to lack: systemd makes no mount at them.
     pub absent_paths: BTreeSet<Box<str>>,
+    /// Paths that the machine is known to have.
+    pub present_paths: BTreeSet<Box<str>>,
 }
 
 impl ManagerContext {

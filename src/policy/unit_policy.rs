@@ -90,6 +90,19 @@ impl Policy {
         self
     }
 
+    /// The policy on a machine that has these paths, too.
+    #[must_use]
+    pub(crate) fn with_present_paths(mut self, paths: impl IntoIterator<Item = Box<str>>) -> Self {
+        self.context.present_paths.extend(paths);
+        self
+    }
+
+    /// Whether the machine is known to have a path.
+    #[must_use]
+    pub(crate) fn has_path(&self, path: &[u8]) -> bool {
+        str::from_utf8(path).is_ok_and(|path| self.context.present_paths.contains(path))
+    }
+
     /// Whether the machine is known to lack a path.
     #[must_use]
     pub(crate) fn lacks_path(&self, path: &[u8]) -> bool {

@@ -60,6 +60,29 @@ fn file_that_a_library_does_without_needs_no_remedy() {
 }
 
 #[test]
+fn directory_that_the_machine_has_is_given_to_no_unit() {
+    let incident = denied("mkdir", libc::EROFS, Access::ReadOnlyPath(path("/var/lib/mysql")));
+    let mut situation = situation("ProtectSystem=strict");
+    situation.policy = situation.policy.with_present_paths(["/var/lib/mysql".into()]);
+    let found = diagnose(vec![incident], Some(&situation), &Groups::embedded().with_native(Abi::X86_64));
+    assert!(found.remedies.iter().all(|remedy| !remedy.content.contains("StateDirectory=")), "{:?}", found.remedies);
+}
+
+#[test]
+fn path_that_holds_guarded_ones_is_opened_by_number_only() {
+    for (call, at) in [
+        ("utimensat", "/var/spool"),
+        ("mkdir", "/run/modprobe.d"),
+        ("openat", "/run/initramfs/shutdown"),
+        ("openat", "/var/lib/dkms/x.c"),
+        ("openat", "/opt/google/chrome/cron/x"),
+    ] {
+        let lines = read_only("ProtectSystem=strict", call, at);
+        assert!(lines.is_empty() || lines[0] == "by number", "{at}: {lines:?}");
+    }
+}
+
+#[test]
 fn path_that_the_machine_lacks_is_made_in_its_directory() {
     let incident = || denied("openat", libc::EROFS, Access::ReadOnlyPath(path("/var/lib/state")));
     let lines = |paths: &[&str], lines: &str| {
