@@ -6,6 +6,7 @@ use harden_why::outlet::message_ids::{self, ACCESS_DENIAL, CORRECTION, DENIAL, S
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,10 @@ impl MachineExport {
     }
 
     fn add_alert(&mut self, seconds: u64, unit: &str, call: &str, origin: &str) {
+        self.add_alert_of(seconds, "system", unit, call, origin);
+    }
+
+    fn add_alert_of(&mut self, seconds: u64, manager: &str, unit: &str, call: &str, origin: &str) {
         let remedy = format!("SystemCallFilter={call}");
         self.add(
             seconds,
@@ -67,7 +72,7 @@ impl MachineExport {
                 ("MESSAGE_ID", DENIAL),
                 ("_SYSTEMD_UNIT", "harden-whyd.service"),
                 ("HARDEN_WHY_UNIT", unit),
-                ("HARDEN_WHY_MANAGER", "system"),
+                ("HARDEN_WHY_MANAGER", manager),
                 ("HARDEN_WHY_CALL", call),
                 ("HARDEN_WHY_DIRECTIVE", "SystemCallFilter"),
                 ("HARDEN_WHY_ORIGIN", origin),
@@ -172,6 +177,41 @@ fn alerts_of_two_machines_directories_are_one_answer() {
     {
         assert!(page.contains(text), "no {text:?} in:\n{page}");
     }
+}
+
+/// Any user can have a unit of the name that a system unit has, and make calls that its own settings deny.
+#[test]
+fn users_unit_of_the_same_name_is_told_apart_and_gives_the_system_no_line() {
+    if !can_make_journals() || Command::new("jq").arg("--version").output().is_err() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut one = MachineExport::new("web1");
+    one.add_alert(60, "nginx.service", "socket", "/etc/systemd/system/nginx.service:4");
+    one.add_alert_of(70, "user:1000", "nginx.service", "init_module", "");
+    one.write(directory.path());
+    let path = directory.path().to_str().unwrap();
+    let page = harden_why(&["-D", path, "nginx"]);
+    assert!(page.contains("nginx.service of user 1000: init_module"), "{page}");
+    // The expressions of the documented script.
+    let guide = include_str!("../../packaging/integrations.md");
+    let script = guide.split("jq -r ").skip(1).filter_map(|rest| {
+        let (before, rest) = rest.split_once('\'')?;
+        Some((before, rest.split('\'').next()?))
+    });
+    let answer = harden_why(&["-D", path, "nginx", "--json"]);
+    let mut printed = String::new();
+    for (_, expression) in script {
+        let mut jq = Command::new("jq")
+            .args(["-r", "--arg", "host", "web1", expression])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        jq.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        printed += &String::from_utf8(jq.wait_with_output().unwrap().stdout).unwrap();
+    }
+    assert_eq!(printed, "web1\n[Service]\nSystemCallFilter=socket\n");
 }
 
 #[test]

@@ -152,11 +152,15 @@ fn name_withheld(alert: &GatheredAlert) -> String {
 }
 
 /// Whether a remedy's line sets a sandbox. A machine can send any entry, and what reads the answer may write the lines into
-/// files: no remedy has `ExecStart=`, or another user.
+/// files: no remedy has `ExecStart=`, or another user, shows a file in the place of another, or continues on the next line.
 fn sets_sandbox(line: &[u8]) -> bool {
-    let key = line.iter().position(|byte| *byte == b'=').and_then(|end| str::from_utf8(&line[..end]).ok());
-    let directive = key.and_then(Directive::from_key);
-    directive.is_some_and(|directive| !matches!(directive, Directive::User | Directive::DynamicUser))
+    let Some((key, value)) = str::from_utf8(line).ok().and_then(|line| line.split_once('=')) else { return false };
+    let is_safe = |directive| match directive {
+        Directive::User | Directive::DynamicUser => false,
+        Directive::BindPaths | Directive::BindReadOnlyPaths => !value.contains(':'),
+        _ => true,
+    };
+    !value.contains('\\') && Directive::from_key(key).is_some_and(is_safe)
 }
 
 fn death_key(alert: &GatheredAlert) -> DeathKey {
@@ -214,9 +218,17 @@ mod tests {
         };
         let opened = ["SystemCallFilter=socket", "BindPaths="];
         assert_eq!(remedies(&opened), [opened]);
-        for evil in
-            ["ExecStartPre=/tmp/x", "User=root", "DynamicUser=no", "[Service]", "SystemCallFilter", "", "\u{ff}=x"]
-        {
+        for evil in [
+            "ExecStartPre=/tmp/x",
+            "User=root",
+            "DynamicUser=no",
+            "BindReadOnlyPaths=/var/tmp/x:/usr/sbin/nginx",
+            "SystemCallFilter=mount \\",
+            "[Service]",
+            "SystemCallFilter",
+            "",
+            "\u{ff}=x",
+        ] {
             assert_eq!(remedies(&[opened[0], evil]), [[""; 0]; 0], "{evil:?}");
         }
     }

@@ -190,7 +190,15 @@ impl FleetLine {
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
         let [first, last] = self.shown.clone();
         let (hosts, alerts) = (self.hosts.len().to_string(), self.alerts.to_string());
-        [or_dash(&self.unit), or_dash(&self.directive), or_dash(&self.denied()), hosts, alerts, first, last]
+        [or_dash(&self.unit_words()), or_dash(&self.directive), or_dash(&self.denied()), hosts, alerts, first, last]
+    }
+
+    /// Returns the unit, with its user: any user can have a unit of the name that a system unit has.
+    fn unit_words(&self) -> String {
+        match self.manager.strip_prefix("user:") {
+            Some(uid) => format!("{} of user {uid}", self.unit),
+            None => self.unit.clone(),
+        }
     }
 
     /// Returns what was denied: the call, and what it could not reach.
@@ -204,10 +212,11 @@ impl FleetLine {
             return;
         }
         let denied = self.denied();
-        let what = if denied.is_empty() { &self.unit } else { &denied };
+        let unit = self.unit_words();
+        let what = if denied.is_empty() { &unit } else { &denied };
         let known: usize = self.remedies.iter().map(|variant| variant.hosts.len()).sum();
         page.gap();
-        page.line(format_args!("{}: {}", styled(BOLD, &self.unit), styled(BAD, what)));
+        page.line(format_args!("{}: {}", styled(BOLD, &unit), styled(BAD, what)));
         let is_one = self.remedies.len() == 1 && known == self.hosts.len();
         for variant in &self.remedies {
             let whose = if is_one { "one remedy for all".to_owned() } else { name_hosts(&variant.hosts) };
