@@ -181,7 +181,7 @@ fn alerts_of_two_machines_directories_are_one_answer() {
 
 /// Any user can have a unit of the name that a system unit has, and make calls that its own settings deny.
 #[test]
-fn users_unit_of_the_same_name_is_told_apart_and_gives_the_system_no_line() {
+fn unit_of_a_user_has_a_row_of_its_own_and_gives_the_system_no_line() {
     if !can_make_journals() || Command::new("jq").arg("--version").output().is_err() {
         return;
     }
