@@ -60,7 +60,7 @@ impl Metric {
         Self { name, kind, help, samples: vec![MetricSample { labels: MetricLabels::new(), value }] }
     }
 
-    /// A gauge of at most `most` series. Those with the smallest values share one, whose labels are all [`OTHERS`].
+    /// A gauge of at most `most` series. The others share one, whose labels are all [`OTHERS`].
     pub(crate) fn bounded_gauge(
         name: &'static str,
         help: &'static str,
@@ -77,8 +77,8 @@ impl Metric {
         Self { name, kind: MetricKind::Gauge, help, samples }
     }
 
-    /// A counter of the `most` series with the greatest values, and the sum of the others. That sum is no counter: it
-    /// falls if one of them grows out of it.
+    /// A counter of at most `most` series, and the sum of the others. That sum is no counter: it falls if one of them grows out
+    /// of it.
     pub(crate) fn bounded_counter(
         name: &'static str,
         help: &'static str,
@@ -90,16 +90,33 @@ impl Metric {
     }
 }
 
-/// Returns the `most` series with the greatest values, and the sum of the others if there are any.
-fn split_greatest(series: BTreeMap<MetricLabels, u64>, most: usize) -> (Vec<MetricSample>, Option<u64>) {
+/// Returns at most `most` series, and the sum of the others if there are any. Owners share the room, and of each those with the
+/// greatest values stay.
+pub(crate) fn split_greatest(series: BTreeMap<MetricLabels, u64>, most: usize) -> (Vec<MetricSample>, Option<u64>) {
     let mut samples: Vec<MetricSample> =
         series.into_iter().map(|(labels, value)| MetricSample { labels, value }).collect();
     if samples.len() <= most {
         return (samples, None);
     }
     samples.sort_by_key(|sample| std::cmp::Reverse(sample.value));
+    let mut held: BTreeMap<String, u64> = BTreeMap::new();
+    // First the greatest of each owner, then the second of each, until the room is full.
+    samples.sort_by_cached_key(|sample| {
+        let held = held.entry(find_owner(&sample.labels).to_owned()).or_default();
+        *held += 1;
+        *held
+    });
     let rest = samples.split_off(most);
     (samples, Some(rest.iter().map(|sample| sample.value).fold(0, u64::saturating_add)))
+}
+
+/// Returns whose share of the series a sample takes: that of its system unit, or that of the user for all of theirs.
+fn find_owner(labels: &MetricLabels) -> &str {
+    let label = |name| labels.get(name).map_or("", String::as_str);
+    match label("manager") {
+        "" | "system" => label("name"),
+        user => user,
+    }
 }
 
 /// Lays metrics out as text.
@@ -165,6 +182,20 @@ mod tests {
         let values: Vec<u64> = few.samples.iter().map(|sample| sample.value).collect();
         assert_eq!(values, [100, 99, 98, 97, (1..=96).sum()]);
         assert_eq!(few.samples[4].labels["name"], OTHERS);
+    }
+
+    #[test]
+    fn noise_of_one_owner_leaves_the_series_of_others() {
+        let labels = |name: &str, manager: &str, what: u64| {
+            MetricLabels::from([("name", name.to_owned()), ("manager", manager.to_owned()), ("what", what.to_string())])
+        };
+        let mut series: BTreeMap<_, _> = (0..2_000).map(|what| (labels("noisy.service", "system", what), 9)).collect();
+        series.extend((0..500).map(|number| (labels(&format!("u{number}.service"), "user:1000", 1), 8)));
+        series.insert(labels("quiet.service", "system", 1), 1);
+        let (kept, rest) = split_greatest(series, 100);
+        let count = |name: &str| kept.iter().filter(|sample| sample.labels["name"].starts_with(name)).count();
+        assert_eq!((count("quiet"), count("noisy"), count("u")), (1, 50, 49));
+        assert_eq!(rest, Some(1_950 * 9 + 451 * 8));
     }
 
     #[test]

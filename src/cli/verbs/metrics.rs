@@ -11,7 +11,7 @@ use crate::diagnosis::Finding;
 use crate::incidents::{IncidentEvent, Moment, UnitSummary, name_access};
 use crate::operations::whole_file::replace;
 use crate::outlet::metrics::MetricKind::{Counter, Gauge};
-use crate::outlet::metrics::{Metric, MetricLabels, MetricsFormat, render};
+use crate::outlet::metrics::{Metric, MetricLabels, MetricsFormat, render, split_greatest};
 use crate::outlet::wire::Status;
 use crate::units::Unit;
 use anyhow::{Context as _, ensure};
@@ -176,10 +176,8 @@ fn count_denials<'a>(units: impl Iterator<Item = (&'a Option<Unit>, &'a Diagnose
 
 /// A metric of times: those of the units with the newest, since the sum of others means nothing.
 fn newest(name: &'static str, help: &'static str, latest: BTreeMap<MetricLabels, u64>) -> Metric {
-    let mut latest: Vec<(MetricLabels, u64)> = latest.into_iter().collect();
-    latest.sort_by_key(|(_, last)| std::cmp::Reverse(*last));
-    latest.truncate(MOST_UNIT_SERIES);
-    Metric::bounded_gauge(name, help, latest.into_iter().collect(), MOST_UNIT_SERIES)
+    let (samples, _) = split_greatest(latest, MOST_UNIT_SERIES);
+    Metric { name, kind: Gauge, help, samples }
 }
 
 fn unit_labels(unit: Option<&Unit>) -> MetricLabels {
