@@ -10,15 +10,17 @@ pub(crate) fn trim() {
     }
 }
 
-/// Makes all threads give memory back that they free at the ends of their heaps. glibc would keep as much as twice the largest
-/// block that a thread ever freed (`M_TRIM_THRESHOLD` in `mallopt(3)`), and [`trim`] reaches this part of one heap alone.
+/// Makes all threads share one heap, and give memory back that they free at its end (`mallopt(3)`). glibc would make a heap for
+/// each thread, which keeps remains of what the thread once did, and at its end up to twice the largest block that was ever freed
+/// (`M_TRIM_THRESHOLD`).
 pub(crate) fn trim_always() {
     /// What a heap may keep, in bytes: glibc's own value before it adapts it.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     const KEPT: nix::libc::c_int = 128 << 10;
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: the call sets a number in glibc, under glibc's lock.
+    // SAFETY: the calls set numbers in glibc, under glibc's lock.
     unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
         nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, KEPT);
     }
 }

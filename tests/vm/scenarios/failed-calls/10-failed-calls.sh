@@ -7,12 +7,13 @@ alerts() { journalctl --no-pager -q -o cat MESSAGE_ID=cdb7aeedec4b477c886271c6ea
 alerted_of() { says "$2" journalctl --no-pager -q -o cat -u "$1" MESSAGE_ID=cdb7aeedec4b477c886271c6eaf7c9af; }
 works() { systemctl restart "$1" && says "$2" journalctl --no-pager -o cat -u "$1"; }
 resident() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$(systemctl show -P MainPID harden-whyd)/status"; }
+split() { awk '/^(RssAnon|RssFile|Threads):/ { printf "%s %s ", $1, $2 }' "/proc/$(systemctl show -P MainPID harden-whyd)/status"; }
 answer=$(mktemp)
 
 ok "the tests of the programs in the kernel pass" env HARDEN_WHY_REQUIRE_FEXIT=1 \
     "$PAYLOAD/harden_why" --test-threads=1 kernel::call_failures::
 ok "the daemon watches failed calls by default" within 60 says '"watches_calls": ?true' harden-why --json status
-note "the daemon uses $(resident) kB"
+note "the daemon uses $(resident) kB ($(split))"
 ok "and says so" says "watch +failed calls of system units" harden-why status
 
 # Services that work, as the distribution installs them, and what they do.
@@ -107,7 +108,7 @@ ok "has no denial" answers '.units == [] or .units[0].denials == []' harmless.se
 
 note "the programs of the kernel were loaded in $(journalctl --no-pager -q -o short-monotonic -u harden-whyd |
     sed -n 's/^\[ *\([0-9.]*\)\].*the kernel reports failed calls.*/\1/p' | head -n1) s after the boot"
-note "the daemon uses $(resident) kB"
+note "the daemon uses $(resident) kB ($(split))"
 ok "the daemon uses at most 16 MB" test "$(resident)" -le 16384
 unit recurring.service <<'UNIT'
 [Service]
@@ -123,7 +124,7 @@ mkdir -p /etc/harden-why/harden-why.conf.d
 printf '[failed-calls]\nwatch = false\n' >/etc/harden-why/harden-why.conf.d/failed-calls.conf
 ok "the configuration switches it off" systemctl reload harden-whyd
 ok "which the status says" within 10 says '"calls_not_watched": ?"\[failed-calls\] watch' harden-why --json status
-note "the daemon uses $(resident) kB without it"
+note "the daemon uses $(resident) kB without it ($(split))"
 rm /etc/harden-why/harden-why.conf.d/failed-calls.conf
 ok "without the line it is on again" systemctl reload harden-whyd
 ok "and the programs are loaded again" within 60 says '"watches_calls": ?true' harden-why --json status
