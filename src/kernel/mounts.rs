@@ -202,6 +202,13 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Whether this process is in a chroot(2), such as one that packages are built in: no mount is at its root. Tests of mounts then
+/// say nothing.
+#[cfg(test)]
+pub(crate) fn is_in_chroot() -> bool {
+    MountTable::read("self").is_ok_and(|table| table.root.is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +284,9 @@ mod tests {
 
     #[test]
     fn own_mounts_are_read() {
+        if is_in_chroot() {
+            return;
+        }
         let table = MountTable::read("self").unwrap();
         assert_eq!(table.holding(b"/proc/self/status").unwrap().fs_type, b"proc");
         assert!(MountTable::read("0").is_err());
