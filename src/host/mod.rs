@@ -9,10 +9,9 @@
 //! - [`call_site_names`] names the functions of call sites, and `packages` the packages of files.
 //! - [`unit_processes`] finds the processes that a unit's processes started, wherever they were moved.
 //! - `access_verdict` weighs a call that failed: whether a unit's sandbox made it fail. `path_walk`, `host_files` and
-//!   `failure_evidence` gather what it needs. `absent_paths` finds which paths the machine lacks.
+//!   `failure_evidence` gather what it needs. `known_paths` finds which paths the machine has and lacks.
 //! - [`blind_spots`] lists the reasons why denials, or their units, stay invisible.
 
-pub(crate) mod absent_paths;
 pub(crate) mod access_verdict;
 pub mod blind_spots;
 pub mod call_site_names;
@@ -21,6 +20,7 @@ pub(crate) mod failure_evidence;
 pub(crate) mod file_rights;
 pub(crate) mod filter_in_force;
 pub(crate) mod host_files;
+pub(crate) mod known_paths;
 pub(crate) mod late_evidence;
 pub(crate) mod live_host;
 pub mod log_host;

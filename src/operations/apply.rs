@@ -12,7 +12,7 @@ use super::service_manager::ServiceManagers;
 use crate::audit::Note;
 use crate::audit::text::{quote_arguments, shown_path};
 use crate::diagnosis::TakesEffect;
-use crate::host::absent_paths::add_absent_paths;
+use crate::host::known_paths::add_known_paths;
 use crate::host::program_files::read_programs;
 use crate::host::unit_settings::REMEDY_DROP_IN;
 use crate::incidents::Incident;
@@ -98,7 +98,7 @@ impl ApplyPlan {
             );
         }
         read_programs(&mut situation, unit.manager, &machine.resolve(Path::new("/")), &incidents);
-        add_absent_paths(&mut situation, &machine.resolve(Path::new("/")), &incidents);
+        add_known_paths(&mut situation, &machine.resolve(Path::new("/")), &incidents);
         let path = situation.remedy_path().to_owned();
         let mut present = drop_in::read(&path)?;
         let chosen = match choose(incidents, situation, present.as_deref(), remedy, &unit.name, groups)? {

@@ -21,8 +21,8 @@ use crate::cli::views::answer::{Answer, DenialView, RemedyView, restart_command}
 use crate::cli::views::remedy::add_exposure;
 use crate::cli::views::unit_effects::effect_notes;
 use crate::diagnosis::{Diagnosis, Remedy, Reservation, TakesEffect, diagnose};
-use crate::host::absent_paths::add_absent_paths;
 use crate::host::filter_in_force::find_missing_filter;
+use crate::host::known_paths::add_known_paths;
 use crate::host::program_files::read_programs;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
@@ -64,7 +64,7 @@ pub(crate) async fn answer_for_subject(context: &Context, subject: Subject, sile
     let LoadedSettings { mut situation, notes, properties, .. } = settings;
     if let Some(situation) = &mut situation {
         read_programs(situation, unit.manager, Path::new("/"), &incidents);
-        add_absent_paths(situation, Path::new("/"), &incidents);
+        add_known_paths(situation, Path::new("/"), &incidents);
     }
     all_notes.extend(notes);
     all_notes.extend(truncation_note(complete));

@@ -27,7 +27,7 @@ use crate::cli::views::foreseen::{ForeseenView, UnreadProgramView, add_foreseen}
 use crate::cli::views::machines::{MachineView, PortedUnit, add_machines};
 use crate::cli::views::program_evidence::unread_libraries_note;
 use crate::diagnosis::diagnose;
-use crate::host::absent_paths::add_absent_paths;
+use crate::host::known_paths::add_known_paths;
 use crate::host::program_files::read_programs;
 use crate::incidents::Incident;
 use crate::operations::permission::owner_command;
@@ -128,7 +128,7 @@ fn check(asked: &Check, checking: Checking) -> anyhow::Result<Checked> {
     let root = asked.root.as_deref().or_else(|| asked.log.is_none().then_some(Path::new("/")));
     if let Some(root) = root {
         read_programs(&mut situation, unit.manager, root, &incidents);
-        add_absent_paths(&mut situation, root, &incidents);
+        add_known_paths(&mut situation, root, &incidents);
     }
     let policy =
         with_lines(&unit, &situation.policy, &asked.with, &groups, incidents.iter().any(|one| one.access().is_some()))?;

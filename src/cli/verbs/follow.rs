@@ -21,7 +21,7 @@ use crate::cli::views::answer::Answer;
 use crate::cli::views::answer_page;
 use crate::cli::views::decision::describe_decision;
 use crate::diagnosis::{DenialCause, Elsewhere, diagnose, diagnose_causes};
-use crate::host::absent_paths::add_absent_paths;
+use crate::host::known_paths::add_known_paths;
 use crate::host::program_files::read_programs;
 use crate::host::unit_settings;
 use crate::host::unit_settings::LoadedSettings;
@@ -370,7 +370,7 @@ impl Follower {
         }
         if let Some((situation, unit)) = situation.as_mut().zip(unit.as_ref()) {
             read_programs(situation, unit.manager, Path::new("/"), std::slice::from_ref(incident));
-            add_absent_paths(situation, Path::new("/"), std::slice::from_ref(incident));
+            add_known_paths(situation, Path::new("/"), std::slice::from_ref(incident));
         }
         let diagnosis = diagnose(vec![incident.clone()], situation.as_ref(), groups);
         let mut answer = Answer::new(unit.as_ref(), &diagnosis, situation.as_ref(), groups, &clock, notes);

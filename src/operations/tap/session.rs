@@ -5,7 +5,7 @@ use super::sightings::{TapSightings, list_targets};
 use super::start::{StartedUnits, start_slices};
 use super::targets::ResolvedTarget;
 use crate::audit::Note;
-use crate::host::absent_paths::add_absent_paths;
+use crate::host::known_paths::add_known_paths;
 use crate::host::program_files::read_programs;
 use crate::incidents::Incident;
 use crate::kernel::tap::{Tap, TapLosses, TapOptions};
@@ -150,7 +150,7 @@ impl TapSession {
             let own = accesses.iter().filter(|incident| incident.key.unit == tapped.unit).cloned();
             let own: Vec<Incident> = own.collect();
             if let Some(situation) = tapped.settings.as_mut().and_then(|settings| settings.situation.as_mut()) {
-                add_absent_paths(situation, &machine.resolve(Path::new("/")), &own);
+                add_known_paths(situation, &machine.resolve(Path::new("/")), &own);
             }
         }
         Ok(FinishedTap {

@@ -13,7 +13,7 @@ const OF_THE_KERNEL: [&str; 2] = ["/proc/", "/sys/"];
 
 /// Notes which read-only paths of incidents the machine below a root has, and which it lacks while it has their directories:
 /// the calls were to make them.
-pub(crate) fn add_absent_paths(situation: &mut Situation, root: &Path, incidents: &[Incident]) {
+pub(crate) fn add_known_paths(situation: &mut Situation, root: &Path, incidents: &[Incident]) {
     let policy = &situation.policy;
     let denied = incidents.iter().filter_map(|incident| match &incident.key.event {
         IncidentEvent::Access(denial) => match &denial.access {
@@ -78,7 +78,7 @@ mod tests {
         let path = "/var/lib/new";
         let withholding = |lines: &str| {
             let mut situation = situation(lines);
-            add_absent_paths(&mut situation, root.path(), &[incident(path)]);
+            add_known_paths(&mut situation, root.path(), &[incident(path)]);
             let groups = Groups::embedded();
             let later = situation.policy.with_dropin(Path::new("b.conf"), b"[Service]\nReadWritePaths=-/x\n", &groups);
             assert_eq!(later.lacks_path(path.as_bytes()), situation.policy.lacks_path(path.as_bytes()), "the proof");
@@ -99,7 +99,7 @@ mod tests {
         }
         let is_absent = |lines: &str, path: &str| {
             let mut situation = situation(lines);
-            add_absent_paths(&mut situation, root.path(), &[incident(path)]);
+            add_known_paths(&mut situation, root.path(), &[incident(path)]);
             situation.policy.lacks_path(path.as_bytes())
         };
         assert!(is_absent("ProtectSystem=strict\n", "/data/new"));
