@@ -21,9 +21,13 @@ use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 use support::skip::{skip, skip_optional};
+
+/// How long a program may take to make its call.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Functions that make the same call in different ways. Each is a case by its name.
 const PROGRAM: &str = r#"
@@ -106,11 +110,12 @@ fn call_that_a_tap_sees_refused_is_noted_with_its_caller() {
     let refused: Vec<&str> = cases.iter().map(|case| case.call).collect();
     let Some((mut stage, mut tap)) = Stage::start(&refused, temp.path()) else { return };
     judge_cases(&cases, |case| {
-        let pid = stage.run(case);
         let number = Call::named(Arch::native(), case.call).number();
-        let TapReport { refusals, .. } = tap.collect();
-        let own = refusals.into_iter().find(|refusal| refusal.pid == pid && Some(refusal.number) == number);
-        own.unwrap().site.map(|site| *site)
+        stage.run(case, |pid| {
+            let TapReport { refusals, .. } = tap.collect();
+            let own = refusals.into_iter().find(|refusal| refusal.pid == pid && Some(refusal.number) == number);
+            own.map(|refusal| refusal.site.map(|site| *site))
+        })
     });
 }
 
@@ -128,13 +133,14 @@ fn call_that_a_tap_sees_failing_is_noted_with_its_caller() {
     let cases: Vec<Case> = cases.map(failing).collect();
     let Some((mut stage, mut tap)) = Stage::start(&[], temp.path()) else { return };
     judge_cases(&cases, |case| {
-        let pid = stage.run(case);
         let number = Call::named(Arch::native(), case.call).number();
         let is_call =
             |event| matches!(event, FailedEvent::Call { number: failed, errno: 1, .. } if Some(failed) == number);
-        let failures = tap.collect().failures;
-        let own = failures.into_iter().find(|failure| failure.pid == pid && is_call(failure.event));
-        own.unwrap().site.map(|site| *site)
+        stage.run(case, |pid| {
+            let failures = tap.collect().failures;
+            let own = failures.into_iter().find(|failure| failure.pid == pid && is_call(failure.event));
+            own.map(|failure| failure.site.map(|site| *site))
+        })
     });
 }
 
@@ -148,8 +154,8 @@ struct Stage {
 impl Stage {
     /// Starts the shell, under a filter that refuses some calls.
     fn start(refused: &[&str], directory: &Path) -> Option<(Self, Tap)> {
-        const LOOP: &str =
-            "while read -r line; do eval \"$line\" >/dev/null 2>&1 </dev/null & echo $!; wait $!; echo; done";
+        const LOOP: &str = "while read -r line; do eval \"$line\" >/dev/null 2>&1 </dev/null & echo $!
+            read -r line; kill -KILL $!; wait $!; echo; done 2>/dev/null";
         let mut command = Command::new("sh");
         command.args(["-c", LOOP]).current_dir(directory).env("LD_LIBRARY_PATH", directory);
         load_filter(&mut command, refused, return_value(Action::Errno, 1));
@@ -166,13 +172,23 @@ impl Stage {
         Some((stage, tap?))
     }
 
-    /// Runs a command until it ends, and returns its pid.
-    fn run(&mut self, case: &Case) -> u32 {
+    /// Runs a command until something is found of its process, and returns that. Some programs end by the result of their
+    /// call; nginx waits for signals.
+    fn run<T>(&mut self, case: &Case, mut find: impl FnMut(u32) -> Option<T>) -> T {
         let words: Vec<String> = case.command.iter().map(|word| format!("'{word}'")).collect();
         writeln!(self.commands, "exec {}", words.join(" ")).unwrap();
         let pid = self.answers.next().unwrap().unwrap().parse().unwrap();
+        let began = Instant::now();
+        let found = loop {
+            if let Some(found) = find(pid) {
+                break found;
+            }
+            assert!(began.elapsed() < PATIENCE, "{}: the tap reports no {} of process {pid}", case.name, case.call);
+            sleep(Duration::from_millis(1));
+        };
+        writeln!(self.commands).unwrap();
         assert_eq!(self.answers.next().unwrap().unwrap(), "");
-        pid
+        found
     }
 }
 
