@@ -34,8 +34,8 @@ const HARMLESS_FAMILIES: [&str; 4] = ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_U
 /// The parent of directories that belong to one program each, with its files as well as its data.
 const PACKAGES: &[u8] = b"/opt/";
 
-/// Where no program becomes executable by default: any user can put one there.
-const WRITABLE_FOR_ALL: [&str; 7] = ["/dev", "/home", "/proc", "/run", "/sys", "/tmp", "/var/tmp"];
+/// Where distributions and administrators put programs. Elsewhere a unit or a user may write them.
+const PROGRAM_DIRECTORIES: [&str; 8] = ["/bin", "/gnu/store", "/lib", "/lib64", "/nix/store", "/opt", "/sbin", "/usr"];
 
 /// Character devices that a unit can use by default, by the numbers of their driver and node
 /// (`Documentation/admin-guide/devices.txt`). The kernel alone is behind them, or a source of random numbers; a mount or a
@@ -99,11 +99,12 @@ fn is_narrow(denial: &AccessDenial, value: &str) -> bool {
     !is_guarded(path) && !is_shared(path) && (is_exact || (path == directory_of(asked) && is_of_one()))
 }
 
-/// Whether a line names exactly the denied program, where only the administrator puts programs.
+/// Whether a line names exactly the denied program, in a directory of programs.
 fn is_program(denial: &AccessDenial, value: &str) -> bool {
     let Some(asked) = denial.access.path().map(AccessPath::as_bytes) else { return false };
-    let is_open = || WRITABLE_FOR_ALL.iter().any(|above| is_at_or_below(asked, above.as_bytes()));
-    unquote(value).is_some_and(|path| path.as_bytes() == asked) && !is_shared(asked) && !is_open()
+    let is_exact = unquote(value).is_some_and(|path| path.as_bytes() == asked);
+    let is_below = |above: &&str| is_at_or_below(asked, above.as_bytes()) && asked != above.as_bytes();
+    is_exact && PROGRAM_DIRECTORIES.iter().any(is_below)
 }
 
 /// Whether a unit can use a device by default: one of [`HARMLESS_DEVICES`], by a path that only root can redirect.

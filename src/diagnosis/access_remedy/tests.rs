@@ -376,8 +376,12 @@ fn device_is_allowed_with_the_access_asked() {
 #[test]
 fn other_accesses_are_granted_as_asked() {
     let exec = |at: &str| first_lines("NoExecPaths=/", denied("execve", libc::EACCES, Access::NoExecPath(path(at))));
-    assert_eq!(exec("/srv/run"), ["ExecPaths=/srv/run"]);
-    assert_eq!(exec("/tmp/run"), ["by number", "ExecPaths=/tmp/run"]);
+    for at in ["/usr/lib/x/run", "/usr/local/bin/run", "/opt/x/run"] {
+        assert_eq!(exec(at), [format!("ExecPaths={at}")]);
+    }
+    for at in ["/tmp/run", "/srv/run", "/var/lib/x/run", "/usrx/run", "/usr"] {
+        assert_eq!(exec(at), ["by number".to_owned(), format!("ExecPaths={at}")]);
+    }
     let of = |lines: &str, call: &str, access: Access| first_lines(lines, denied(call, libc::EPERM, access));
     assert_eq!(of("MemoryDenyWriteExecute=yes", "mprotect", Access::ExecutableMemory), ["MemoryDenyWriteExecute=no"]);
     let address = || Access::Address("0.0.0.0:80".parse().unwrap());
