@@ -2,7 +2,7 @@
 
 use crate::programs::ElfFile;
 use crate::programs::library_calls::ReachedCalls;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ const MOST: usize = 64;
 
 /// What tells builds apart. A file can state the id of another one's build, but only one of the same owner and size,
 /// below the same root.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BuildKey {
     build_id: Box<[u8]>,
     length: u64,
@@ -37,18 +37,61 @@ pub(super) struct ReadProgram {
     pub reached: ReachedCalls,
 }
 
-static CACHE: Mutex<BTreeMap<BuildKey, ReadProgram>> = Mutex::new(BTreeMap::new());
+/// Executables with their keys, in the order of their last use.
+#[derive(Debug, Default)]
+struct ReadCache(VecDeque<(BuildKey, ReadProgram)>);
+
+static CACHE: Mutex<ReadCache> = Mutex::new(ReadCache(VecDeque::new()));
+
+impl ReadCache {
+    fn find(&mut self, key: &BuildKey) -> Option<ReadProgram> {
+        let at = self.0.iter().position(|(known, _)| known == key)?;
+        let found = self.0.remove(at)?;
+        let read = found.1.clone();
+        self.0.push_back(found);
+        Some(read)
+    }
+
+    fn add(&mut self, key: BuildKey, read: ReadProgram) {
+        if self.0.len() >= MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back((key, read));
+    }
+}
 
 /// Returns an executable that was read before.
 pub(super) fn find(key: &BuildKey) -> Option<ReadProgram> {
-    CACHE.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    CACHE.lock().unwrap_or_else(PoisonError::into_inner).find(key)
 }
 
-/// Keeps an executable. Forgets another one if there are too many.
+/// Keeps an executable. Forgets the one that was not used for longest if there are too many.
 pub(super) fn add(key: BuildKey, read: &ReadProgram) {
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    if cache.len() >= MOST {
-        cache.pop_first();
+    CACHE.lock().unwrap_or_else(PoisonError::into_inner).add(key, read.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids of builds in an order that is not that of their use.
+    fn key(number: usize) -> BuildKey {
+        let build_id = Box::from([u8::try_from((number * 37) % 251).unwrap()]);
+        BuildKey { build_id, length: 0, owner: 0, roots: Default::default(), depth: None }
     }
-    cache.insert(key, read.clone());
+
+    #[test]
+    fn executables_that_were_used_last_stay() {
+        let read = ReadProgram { file: ElfFile::default(), reached: ReachedCalls::default() };
+        let mut cache = ReadCache::default();
+        for number in 0..MOST {
+            cache.add(key(number), read.clone());
+        }
+        assert!(cache.find(&key(0)).is_some());
+        for number in MOST..MOST + 9 {
+            cache.add(key(number), read.clone());
+        }
+        let kept: Vec<usize> = (0..MOST + 9).filter(|number| cache.find(&key(*number)).is_some()).collect();
+        assert_eq!(kept, [vec![0], (10..MOST + 9).collect()].concat());
+    }
 }
